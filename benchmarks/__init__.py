@@ -1,0 +1,1 @@
+"""How models are compared: suites, data on the device, the one training loop, the runner, the command line."""

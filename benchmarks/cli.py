@@ -1,0 +1,216 @@
+"""The command line: `alibench run|list|table|tune|fit-extractor`, the same as `python -m benchmarks ...`.
+
+Exit codes: 0 done; 1 a run failed; 2 bad input, said in one line before anything ran; 3 a run diverged; 130 interrupted.
+"""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NoReturn
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+import models
+import results
+from benchmarks import config, data, tuning
+from benchmarks.jobs import Job
+from benchmarks.provenance import command
+from benchmarks.runner import run
+from evaluation import COLUMNS, METRICS, extractors
+from evaluation.base import BadInput
+from results import figures, rows, tables
+
+RUNS = Path(results.__file__).parent / "runs"
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for a mistake, not a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message}; see '{self.prog} --help'")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="alibench", description="Compare ALI with its relatives: train, evaluate, print the tables.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def suite_options(name: str, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("suite", help="a built-in suite (see 'alibench list') or a TOML file")
+        sub.add_argument("--models", nargs="+", default=[], metavar="MODEL", help="only these rows of the suite's tables")
+        sub.add_argument("--device", help="cpu, cuda, cuda:1 or mps; default: the best there is")
+        sub.add_argument("--out", type=Path, metavar="DIR", help="folder for everything that comes out; default: a fresh one")
+        sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a field of the suite")
+        return sub
+
+    sub = suite_options("run", "train, evaluate, print and write the tables of a suite")
+    sub.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1; default: the suite's number")
+    suite_options("tune", "give every model the suite's tuning trials, judged on validation")
+    commands.add_parser("list", help="list models, suites, data sets and metrics")
+    sub = commands.add_parser("table", help="make the tables again from stored rows, without training")
+    sub.add_argument("folder", type=Path, metavar="DIR", help="what --out named")
+    sub = commands.add_parser("fit-extractor", help="fit a data set's feature extractor again and store its weights")
+    sub.add_argument("dataset")
+    return parser
+
+
+def fresh(out: Path | None, name: str) -> Path:
+    """Make the output folder. Raises BadInput rather than touch what is there."""
+    if out is None:
+        out = RUNS / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()):
+            raise BadInput(f"--out {out} already holds files: name a new folder; nothing was touched")
+        (out / "runs").mkdir()
+    except (FileExistsError, NotADirectoryError):
+        raise BadInput(f"--out {out} is, or lies in, a file: name a folder") from None
+    except OSError as error:
+        raise BadInput(f"--out {out} cannot be written ({error.strerror}): name another folder with --out") from None
+    return out
+
+
+def show(console: Console, made: dict[str, tuple[str, pd.DataFrame]]) -> None:
+    """Print tables."""
+    for name, (caption, frame) in made.items():
+        table = Table(title=name, caption=caption, caption_justify="left", title_justify="left", title_style="bold")
+        table.add_column(frame.index.name)
+        for column in frame.columns:
+            table.add_column(column, justify="right")
+        for index, cells in frame.iterrows():
+            table.add_row(str(index), *cells)
+        console.print(table)
+
+
+def _run(arguments: argparse.Namespace, console: Console) -> int:
+    suites = config.load(arguments.suite, arguments.set, arguments.models, arguments.seeds)
+    device = config.device(arguments.device)
+    out = fresh(arguments.out, Path(arguments.suite).stem)
+
+    def job(kind: str, suite: config.Suite, name: str, seed: int) -> Job:
+        return Job(kind, suite, name, seed, out, str(device), tuple(command()))  # type: ignore[arg-type]
+
+    work = [job("run", s, name, seed) for s in suites for name in s.models for seed in range(s.seeds)]
+    work += [job("references", s, s.models[0], 0) for s in suites]
+    work += [job("throughput", s, name, 0) for s in suites for name in s.models if "throughput" in s.metrics]
+    outcomes = run(work, device, console)
+
+    made = tables.write(out, rows.derive(out))
+    _draw(out, work)
+    show(console, made)
+    console.print(f"\nEverything is in {out}: tables.md, rows.csv, figures/, runs/", soft_wrap=True, highlight=False)
+    return report(outcomes, console)
+
+
+def report(outcomes: dict[str, str], console: Console) -> int:
+    """Name what went wrong; return the exit code."""
+    wrong = {run_id: outcome for run_id, outcome in outcomes.items() if outcome != "ok"}
+    for run_id, outcome in wrong.items():
+        console.print(f"{run_id} {outcome}", markup=False, highlight=False)
+    if any(outcome.startswith("failed") for outcome in wrong.values()):
+        return 1
+    return 3 if wrong else 0
+
+
+def _draw(out: Path, work: Sequence[Job]) -> None:
+    """Draw a picture for each model of each suite, from its first seed that has one."""
+    (out / "figures").mkdir()
+    drawn = set()
+    for job in work:
+        key = f"{job.suite.name}-{job.name}"
+        if job.kind == "run" and key not in drawn and (job.folder / "arrays.npz").exists():
+            title = f"{job.suite.entry(job.name).title}, {job.suite.dataset}, seed {job.seed}"
+            figures.draw(job.folder, title, out / "figures" / f"{key}.png")
+            drawn.add(key)
+
+
+def _list(arguments: argparse.Namespace, console: Console) -> int:
+    def listing(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+        table = Table(*header, title=title, title_justify="left", title_style="bold")
+        for line in lines:
+            table.add_row(*line)
+        console.print(table)
+
+    yes = {True: "yes", False: "–"}
+    listing(
+        "models",
+        ("name", "title", "encoder draws z", "likelihood", "source"),
+        [(m.name, m.title, yes[m.stochastic], yes[m.likelihood], m.source) for m in models.REGISTRY.values()],
+    )
+    tomls = [(name, config.read(name)[1]) for name in config.builtin()]
+    listing("suites", ("name", "title", "expect"), [(name, t["title"], t["expect"]) for name, t in tomls])
+    listing(
+        "data sets",
+        ("name", "what"),
+        [(name, (make.__doc__ or "").split("\n")[0]) for name, make in data.DATASETS.items()],
+    )
+    listing(
+        "metrics",
+        ("name", "measures", "what"),
+        [
+            (name, ", ".join(column.title for column in module.COLUMNS), (module.__doc__ or "").split("\n")[0])
+            for name, module in METRICS.items()
+        ],
+    )
+    return 0
+
+
+def _table(arguments: argparse.Namespace, console: Console) -> int:
+    if not (arguments.folder / "runs").is_dir():
+        raise BadInput(f"{arguments.folder} holds no runs: name a folder that 'alibench run --out' made")
+    try:
+        frame = rows.derive(arguments.folder)
+    except rows.Damaged as damage:
+        raise BadInput(str(damage)) from None
+    if frame.empty:
+        raise BadInput(f"{arguments.folder} holds no finished runs")
+    show(console, tables.write(arguments.folder, frame))
+    return 0
+
+
+def _tune(arguments: argparse.Namespace, console: Console) -> int:
+    suites = config.load(arguments.suite, arguments.set, arguments.models)
+    device = config.device(arguments.device)
+    for suite in suites:
+        if suite.search is None:
+            raise BadInput(f"suite '{suite.name}' has no [search] table: it says which trials every model gets")
+    out = fresh(arguments.out, f"tune-{Path(arguments.suite).stem}")
+    outcomes = {}
+    for suite in suites:
+        trials, outcome = tuning.tune(suite, out, device, console)
+        outcomes |= outcome
+        rows.replace_file(out / f"{suite.name}.csv", trials.to_csv(index=False))
+        show(console, {suite.name: ("judged on validation", trials.set_index("model").map(str))})
+    console.print(f"Trials are in {out}", soft_wrap=True, highlight=False)
+    return report(outcomes, console)
+
+
+def _fit_extractor(arguments: argparse.Namespace, console: Console) -> int:
+    loaded = data.load(arguments.dataset)
+    if not loaded.extractor:
+        raise BadInput(f"data set '{loaded.name}' has no feature extractor")
+    network = extractors.fit(loaded)
+    path = extractors.save(network, loaded, f"alibench fit-extractor {loaded.name}")
+    console.print(f"{path}: {extractors.provenance(loaded.extractor)['accuracy']}", highlight=False)
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    warnings.filterwarnings("ignore", module="torch.utils.cpp_extension")
+    console = Console()
+    commands = {"run": _run, "list": _list, "table": _table, "tune": _tune, "fit-extractor": _fit_extractor}
+    try:
+        parsed = _parser().parse_args(arguments)
+        return commands[parsed.command](parsed, console)
+    except BadInput as problem:
+        print(f"alibench: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("alibench: interrupted; finished runs are kept", file=sys.stderr)
+        return 130

@@ -1,0 +1,240 @@
+"""Suites: what is compared on what, as TOML files checked against the dataclasses here.
+
+A suite regenerates the tables of one data set; a collection includes several suites. The command line overrides single
+fields by `--set key=value`; `model.gan.options.regression=1.0` reaches into tables.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+import torch
+
+import models
+from benchmarks import data
+from benchmarks.loop import Count, Recipe
+from evaluation import METRICS
+from evaluation.base import BadInput, Settings, generator
+from models.base import Model
+from models.networks import FAMILIES, Networks
+
+FOLDER = Path(__file__).parent / "suites"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of a suite's tables: a model, and what of it differs from the suite's recipe; a [model.NAME] table."""
+
+    of: str = ""  # the model, where it is not NAME itself
+    title: str = ""
+    compute: str = ""  # another entry: this one trains for as many floating-point operations, all phases scaled alike
+    recipe: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Search:
+    """The tuning trials that every model gets, the product of the lists, judged on validation; a [search] table."""
+
+    lr: list[float]
+    beta1: list[float]
+    judged_by: list[str]  # measures; a trial's score is its mean rank over them
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One data set's comparison."""
+
+    title: str
+    source: str  # of the table that this regenerates
+    expect: str  # time and result
+    dataset: str
+    networks: str  # a family of layer tables
+    latent: Count
+    models: list[str]
+    metrics: list[str]
+    recipe: Recipe
+    seeds: Count = 3
+    prior: str = "normal"
+    evaluation: Settings = field(default_factory=Settings)
+    model: dict[str, Entry] = field(default_factory=dict)
+    search: Search | None = None
+    name: str = ""  # of the file
+
+    def entry(self, name: str) -> Entry:
+        """Return an entry with its model and title filled in."""
+        entry = self.model.get(name, Entry())
+        of = entry.of or name
+        return replace(entry, of=of, title=entry.title or models.REGISTRY[of].title)
+
+    def recipe_of(self, name: str) -> Recipe:
+        """Return the recipe of an entry."""
+        where = f"suite '{self.name}', model.{name}.recipe"
+        return parse({**msgspec.to_builtins(self.recipe), **self.entry(name).recipe}, Recipe, where)
+
+    def build(self, name: str, seed: int) -> Model:
+        """Return an entry's model with its first weights. Raises BadInput for options that it does not have."""
+        entry, loaded = self.entry(name), data.load(self.dataset)
+        rng = generator(seed, "weights")
+        networks = Networks(FAMILIES[self.networks], loaded.shape, loaded.scale, self.latent, rng)
+        known = [key for key in get_type_hints(models.REGISTRY[entry.of].__init__) if key not in ("networks", "return")]
+        for key in entry.options:
+            _known(key, known, f"suite '{self.name}', model.{name}.options: unknown field")
+        return models.REGISTRY[entry.of](networks, **entry.options)  # type: ignore[call-arg]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Several suites that run together."""
+
+    title: str
+    expect: str
+    include: list[str]
+
+
+def _known(name: str, names: Iterable[str], what: str) -> None:
+    names = list(names)
+    if name not in names:
+        close = difflib.get_close_matches(name, names, 1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        raise BadInput(f"{what} '{name}'; {hint}there are: {', '.join(names) or 'none'}")
+
+
+def parse(raw: Mapping[str, Any], schema: Any, where: str) -> Any:
+    """Return `raw` as the dataclass `schema`. Raises BadInput naming an unknown, missing or wrong field."""
+
+    def refuse_unknown(table: Any, kind: Any, path: str) -> None:
+        hints = get_type_hints(kind)
+        for key, value in table.items():
+            _known(key, [f.name for f in fields(kind)], f"{path}: unknown field")
+            inner = [t for t in (hints[key], *getattr(hints[key], "__args__", ())) if is_dataclass(t)]
+            if inner and isinstance(value, dict):
+                tables = value.items() if getattr(hints[key], "__origin__", None) is dict else [("", value)]
+                for name, part in tables:
+                    if isinstance(part, dict):
+                        refuse_unknown(part, inner[0], f"{path}, {key}.{name}".rstrip("."))
+
+    refuse_unknown(raw, schema, where)
+    try:
+        return msgspec.convert(raw, schema, strict=True)
+    except msgspec.ValidationError as error:
+        raise BadInput(f"{where}: {str(error).replace('$.', '').replace('`', chr(39))}") from None
+
+
+def _override(table: dict[str, Any], assignment: str) -> None:
+    """Set a dotted key of a TOML table; the value is TOML, or text where it is no TOML."""
+    key, separator, text = assignment.partition("=")
+    if not separator or not key:
+        raise BadInput(f"--set takes key=value, not '{assignment}'")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *path, last = key.strip().split(".")
+    for part in path:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise BadInput(f"--set {assignment}: '{part}' is no table")
+    # the fields that are set most stand in [recipe]; they are found without its name
+    if not path and last in {f.name for f in fields(Recipe)}:
+        table = table.setdefault("recipe", {})
+    table[last] = value
+
+
+def builtin() -> dict[str, Path]:
+    """Return the suites that come with the project, by name."""
+    return {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
+
+
+def read(name: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and the TOML table of a built-in suite or a file. Raises BadInput if there is none."""
+    path = Path(name) if name.endswith(".toml") else builtin().get(name)
+    if path is None:
+        _known(name, builtin(), "unknown suite")
+        raise AssertionError
+    try:
+        return path.stem, tomllib.loads(path.read_text())
+    except OSError as error:
+        raise BadInput(f"cannot read suite '{name}': {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"suite '{name}' is no valid TOML: {error}") from None
+
+
+def load(name: str, overrides: Iterable[str] = (), only: Iterable[str] = (), seeds: int | None = None) -> list[Suite]:
+    """Return the checked suites of that name: one, or those that a collection includes.
+
+    `overrides` are --set assignments, `only` the models to keep, `seeds` their number. Raises BadInput.
+    """
+    stem, table = read(name)
+    if "include" in table:
+        collection: Collection = parse(table, Collection, f"suite '{stem}'")
+        return [suite for part in collection.include for suite in load(part, overrides, only, seeds)]
+    for assignment in overrides:
+        _override(table, assignment)
+    if seeds is not None:
+        if seeds < 1:
+            raise BadInput(f"--seeds {seeds}: at least one seed is needed")
+        table["seeds"] = seeds
+    suite: Suite = replace(parse(table, Suite, f"suite '{stem}'"), name=stem)
+    if only:
+        suite = replace(suite, models=list(dict.fromkeys(only)))
+    check(suite)
+    return [suite]
+
+
+def check(suite: Suite) -> None:
+    """Refuse by name what cannot run, before anything does. Raises BadInput."""
+    where = f"suite '{suite.name}'"
+    loaded = data.load(suite.dataset)
+    if suite.prior != "normal":
+        raise BadInput(
+            f"{where}: prior '{suite.prior}' is not there; ALI's encoder learns through z by reparametrisation, so "
+            "latents must be continuous: use 'normal'"
+        )
+    _known(suite.networks, FAMILIES, f"{where}: unknown networks")
+    shape = FAMILIES[suite.networks].shape
+    if shape != loaded.shape:
+        raise BadInput(f"{where}: networks '{suite.networks}' take data of shape {shape}, '{loaded.name}' has {loaded.shape}")
+    for metric in suite.metrics:
+        _known(metric, METRICS, f"{where}: unknown metric")
+        if reason := METRICS[metric].refuses(loaded):
+            raise BadInput(f"{where}: metric '{metric}' cannot be measured: {reason}")
+    entries = [*dict.fromkeys([*models.REGISTRY, *suite.model])]
+    for name in suite.models:
+        _known(name, entries, "unknown model")
+    if not suite.models:
+        raise BadInput(f"{where}: no models")
+    for name, entry in suite.model.items():
+        _known(entry.of or name, models.REGISTRY, f"{where}, model.{name}: unknown model")
+        if entry.compute:
+            _known(entry.compute, entries, f"{where}, model.{name}.compute: unknown model")
+    for name in suite.models:
+        suite.build(name, 0)
+        batch = suite.recipe_of(name).batch
+        if batch > len(loaded.train):
+            raise BadInput(f"{where}: batch {batch} is larger than the {len(loaded.train)} training samples")
+    if "svm" in suite.metrics and not 5 * loaded.classes <= suite.evaluation.labels <= len(loaded.train):
+        raise BadInput(
+            f"{where}: evaluation.labels must be between {5 * loaded.classes} (five a class) and {len(loaded.train)}"
+        )
+
+
+def device(name: str | None) -> torch.device:
+    """Return the named device, or the best there is. Raises BadInput if it is unknown or not there."""
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name is None:
+        return torch.device(next(kind for kind, available in there.items() if available))
+    kind, _, index = name.partition(":")
+    _known(kind, there, "unknown device")
+    if not there[kind] or (index and (not index.isdigit() or int(index) >= torch.cuda.device_count())):
+        usable = ", ".join(kind for kind, available in there.items() if available)
+        raise BadInput(f"device '{name}' is not on this machine; usable here: {usable}")
+    return torch.device(name)

@@ -1,0 +1,157 @@
+"""What one worker does: a run (train, evaluate, store), a data set's reference rows, or a run's throughput."""
+
+import csv
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from benchmarks import cost, data, provenance
+from benchmarks.config import Suite
+from benchmarks.loop import Diverged, Trained, Trainer, steps_of, train
+from evaluation import METRICS, pictures, throughput
+from evaluation.base import Baseline, Measurement, Subject, generator
+from results import rows
+from results.tables import BUDGET
+
+Split = Literal["validation", "test"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One folder of results below `out`."""
+
+    kind: Literal["run", "references", "throughput"]
+    suite: Suite
+    name: str  # of the entry
+    seed: int
+    out: Path
+    device: str
+    command: tuple[str, ...]
+    split: Split = "test"
+
+    @property
+    def run_id(self) -> str:
+        """The folder's name."""
+        ending = {"run": f"seed{self.seed}", "throughput": "throughput"}
+        return "-".join([self.suite.name, *([self.name, ending[self.kind]] if self.kind in ending else ["references"])])
+
+    @property
+    def folder(self) -> Path:
+        """Where this job writes, and nobody else."""
+        return self.out / "runs" / self.run_id
+
+    @property
+    def steps(self) -> int:
+        """How many steps it will report."""
+        if self.kind != "run":
+            return 0
+        recipe = cost.recipe_of(self.suite, self.name)
+        return sum(steps_of(phase, recipe) for phase in self.suite.build(self.name, 0).phases)
+
+    def subject(self, model: torch.nn.Module) -> Subject:
+        """Return the model as the evaluation takes it."""
+        loaded = data.load(self.suite.dataset)
+        return Subject(model, loaded, self.suite.evaluation, self.seed, self.split, torch.device(self.device))  # type: ignore[arg-type]
+
+    def store(self, measurements: Iterable[Measurement], weights: Path | None, step: int | None) -> None:
+        """Write the rows with their provenance."""
+        suite, entry = self.suite, self.suite.entry(self.name)
+        run = rows.Run(
+            self.run_id,
+            suite.name,
+            self.name,
+            entry.title,
+            suite.dataset,
+            None if self.kind == "references" else self.seed,
+            step,
+            "ema" if suite.recipe_of(self.name).ema else "raw",
+        )
+        origin = provenance.of(suite, self.name, list(self.command), torch.device(self.device), weights)
+        rows.write(self.folder, run, map(asdict, measurements), origin)
+
+
+def execute(job: Job, report: Callable[[int], None]) -> str:
+    """Do the job; return "ok", or why it has no numbers."""
+    job.folder.mkdir(parents=True)
+    return {"run": _run, "references": _references, "throughput": _throughput}[job.kind](job, report)
+
+
+def _run(job: Job, report: Callable[[int], None]) -> str:
+    suite = job.suite
+    recipe, loaded = cost.recipe_of(suite, job.name), data.load(suite.dataset)
+    model = suite.build(job.name, job.seed)
+    steps = sum(steps_of(phase, recipe) for phase in model.phases)
+    metrics = [METRICS[name] for name in suite.metrics if name != "throughput"]
+    try:
+        trained = train(model, loaded.train, recipe, job.seed, torch.device(job.device), report)
+    except Diverged as diverged:
+        columns = [column.metric for metric in metrics for column in metric.COLUMNS]
+        reason = str(diverged)
+        job.store([Measurement(c, None, status="diverged", reason=reason) for c in columns], None, None)
+        return f"diverged: {reason}"
+    weights = job.folder / "model.safetensors"
+    save_file({key: value.cpu().contiguous() for key, value in model.state_dict().items()}, weights)
+    _write_curves(job.folder / "curves.csv", trained)
+    subject = job.subject(model)
+    measured = [measurement for metric in metrics for measurement in metric.measure(subject)]
+    np.savez_compressed(job.folder / "arrays.npz", **pictures.arrays(subject))  # type: ignore[arg-type]
+    job.store([*measured, *_budget(trained, cost.gflop(suite, job.name, recipe))], weights, steps)
+    return "ok"
+
+
+def _budget(trained: Trained, gflop: float) -> list[Measurement]:
+    values = {f"updates_{network}": float(count) for network, count in trained.updates.items()}
+    budget = [
+        Measurement(metric, values.get(metric), kind="budget", reason="" if metric in values else "has no such network",
+                    status="ok" if metric in values else "not applicable")
+        for metric in (column.metric for column in BUDGET if column.metric.startswith("updates_"))
+    ]  # fmt: skip
+    return [
+        *budget,
+        Measurement("train_gflop", gflop, "GFLOP", kind="budget"),
+        Measurement("train_seconds", trained.seconds, "s", kind="timing", protocol="beside other runs"),
+    ]
+
+
+def _write_curves(path: Path, trained: Trained) -> None:
+    names = list(dict.fromkeys(name for record in trained.curves for name in record))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(trained.curves)
+
+
+def _references(job: Job, report: Callable[[int], None]) -> str:
+    suite, loaded = job.suite, data.load(job.suite.dataset)
+    encoders = [name for name in suite.models if suite.build(name, 0).encoder is not None]
+    baseline = Baseline(
+        loaded,
+        suite.evaluation,
+        suite.latent,
+        range(suite.seeds),
+        lambda seed: suite.build(encoders[0], seed),
+        job.split,
+    )
+    metrics = [METRICS[name] for name in suite.metrics if hasattr(METRICS[name], "references")]
+    measured = [measurement for metric in metrics for measurement in metric.references(baseline)]
+    job.store(measured, None, None)
+    return "ok"
+
+
+def _throughput(job: Job, report: Callable[[int], None]) -> str:
+    suite, loaded, device = job.suite, data.load(job.suite.dataset), torch.device(job.device)
+    model = suite.build(job.name, job.seed)
+    weights = replace(job, kind="run").folder / "model.safetensors"
+    model.load_state_dict(load_file(weights))
+    measured = throughput.measure(job.subject(model))
+    recipe, phase = suite.recipe_of(job.name), model.phases[0]
+    trainer = Trainer(model, phase, recipe, loaded.train, generator(job.seed, "throughput", device))
+    images = recipe.batch * len(phase.round)
+    measured += throughput.rate("train_rate", trainer.round, images, f"batch {recipe.batch}")
+    job.store(measured, weights, None)
+    return "ok"

@@ -1,0 +1,149 @@
+"""Runs jobs side by side in worker processes, shows how far they are, then measures speed with nothing beside it.
+
+On a CPU every worker is single-threaded and there is one a core: small networks run fastest so, and a run's numbers do not
+depend on how many run beside it. On an accelerator runs follow one another.
+"""
+
+import multiprocessing
+import os
+import queue
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from threading import Thread
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from benchmarks import jobs
+from benchmarks.jobs import Job
+
+MEMORY_A_WORKER = 1.0e9  # bytes, libraries included; on a CPU there are no more workers than fit
+# Blocks of memory that a training step frees and takes again stay with the process: a third more speed for small nets.
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "2000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
+
+_reports: Any = None  # a worker's end of the queue of progress
+
+
+def workers(device: torch.device) -> int:
+    """Return how many runs go side by side: one a core, as memory allows; one on an accelerator."""
+    if device.type != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        memory = cores * MEMORY_A_WORKER
+    return max(1, min(cores, int(memory / MEMORY_A_WORKER)))
+
+
+def _start_worker(reports: Any, single_threaded: bool) -> None:
+    global _reports
+    _reports = reports
+    if single_threaded:
+        torch.set_num_threads(1)
+
+
+def _work(job: Job) -> str:
+    """Do a job in a worker. A failure is that job's alone and comes back as text."""
+    try:
+        return jobs.execute(job, lambda steps: _reports.put((job.run_id, steps)))
+    except Exception:
+        return f"failed: {traceback.format_exc()}"
+
+
+class Display:
+    """Bars with the time left on a terminal; elsewhere a line when a job ends."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self.console, self.started, self.done, self.total = console, time.monotonic(), 0, total
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self.progress = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+        self.all = self.progress.add_task("all runs", total=total)
+        self.bars: dict[str, TaskID] = {}
+
+    def advance(self, job: Job | None, run_id: str, steps: int) -> None:
+        """Move a run's bar, which appears with its first steps."""
+        if run_id not in self.bars and job is not None:
+            self.bars[run_id] = self.progress.add_task(f"  {run_id}", total=job.steps)
+        if run_id in self.bars:
+            self.progress.advance(self.bars[run_id], steps)
+
+    def finish(self, job: Job, outcome: str) -> None:
+        """Say that a job is done."""
+        self.done += 1
+        self.progress.advance(self.all)
+        if job.run_id in self.bars:
+            self.progress.remove_task(self.bars.pop(job.run_id))
+        elapsed = time.monotonic() - self.started
+        left = elapsed / self.done * (self.total - self.done)
+        text = "done" if outcome == "ok" else outcome
+        if not self.console.is_terminal or outcome != "ok":
+            clock = f"{elapsed:5.0f} s, about {left:.0f} s left"
+            self.console.print(f"[{self.done}/{self.total}] {job.run_id}: {text} ({clock})", markup=False, highlight=False)
+
+
+@contextmanager
+def _pool(count: int, single_threaded: bool, on_report: Callable[[str, int], None]) -> Iterator[ProcessPoolExecutor]:
+    """A pool of fresh processes and a thread that passes on what they report."""
+    context = multiprocessing.get_context("spawn")
+    reports = context.Queue()
+
+    def listen() -> None:
+        while (message := reports.get()) is not None:
+            on_report(*message)
+
+    listener = Thread(target=listen, daemon=True)
+    listener.start()
+    environment = dict(os.environ)
+    if single_threaded:
+        os.environ.update({"OMP_NUM_THREADS": "1", **ALLOCATOR})
+    pool = ProcessPoolExecutor(count, context, _start_worker, (reports, single_threaded))
+    try:
+        yield pool
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        os.environ.clear()
+        os.environ.update(environment)
+        reports.put(None)
+        listener.join()
+
+
+def run(work: Iterable[Job], device: torch.device, console: Console, timed: bool = True) -> dict[str, str]:
+    """Do all jobs; return what became of each, "ok" or why not. With `timed`, throughput is measured at the end, alone."""
+    work = list(work)
+    by_id = {job.run_id: job for job in work}
+    count = min(workers(device), len(work))
+    threads = "single-threaded " if device.type == "cpu" else ""
+    console.print(f"{len(work)} runs on {device}, {count} {threads}at a time", highlight=False)
+    display = Display(console, len(work))
+    outcomes: dict[str, str] = {}
+    with (
+        display.progress,
+        _pool(count, device.type == "cpu", lambda i, steps: display.advance(by_id.get(i), i, steps)) as pool,
+    ):
+        # the longest first, so that none is left alone at the end
+        futures: dict[Future[str], Job] = {pool.submit(_work, job): job for job in work if job.kind != "throughput"}
+        for future in as_completed(futures):
+            outcomes[futures[future].run_id] = _outcome(future)
+            display.finish(futures[future], outcomes[futures[future].run_id])
+        for job in (job for job in work if job.kind == "throughput"):
+            outcomes[job.run_id] = _outcome(pool.submit(_work, job))
+            display.finish(job, outcomes[job.run_id])
+    return outcomes
+
+
+def _outcome(future: "Future[str]") -> str:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return "failed: its process died, killed or out of memory"

@@ -1,0 +1,64 @@
+"""The same tuning trials for every model, judged on validation (a rule of fair comparison): test is never opened here."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from rich.console import Console
+
+from benchmarks.config import Suite
+from benchmarks.jobs import Job
+from benchmarks.provenance import command
+from benchmarks.runner import run
+from evaluation import COLUMNS
+from results import rows
+
+SEED = 1000  # no seed of any table
+
+
+def trials(suite: Suite) -> list[dict[str, float]]:
+    """Return the search space, as what each trial changes in a recipe."""
+    assert suite.search is not None
+    return [{"lr": lr, "beta1": beta1} for lr, beta1 in product(suite.search.lr, suite.search.beta1)]
+
+
+def _trial(suite: Suite, index: int, changes: Mapping[str, float]) -> Suite:
+    entries = {
+        name: replace(suite.model.get(name) or type(suite.entry(name))(), recipe=dict(changes)) for name in suite.models
+    }
+    return replace(suite, name=f"{suite.name}-trial{index}", model={**suite.model, **entries})
+
+
+def tune(suite: Suite, out: Path, device: torch.device, console: Console) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Run all trials of all models; return a line a trial with its rank, the best of a model first, and outcomes."""
+    assert suite.search is not None
+    space = trials(suite)
+    work = [
+        Job("run", _trial(suite, i, changes), name, SEED, out, str(device), tuple(command()), "validation")
+        for i, changes in enumerate(space)
+        for name in suite.models
+        if not suite.entry(name).compute  # it takes the settings of the entry that it is a variant of
+    ]
+    outcomes = run(work, device, console)
+    frame = rows.read(out)
+    lines: list[dict[str, Any]] = []
+    for i, changes in enumerate(space):
+        for name in suite.models:
+            own = frame[(frame.suite == f"{suite.name}-trial{i}") & (frame.model == name)]
+            if len(own):
+                # the first row of a measure is the one that leads its table: the mean code, the first protocol
+                values = own.groupby("metric").value.first()
+                lines.append({"model": name, **changes, **{m: values.get(m) for m in suite.search.judged_by}})
+    table = pd.DataFrame(lines)
+    ranks = pd.DataFrame(
+        {
+            m: table.groupby("model")[m].rank(ascending=COLUMNS[m].better == "lower", na_option="bottom")
+            for m in suite.search.judged_by
+        }
+    )
+    table["mean rank"] = ranks.mean(axis=1)
+    return table.sort_values(["model", "mean rank"], kind="stable"), outcomes

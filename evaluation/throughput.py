@@ -1,0 +1,50 @@
+"""Training, sampling and encoding speed in images, or points, a second: median over repeats, and their spread.
+
+Measured alone, when nothing else of the suite runs; torch's own timer warms up, synchronises the device and repeats. Kept
+apart from quality in every table, and no part of a comparison between machines.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch.utils.benchmark import Timer
+
+from evaluation.base import Column, Data, Measurement, Subject
+
+COLUMNS = (
+    Column("train_rate", "training, images/s", "higher", 0),
+    Column("sample_rate", "sampling, images/s", "higher", 0),
+    Column("encode_rate", "encoding, images/s", "higher", 0),
+)
+BATCH = 500
+SECONDS = 0.5
+
+
+def refuses(data: Data) -> str:
+    """Any data can be timed."""
+    return ""
+
+
+def rate(name: str, work: Callable[[], object], images: int, protocol: str) -> list[Measurement]:
+    """Return median rate of `work`, which handles `images`, and the interquartile range of repeats."""
+    threads = torch.get_num_threads()
+    timed = Timer("work()", globals={"work": work}, num_threads=threads).blocked_autorange(min_run_time=SECONDS)
+    rates = torch.tensor([images / seconds for seconds in timed.times], dtype=torch.float64)
+    low, median, high = rates.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
+    protocol = f"{protocol}, {threads} thread" + "s" * (threads > 1)
+    return [
+        Measurement(name, median, "1/s", len(rates), protocol=protocol, kind="timing"),
+        Measurement(f"{name}_iqr", high - low, "1/s", len(rates), protocol=protocol, kind="timing"),
+    ]
+
+
+def measure(subject: Subject) -> list[Measurement]:
+    """Return sampling and encoding rates; the training rate belongs to the loop, which calls `rate` itself."""
+    model = subject.model
+    rng, x = subject.rng("throughput"), subject.held_out.x[:BATCH].to(subject.device)
+    x = x.float() / 255 if subject.data.images else x
+    with torch.no_grad():
+        return [
+            *rate("sample_rate", lambda: model.sample(BATCH, rng), BATCH, f"batch {BATCH}"),
+            *rate("encode_rate", lambda: model.encode(x), len(x), f"batch {len(x)}"),
+        ]

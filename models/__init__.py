@@ -1,0 +1,14 @@
+"""The models that the suite compares: each is one file here, found by its class's `name`."""
+
+import importlib
+import inspect
+import pkgutil
+
+from models.base import Model
+
+REGISTRY: dict[str, type[Model]] = {
+    member.name: member
+    for module in pkgutil.iter_modules(__path__)
+    for _, member in inspect.getmembers(importlib.import_module(f"models.{module.name}"), inspect.isclass)
+    if issubclass(member, Model) and member is not Model
+}

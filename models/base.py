@@ -1,0 +1,176 @@
+"""The contract between a model and everything that runs or measures it. This page is all of it.
+
+A model owns its networks and its objective, and knows nothing of data sets, loops, metrics or files. One update is a
+pure function of its parameters and one batch:
+
+    Batch (x, y, noise)  --forward-->  Terms (pairs, logits, direct losses)  --losses-->  one loss per player and sample
+
+Every random number comes in with the batch: the model says which it needs (`noise`), the loop draws them from the seed's
+generator. So a stopped run resumes exactly, and replicas stacked with `torch.vmap` equal each seed trained alone.
+
+Players are the sides of the game. Each owns some networks, every trainable parameter belongs to exactly one player, and a
+player learns only from its own loss. A phase says who learns, in rounds: a round is a sequence of groups of players, and
+each group learns at once, from one forward pass over one batch. So
+
+    ALI, BiGAN (simultaneous)            round = (("generator", "discriminator"),)
+    the careful alternating update       round = (("discriminator",), ("generator",))
+    five critic updates to one (WGAN)    round = (("discriminator",),) * 5 + (("generator",),)
+    an encoder learned afterwards        a second phase, round = (("encoder",),)
+
+`Terms.pairs` holds D's inputs beside its logits. Where D has no operation across samples and a loss depends on it through
+one scalar logit a pair, a loop may send one backward pass through D and rescale, per sample, what arrives at these inputs
+by the ratio of the two losses' derivatives: both players' gradients from one pass. Losses that are no function of logits
+alone (a gradient penalty, feature matching, a cycle, a KL term) are direct: they name their player in `Terms.losses`.
+
+Data and latents must be continuous: encoder and decoder learn from the gradients of D with respect to x and z, and the
+encoder's draw is differentiated by reparametrisation. A discrete x or z has no such gradient.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+# Bounds on the encoder's log sigma: sigma in [0.0009, 2.7]. The paper has none; without them exp() overflows in a run
+# that is about to diverge anyway, and a sigma that has left the interval gets no gradient from outside it.
+LOG_SIGMA = (-7.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Random numbers that one update needs: standard normal, or uniform on [0, 1)."""
+
+    kind: Literal["normal", "uniform"]
+    shape: tuple[int, ...]
+
+    def __call__(self, rng: torch.Generator) -> Tensor:
+        """Draw them on the generator's device."""
+        return (torch.randn if self.kind == "normal" else torch.rand)(self.shape, generator=rng, device=rng.device)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one update sees: x (B, C, H, W) in [0, 1] or (B, D) in the data's coordinates, y (B,) classes or none."""
+
+    x: Tensor
+    noise: Mapping[str, Tensor]
+    y: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What one forward pass hands to the loop; the keys of pairs and logits are kinds ("q": encoder, "p": decoder)."""
+
+    pairs: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)  # kind -> D's inputs, each (B, ...)
+    logits: Mapping[str, Tensor] = field(default_factory=dict)  # kind -> D's logits, (B,) or (B, K)
+    losses: Mapping[str, Tensor] = field(default_factory=dict)  # player -> its direct loss, (B,)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Who learns, and for how long: `share` counts rounds as a multiple of the suite's steps."""
+
+    name: str
+    round: tuple[tuple[str, ...], ...]
+    share: float = 1.0
+
+
+class Model(nn.Module):
+    """What every model of the suite is. The three parts: what it says of itself, one update, and use after training.
+
+    A model that cannot do something (no encoder, no likelihood) says so here, and the metrics that need it leave an empty
+    cell with the reason.
+    """
+
+    name: ClassVar[str]  # in suites and on the command line
+    title: ClassVar[str]  # in tables
+    source: ClassVar[str]  # paper and equation
+    stochastic: ClassVar[bool] = False  # the encoder draws z rather than computing it
+    likelihood: ClassVar[bool] = False  # p(x|z) is a density, `observe` draws from it
+    players: ClassVar[Mapping[str, tuple[str, ...]]]  # player -> the attributes that hold its networks
+
+    encoder: nn.Module | None
+    decoder: nn.Module
+    latent: int
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """One phase for most models: all players at once."""
+        return (Phase("game", (tuple(self.players),)),)
+
+    # ---------------------------------------------------------------------------------------------- one update
+
+    def noise(self, n: int) -> dict[str, Draw]:
+        """Return what random numbers an update on n samples needs, by name."""
+        raise NotImplementedError
+
+    def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
+        """Return what the losses of `learners` need, from one pass through the networks."""
+        raise NotImplementedError
+
+    def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:
+        """Return each player's loss (B,) as a function of D's logits alone; empty for a model that plays no game."""
+        return {}
+
+    def losses(self, terms: Terms, y: Tensor | None = None) -> dict[str, Tensor]:
+        """Return each learning player's whole loss (B,): the game's and the direct one."""
+        total = self.game(terms.logits, y) if terms.logits else {}
+        for player, loss in terms.losses.items():
+            total[player] = total[player] + loss if player in total else loss
+        return total
+
+    def conclude(self, x: Tensor, rng: torch.Generator) -> None:
+        """After training, estimate from train data x what has a closed form there. Most models have nothing."""
+
+    # ---------------------------------------------------------------------------------------------- use
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return mean and log sigma of q(z|x), each (B, latent); a deterministic encoder has no log sigma.
+
+        The first half of a stochastic encoder's outputs is the mean, the second log sigma (ALI's released code).
+        """
+        assert self.encoder is not None
+        code = self.encoder(x)
+        if not self.stochastic:
+            return code, None
+        mean, log_sigma = code.chunk(2, dim=1)
+        return mean, log_sigma.clamp(*LOG_SIGMA)
+
+    def infer(self, x: Tensor, eps: Tensor | None) -> Tensor:
+        """Return z (B, latent) = mean(x) + sigma(x) * eps (ALI, section 2.2); without eps the mean."""
+        mean, log_sigma = self.posterior(x)
+        return mean if eps is None or log_sigma is None else mean + log_sigma.exp() * eps
+
+    def prior(self, n: int, rng: torch.Generator) -> Tensor:
+        """Draw z (n, latent) from p(z), standard normal."""
+        return torch.randn(n, self.latent, generator=rng, device=rng.device)
+
+    def sample(self, n: int, rng: torch.Generator) -> Tensor:
+        """Draw n images from the model; for a model with a likelihood, its decoder means."""
+        return self.decode(self.prior(n, rng))
+
+    def encode(self, x: Tensor, draw: bool = False, rng: torch.Generator | None = None) -> Tensor:
+        """Return the code (B, latent) of x: its mean, or one draw from q(z|x)."""
+        eps = torch.randn(len(x), self.latent, generator=rng, device=x.device) if draw else None
+        return self.infer(x, eps)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return x (B, ...) for z (B, latent)."""
+        x: Tensor = self.decoder(z)
+        return x
+
+    def reconstruct(self, x: Tensor, draw: bool = False, rng: torch.Generator | None = None) -> Tensor:
+        """Return Gx(Gz(x)), through the mean code or a drawn one."""
+        return self.decode(self.encode(x, draw, rng))
+
+    def observe(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        """Draw from p(x|z) around its mean x."""
+        raise NotImplementedError(f"{self.name} has no likelihood")
+
+    def features(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the encoder's hidden layers, in order, and the mean code last, each (B, F)."""
+        assert self.encoder is not None
+        hidden = {name: h.flatten(1) for name, h in self.encoder.hidden(x).items()}  # type: ignore[operator]
+        return hidden | {"code": self.encode(x)}

@@ -1,0 +1,63 @@
+"""Variational autoencoder (Kingma and Welling, ICLR 2014, arXiv 1312.6114)."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from models.base import Batch, Draw, Model, Terms
+from models.networks import Networks
+
+
+def kl_to_prior(mean: Tensor, log_sigma: Tensor) -> Tensor:
+    """KL(N(mean, sigma^2) || N(0, I)) per sample (B,), in nats, closed form (Kingma and Welling 2014, appendix B)."""
+    return 0.5 * (mean.square() + (2 * log_sigma).exp() - 1 - 2 * log_sigma).sum(1)
+
+
+class VAE(Model):
+    """Gaussian encoder and Gaussian decoder with one output variance, which takes its optimal value at every step.
+
+    The likelihood is highest at variance = mean squared error (Rybkin, Daniilidis and Levine 2021, eq. 7), so nothing is
+    learnt or tuned: a learned scalar barely moves at these learning rates. The variance follows the batches' error as a
+    running mean, a constant in the gradient, from a start far below that of the data: at the data's own variance the
+    code that ignores x is a stationary point, which data alike in all directions never leave. `conclude` stores the
+    value that is optimal on train.
+    """
+
+    name = "vae"
+    title = "VAE"
+    source = "Kingma and Welling 2014, eq. 10; variance: Rybkin et al. 2021, eq. 7"
+    stochastic = True
+    likelihood = True
+    players = {"autoencoder": ("encoder", "decoder")}
+    variance: Tensor
+
+    def __init__(self, networks: Networks) -> None:
+        super().__init__()
+        self.latent = networks.latent
+        self.encoder = networks.encoder(2)
+        self.decoder = networks.decoder()
+        self.register_buffer("variance", torch.tensor(0.01 * networks.scale**2))
+
+    def noise(self, n: int) -> dict[str, Draw]:
+        """Return the encoder's noise."""
+        return {"eps": Draw("normal", (n, self.latent))}
+
+    def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
+        """Return the negative evidence bound per sample, in nats."""
+        mean, log_sigma = self.posterior(batch.x)
+        assert log_sigma is not None
+        x_hat = self.decoder(mean + log_sigma.exp() * batch.noise["eps"])
+        error = (batch.x - x_hat).square().flatten(1)  # (B, D)
+        self.variance.lerp_(error.mean().detach(), 0.01)
+        variance = self.variance.clone()
+        log_likelihood = -0.5 * (error / variance + torch.log(2 * math.pi * variance)).sum(1)
+        return Terms(losses={"autoencoder": kl_to_prior(mean, log_sigma) - log_likelihood})
+
+    def conclude(self, x: Tensor, rng: torch.Generator) -> None:
+        """Store the variance that is optimal on x: the mean squared error through drawn codes."""
+        self.variance.copy_((x - self.reconstruct(x, draw=True, rng=rng)).square().mean())
+
+    def observe(self, x: Tensor, rng: torch.Generator) -> Tensor:
+        """Draw from N(x, variance)."""
+        return x + self.variance.sqrt() * torch.randn(x.shape, generator=rng, device=x.device)

@@ -1,0 +1,67 @@
+"""Everything a person or CI runs. `nox -l` lists the sessions; arguments after `--` are passed on.
+
+All sessions share one environment, .nox/env: it is installed by the first of them and again only when pyproject.toml
+changes, so torch is downloaded once and a second session starts at once, also without a network.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "types", "tests"]
+
+ROOT = Path(__file__).parent
+ENVIRONMENT = ROOT / ".nox" / "env"
+BIN = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
+
+
+def python(session: nox.Session, *arguments: str) -> None:
+    """Run `python ARGUMENTS` in the shared environment, made or renewed first if it has to be."""
+    installed = ENVIRONMENT / "installed"
+    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode()).hexdigest()
+    if not installed.exists() or installed.read_text() != wanted:
+        session.run("python3", "-m", "venv", str(ENVIRONMENT), external=True)
+        session.run(str(BIN / "python"), "-m", "pip", "install", "--quiet", "--editable", f"{ROOT}[dev]")
+        installed.write_text(wanted)
+    session.run(str(BIN / "python"), *arguments)
+
+
+@nox.session
+def benchmark(session: nox.Session) -> None:
+    """Train, evaluate, print and write the tables: `nox -s benchmark -- [quick] [--models ali vae] [--seeds 3]`."""
+    suite = () if session.posargs and not session.posargs[0].startswith("-") else ("quick",)
+    python(session, "-m", "benchmarks", "run", *suite, *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests, in under five minutes on two cores: `nox -s tests -- [pytest's options]`."""
+    python(session, "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """Run the tests that train to a result and take longer."""
+    python(session, "-m", "pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """Run the tests that need CUDA."""
+    python(session, "-m", "pytest", "-m", "gpu", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting with ruff; `nox -s lint -- --fix` mends what it can."""
+    python(session, "-m", "ruff", "check", *session.posargs, ".")
+    python(session, "-m", "ruff", "format", *([] if "--fix" in session.posargs else ["--check"]), ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types with mypy."""
+    python(session, "-m", "mypy", *session.posargs)

@@ -1,0 +1,67 @@
+"""Pictures of one run, from the arrays that the evaluation stored: samples and reconstructions, or the grid's panel."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")  # no screen is needed
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+
+def tile(images: np.ndarray, columns: int) -> np.ndarray:
+    """Return images (N, C, H, W) as one picture (H', W', C) in rows of `columns`, a pixel of light grey between them."""
+    n, channels, height, width = images.shape
+    rows = -(-n // columns)
+    canvas = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1, channels), 200, np.uint8)
+    for i, image in enumerate(images):
+        top, left = (i // columns) * (height + 1) + 1, (i % columns) * (width + 1) + 1
+        canvas[top : top + height, left : left + width] = image.transpose(1, 2, 0)
+    return canvas
+
+
+def _show(axes: Axes, picture: np.ndarray, title: str) -> None:
+    grey = picture.shape[2] == 1
+    axes.imshow(picture[..., 0] if grey else picture, cmap="gray" if grey else None, vmin=0, vmax=255)
+    axes.set_title(title)
+    axes.axis("off")
+
+
+def images(arrays: dict[str, np.ndarray], title: str, path: Path) -> None:
+    """Draw a 10x10 grid of samples and 10 rows of five pairs: original on the left, its reconstruction on the right."""
+    pairs = np.stack([arrays["x"], arrays["reconstructions"]], axis=1).reshape(-1, *arrays["x"].shape[1:])
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 5.8), layout="constrained")
+    _show(left, tile(arrays["samples"], 10), "samples")
+    _show(right, tile(pairs, 10), "pairs: original, reconstruction")
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def plane(arrays: dict[str, np.ndarray], title: str, path: Path) -> None:
+    """Draw the paper's panel: held-out data and their codes, both coloured by mode, reconstructions, samples."""
+    x, y = arrays["x"], arrays["y"]
+    limit = 1.15 * float(np.abs(x).max())
+    panels = (
+        ("held-out data", x, y, limit),
+        ("codes of the data, q(z|x)", arrays["codes"], y, 4.0),
+        ("reconstructions", arrays["reconstructions"], y, limit),
+        ("samples", arrays["samples"], None, limit),
+    )
+    figure, row = plt.subplots(1, 4, figsize=(15, 4.2), layout="constrained")
+    for axes, (name, points, colours, extent) in zip(row, panels, strict=True):
+        colour = {"color": "black"} if colours is None else {"c": colours * 7 % 25, "cmap": "turbo"}
+        axes.scatter(points[:, 0], points[:, 1], s=1.5, linewidths=0, **colour)
+        axes.set(title=name, xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
+    figure.suptitle(title)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def draw(folder: Path, title: str, path: Path) -> None:
+    """Draw the picture of the run in `folder` from its arrays."""
+    with np.load(folder / "arrays.npz", allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    (images if arrays["x"].ndim == 4 else plane)(arrays, title, path)

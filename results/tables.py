@@ -1,0 +1,240 @@
+"""Wide, paper-style tables from rows: a line for each model and reference, mean ± standard deviation over seeds.
+
+Which columns a table has is data (TABLES); what they are called and which direction is better comes from the metrics.
+Several draws of labels within a seed are averaged first: their spread is not the spread of training.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from evaluation import COLUMNS
+from evaluation.base import Column
+from results.rows import replace_file
+
+BUDGET = (
+    Column("updates_encoder", "updates of encoder", "", 0),
+    Column("updates_decoder", "of decoder", "", 0),
+    Column("updates_discriminator", "of discriminator", "", 0),
+    Column("train_gflop", "training GFLOP", "", 0),
+    Column("train_seconds", "training s", "", 1),
+)
+CATALOGUE = COLUMNS | {column.metric: column for column in BUDGET}
+ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
+TESTED_FROM = 5  # seeds; fair-comparison rule: with fewer nothing is called better
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One column of a table: a metric by one protocol, under the metric's title or another."""
+
+    metric: str
+    protocol: str = ""
+    title: str = ""
+    derived: str = ""  # "error": 100 - value; "over NAME": paired difference to a reference; "spread": over label draws
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's name, caption and columns."""
+
+    name: str
+    caption: str
+    cells: tuple[Cell, ...]
+
+
+def _svm(protocol: str, by: str) -> tuple[Cell, ...]:
+    return (
+        Cell("svm_accuracy", protocol, f"accuracy, {by}, %"),
+        Cell("svm_accuracy", protocol, f"error, {by}, %", "error"),
+        Cell("svm_accuracy", protocol, "− raw pixels", "over raw pixels"),
+        Cell("svm_accuracy", protocol, "− untrained", "over untrained encoder"),
+        Cell("svm_accuracy", protocol, "std over label draws", "spread"),
+    )
+
+
+TABLES = (
+    Table(
+        "quality",
+        "Samples and reconstructions. {facts}",
+        (
+            Cell("modes_3sigma"),
+            Cell("high_quality"),
+            Cell("kid"),
+            Cell("fid"),
+            Cell("fid_half"),
+            Cell("fid_extrapolated"),
+            Cell("classifier_score"),
+            Cell("reconstruction_error", "mean code", "reconstruction error, mean code"),
+            Cell("reconstruction_error", "drawn code", "drawn code"),
+            Cell("posterior_sigma"),
+        ),
+    ),
+    Table(
+        "modes-paper",
+        "Modes by the paper's rule, which uniform noise passes: never to be compared with the 3σ rule. {facts}",
+        (Cell("modes_paper"),),
+    ),
+    Table(
+        "svm",
+        "L2-SVM on encoded features; C chosen on the full validation split, as in the paper. Differences are paired: "
+        "the same draws of labels. {facts}",
+        _svm("C by validation", "C by validation"),
+    ),
+    Table(
+        "svm-labels",
+        "L2-SVM on encoded features; C chosen by cross-validation within the labels. Differences are paired. {facts}",
+        _svm("C by labels", "C by the labels"),
+    ),
+    Table(
+        "cost",
+        "What a training takes: updates of each network, floating-point operations, seconds beside other runs. {facts}",
+        tuple(Cell(column.metric) for column in BUDGET),
+    ),
+    Table(
+        "throughput",
+        "Speed measured alone after all training, median over repeats ± interquartile range. {facts}",
+        (Cell("train_rate"), Cell("sample_rate"), Cell("encode_rate")),
+    ),
+)
+
+
+def _values(rows: pd.DataFrame, cell: Cell) -> pd.Series:
+    """Return one value for each (model, seed) of a cell's column; draws of labels averaged."""
+    rows = rows[(rows.metric == cell.metric) & (rows.status == "ok")]
+    if cell.protocol:
+        rows = rows[rows.protocol == cell.protocol]
+    if cell.derived == "error":
+        rows = rows.assign(value=100 - rows.value)
+    elif cell.derived.startswith("over "):
+        reference = cell.derived.removeprefix("over ")
+        own = rows[rows.model == reference]
+        # a reference with seeds of its own is averaged over them: equal seed numbers of two models are no pairs
+        rows = rows[(rows.model != reference)].assign(
+            value=lambda frame: frame.value - frame.draw.map(own.groupby("draw").value.mean())
+        )
+    groups = rows.groupby(["model", "seed"], dropna=False, sort=False).value
+    return groups.std() if cell.derived == "spread" else groups.mean()
+
+
+def _show(values: pd.Series, column: Column, signed: bool) -> str:
+    plus = "+" if signed else ""
+    mean = f"{values.mean():{plus}.{column.digits}f}"
+    return f"{mean} ± {values.std():.{column.digits}f}" if len(values) > 1 else mean
+
+
+def _absent(rows: pd.DataFrame, model: str, cell: Cell) -> str:
+    """Say why a cell is empty: nothing was asked of a reference, a model cannot, or its runs diverged."""
+    own = rows[(rows.model == model) & (rows.metric == cell.metric)]
+    own = own[(own.protocol == cell.protocol) | (own.status == "diverged")] if cell.protocol else own
+    return "diverged" if (own.status == "diverged").any() else ""
+
+
+def wide(rows: pd.DataFrame, table: Table) -> pd.DataFrame:
+    """Return a table of one suite's rows: titles as index, formatted cells; empty if no cell of it was measured."""
+    asked = rows[rows.metric.isin({cell.metric for cell in table.cells})]
+    models = list(dict.fromkeys(asked.model))
+    titles = dict(zip(asked.model, asked.title, strict=True))
+    columns: dict[str, list[str]] = {}
+    for cell in table.cells:
+        values, column = _values(rows, cell), CATALOGUE[cell.metric]
+        if values.empty:
+            continue
+        spread = _values(rows, Cell(f"{cell.metric}_iqr"))
+        shown = []
+        for model in models:
+            own = values[values.index.get_level_values("model") == model].dropna()
+            text = _show(own, column, cell.derived.startswith("over ")) if len(own) else _absent(rows, model, cell)
+            if len(own) == 1 and model in spread.index.get_level_values("model"):
+                text += f" ± {spread[model].iloc[0]:.{column.digits}f}"
+            shown.append(text)
+        better = {"": column.better, "error": "lower", "spread": ""}.get(cell.derived, column.better)
+        columns[(cell.title or column.title) + ARROWS[better]] = shown
+    if not columns:
+        return pd.DataFrame()
+    seeds = asked[asked.status == "ok"].groupby("model").seed.nunique()
+    failed = asked[asked.status == "diverged"].groupby("model").seed.nunique()
+    counts = {
+        model: str(seeds.get(model, 0) or "–") + (f" ({failed[model]} diverged)" if model in failed else "")
+        for model in models
+    }
+    frame = pd.DataFrame({"seeds": [counts[model] for model in models], **columns}, index=[titles[m] for m in models])
+    frame.index.name = "model"
+    return frame
+
+
+def facts(rows: pd.DataFrame, table: Table) -> str:
+    """Return what a reader must know of a table's numbers, from the rows themselves."""
+    own = rows[rows.metric.isin({cell.metric for cell in table.cells}) & (rows.status == "ok")]
+    parts = []
+    if set(own.kind) == {"quality"}:
+        parts.append(f"Split: {', '.join(sorted({split for split in own.split if split})) or 'none'}")
+        parts += [f"{CATALOGUE[m].title}: n = {n}" for m, n in _sizes(own)]
+        parts += [f"extractor {name}" for name in sorted({name for name in own.extractor if name})]
+        parts += [f"{labels} labels" for labels in sorted(own.labels.dropna().unique())]
+        parts.append(f"weights: {', '.join(sorted({weights for weights in own.weights if weights}))}")
+    if set(own.kind) == {"timing"}:
+        parts += sorted(set(own.protocol))
+    seeds = own.groupby("model").seed.nunique().max()
+    if set(own.kind) == {"quality"} and seeds < TESTED_FROM:
+        parts.append(f"differences between models: not tested (fewer than {TESTED_FROM} seeds)")
+    return "; ".join(parts) + "."
+
+
+def _sizes(own: pd.DataFrame) -> Iterable[tuple[str, str]]:
+    for metric, group in own.groupby("metric", sort=False):
+        sizes = sorted(group.n.dropna().unique())
+        if sizes:
+            yield str(metric), "/".join(str(size) for size in sizes)
+
+
+def tables(rows: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:
+    """Return all tables of all suites: name -> caption and table, in the order of the suites' names."""
+    made = {}
+    for suite, own in rows.groupby("suite"):
+        own = _ordered(own)
+        for table in TABLES:
+            frame = wide(own, table)
+            if len(frame):
+                caption = table.caption.format(facts=facts(own, table))
+                made[f"{suite}-{table.name}"] = (f"{own.dataset.iloc[0]}: {caption}", frame)
+    return made
+
+
+def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
+    """Put models before references, each in the order of their names."""
+    reference = (rows.model == rows.title).astype(int)
+    return rows.assign(_reference=reference).sort_values("_reference", kind="stable").drop(columns="_reference")
+
+
+_LATEX = {"±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "%": r"\%", "σ": r"$\sigma$", "≥": r"$\geq$"}
+_LATEX |= {"×": r"$\times$", "→": r"$\to$", "∞": r"$\infty$", "−": "$-$", "–": "--", "²": "$^2$", "&": r"\&", "_": r"\_"}
+
+
+def latex(caption: str, frame: pd.DataFrame) -> str:
+    """Return a table for LaTeX with booktabs."""
+
+    def escape(text: str) -> str:
+        return "".join(_LATEX.get(character, character) for character in text)
+
+    body = frame.reset_index().map(escape).rename(columns=escape)
+    made: str = body.style.hide(axis="index").to_latex(
+        hrules=True, caption=escape(caption), position_float="centering", column_format="l" + "r" * (body.shape[1] - 1)
+    )
+    return made
+
+
+def write(out: Path, rows: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:
+    """Write every table as Markdown, CSV and LaTeX below `out`/tables, and all of them in tables.md; return them."""
+    folder = out / "tables"
+    folder.mkdir(exist_ok=True)
+    made = tables(rows)
+    for name, (caption, frame) in made.items():
+        replace_file(folder / f"{name}.md", f"{caption}\n\n{frame.to_markdown()}\n")
+        replace_file(folder / f"{name}.csv", frame.to_csv())
+        replace_file(folder / f"{name}.tex", latex(caption, frame))
+    whole = "\n".join(f"## {name}\n\n{caption}\n\n{frame.to_markdown()}\n" for name, (caption, frame) in made.items())
+    replace_file(out / "tables.md", f"# Tables\n\n{whole}")
+    return made

@@ -1,4 +1,5 @@
-"""The command line: `alibench run|list|table|tune|fit-extractor`, the same as `python -m benchmarks ...`.
+"""
+The command line: `alibench run|list|table|tune|fit-extractor`, the same as `python -m benchmarks ...`.
 
 Exit codes: 0 done; 1 a run failed; 2 bad input, said in one line before anything ran; 3 a run diverged; 130 interrupted.
 """
@@ -21,7 +22,7 @@ from benchmarks import config, data, tuning
 from benchmarks.jobs import Job
 from benchmarks.provenance import command
 from benchmarks.runner import run
-from evaluation import COLUMNS, METRICS, extractors
+from evaluation import METRICS, extractors
 from evaluation.base import BadInput
 from results import figures, rows, tables
 
@@ -42,10 +43,16 @@ def _parser() -> argparse.ArgumentParser:
     def suite_options(name: str, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("suite", help="a built-in suite (see 'alibench list') or a TOML file")
-        sub.add_argument("--models", nargs="+", default=[], metavar="MODEL", help="only these rows of the suite's tables")
+        sub.add_argument(
+            "--models", nargs="+", default=[], metavar="MODEL", help="only these rows of the suite's tables"
+        )
         sub.add_argument("--device", help="cpu, cuda, cuda:1 or mps; default: the best there is")
-        sub.add_argument("--out", type=Path, metavar="DIR", help="folder for everything that comes out; default: a fresh one")
-        sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a field of the suite")
+        sub.add_argument(
+            "--out", type=Path, metavar="DIR", help="folder for everything that comes out; default: a fresh one"
+        )
+        sub.add_argument(
+            "--set", action="append", default=[], metavar="KEY=VALUE", help="override a field of the suite"
+        )
         return sub
 
     sub = suite_options("run", "train, evaluate, print and write the tables of a suite")

@@ -1,4 +1,5 @@
-"""Suites: what is compared on what, as TOML files checked against the dataclasses here.
+"""
+Suites: what is compared on what, as TOML files checked against the dataclasses here.
 
 A suite regenerates the tables of one data set; a collection includes several suites. The command line overrides single
 fields by `--set key=value`; `model.gan.options.regression=1.0` reaches into tables.
@@ -165,7 +166,8 @@ def read(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def load(name: str, overrides: Iterable[str] = (), only: Iterable[str] = (), seeds: int | None = None) -> list[Suite]:
-    """Return the checked suites of that name: one, or those that a collection includes.
+    """
+    Return the checked suites of that name: one, or those that a collection includes.
 
     `overrides` are --set assignments, `only` the models to keep, `seeds` their number. Raises BadInput.
     """
@@ -198,7 +200,9 @@ def check(suite: Suite) -> None:
     _known(suite.networks, FAMILIES, f"{where}: unknown networks")
     shape = FAMILIES[suite.networks].shape
     if shape != loaded.shape:
-        raise BadInput(f"{where}: networks '{suite.networks}' take data of shape {shape}, '{loaded.name}' has {loaded.shape}")
+        raise BadInput(
+            f"{where}: networks '{suite.networks}' take data of shape {shape}, '{loaded.name}' has {loaded.shape}"
+        )
     for metric in suite.metrics:
         _known(metric, METRICS, f"{where}: unknown metric")
         if reason := METRICS[metric].refuses(loaded):

@@ -1,4 +1,5 @@
-"""Runs jobs side by side in worker processes, shows how far they are, then measures speed with nothing beside it.
+"""
+Runs jobs side by side in worker processes, shows how far they are, then measures speed with nothing beside it.
 
 On a CPU every worker is single-threaded and there is one a core: small networks run fastest so, and a run's numbers do not
 depend on how many run beside it. On an accelerator runs follow one another.
@@ -6,7 +7,6 @@ depend on how many run beside it. On an accelerator runs follow one another.
 
 import multiprocessing
 import os
-import queue
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +18,15 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from benchmarks import jobs
 from benchmarks.jobs import Job
@@ -85,7 +93,9 @@ class Display:
         text = "done" if outcome == "ok" else outcome
         if not self.console.is_terminal or outcome != "ok":
             clock = f"{elapsed:5.0f} s, about {left:.0f} s left"
-            self.console.print(f"[{self.done}/{self.total}] {job.run_id}: {text} ({clock})", markup=False, highlight=False)
+            self.console.print(
+                f"[{self.done}/{self.total}] {job.run_id}: {text} ({clock})", markup=False, highlight=False
+            )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from rich.console import Console
 
-from benchmarks.config import Suite
+from benchmarks.config import Entry, Suite
 from benchmarks.jobs import Job
 from benchmarks.provenance import command
 from benchmarks.runner import run
@@ -28,7 +28,8 @@ def trials(suite: Suite) -> list[dict[str, float]]:
 
 def _trial(suite: Suite, index: int, changes: Mapping[str, float]) -> Suite:
     entries = {
-        name: replace(suite.model.get(name) or type(suite.entry(name))(), recipe=dict(changes)) for name in suite.models
+        name: replace(suite.model.get(name, Entry()), recipe={**suite.model.get(name, Entry()).recipe, **changes})
+        for name in suite.models
     }
     return replace(suite, name=f"{suite.name}-trial{index}", model={**suite.model, **entries})
 
@@ -41,7 +42,6 @@ def tune(suite: Suite, out: Path, device: torch.device, console: Console) -> tup
         Job("run", _trial(suite, i, changes), name, SEED, out, str(device), tuple(command()), "validation")
         for i, changes in enumerate(space)
         for name in suite.models
-        if not suite.entry(name).compute  # it takes the settings of the entry that it is a variant of
     ]
     outcomes = run(work, device, console)
     frame = rows.read(out)

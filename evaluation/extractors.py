@@ -1,4 +1,5 @@
-"""Feature extractors for the fidelity metrics: small classifiers fitted to a data set's train labels.
+"""
+Feature extractors for the fidelity metrics: small classifiers fitted to a data set's train labels.
 
 They stand in for Inception where images are too small or too different for it, and are named in every result
 ("digits-cnn@<hash>") so that nobody compares such a number with an Inception score or a published FID.

@@ -1,4 +1,5 @@
-"""FID, KID and classifier score through torch-fidelity, with the data set's own feature extractor.
+"""
+FID, KID and classifier score through torch-fidelity, with the data set's own feature extractor.
 
 The reference is held-out data, never the images that the extractor was fitted on: its features are sharper there. FID is
 biased by the number of images, so every row of a table, models, real data and noise, uses as many as the reference holds;
@@ -84,7 +85,7 @@ def scores(images: Tensor, reference: Tensor, extractor: str, cuda: bool = False
 def _measurements(images: Tensor, real: Tensor, data: Data, split: str, **options: Any) -> list[Measurement]:
     n, half = len(real), len(real) // 2
     assert len(images) == n, "every row of a table uses as many images as the reference holds"
-    assert extractors.WIDTH <= half // 4, "FID needs four times as many images as features"
+    assert half // 4 >= extractors.WIDTH, "FID needs four times as many images as features"
     whole = scores(images, real, data.extractor)
     halves = [scores(part, real, data.extractor)["fid"] for part in (images[:half], images[half : 2 * half])]
     fid_half = sum(halves) / 2

@@ -1,4 +1,5 @@
-"""Semi-supervised accuracy of a linear SVM on encoded features (ALI, section 4.3), on a few labels of the train split.
+"""
+Semi-supervised accuracy of a linear SVM on encoded features (ALI, section 4.3), on a few labels of the train split.
 
 Features: the encoder's last three hidden layers and the mean code, flattened and concatenated. Classifier: L2-SVM, one
 against the rest (scikit-learn's LinearSVC). Labels: class-balanced draws from train, the same draws for every model, seed
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -29,7 +31,7 @@ COLUMNS = (
     Column("svm_c", "C", "", 5),
 )
 GRID = np.exp(np.linspace(-20, 20, 50))
-COARSE_GRID = GRID[8:33:4]  # 1e-6 to 0.5 in seven values: beyond them the chosen C never lay
+COARSE_GRID = GRID[8:25:4]  # 1e-6 to 0.7 in five values: fifty would cost ten times as much within every draw
 HIDDEN_LAYERS = 3
 
 
@@ -47,8 +49,13 @@ def draw_labels(y: np.ndarray, labels: int, draw: int) -> np.ndarray:
 
 
 def machine(c: float = 1.0) -> Pipeline:
-    """Return the classifier: standardisation fitted with it, then an L2-SVM solved in the primal, which is exact."""
-    return make_pipeline(StandardScaler(), LinearSVC(C=c, dual=False, random_state=0))
+    """
+    Return the classifier: standardisation fitted with it, then an L2-SVM solved in the primal.
+
+    The rotation in between changes no solution, since weights lie in the span of the images they were fitted on; with
+    fewer images than features it leaves as many dimensions as images, and the solver converges several times faster.
+    """
+    return make_pipeline(StandardScaler(), PCA(svd_solver="full"), LinearSVC(C=c, dual=False, tol=1e-3, random_state=0))
 
 
 def choose_c(train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray]) -> float:
@@ -79,7 +86,9 @@ def _accuracies(
     return accuracies, c
 
 
-def _measurements(features: dict[str, np.ndarray], data: Data, settings: Settings, split: str, **options: Any) -> list[Measurement]:
+def _measurements(
+    features: dict[str, np.ndarray], data: Data, settings: Settings, split: str, **options: Any
+) -> list[Measurement]:
     splits = {name: (x, getattr(data, name).y.numpy()) for name, x in features.items()}
     accuracies, c = _accuracies(splits["train"], splits["validation"], splits[split], settings.labels, settings.draws)
     n = len(splits[split][1])
@@ -96,7 +105,9 @@ def _encoded(subject: Subject) -> dict[str, np.ndarray]:
         *hidden, code = subject.model.features(x).values()
         return torch.cat([*hidden[-HIDDEN_LAYERS:], code], dim=1)
 
-    return {name: subject.batched(concatenated, as_float(part.x)).numpy() for name, part in _splits(subject.data).items()}
+    return {
+        name: subject.batched(concatenated, as_float(part.x)).numpy() for name, part in _splits(subject.data).items()
+    }
 
 
 def _splits(data: Data) -> dict[str, Split]:

@@ -1,4 +1,5 @@
-"""Training, sampling and encoding speed in images, or points, a second: median over repeats, and their spread.
+"""
+Training, sampling and encoding speed in images, or points, a second: median over repeats, and their spread.
 
 Measured alone, when nothing else of the suite runs; torch's own timer warms up, synchronises the device and repeats. Kept
 apart from quality in every table, and no part of a comparison between machines.

@@ -1,4 +1,5 @@
-"""The contract between a model and everything that runs or measures it. This page is all of it.
+"""
+The contract between a model and everything that runs or measures it. This page is all of it.
 
 A model owns its networks and its objective, and knows nothing of data sets, loops, metrics or files. One update is a
 pure function of its parameters and one batch:
@@ -78,7 +79,8 @@ class Phase:
 
 
 class Model(nn.Module):
-    """What every model of the suite is. The three parts: what it says of itself, one update, and use after training.
+    """
+    What every model of the suite is. The three parts: what it says of itself, one update, and use after training.
 
     A model that cannot do something (no encoder, no likelihood) says so here, and the metrics that need it leave an empty
     cell with the reason.
@@ -127,7 +129,8 @@ class Model(nn.Module):
     # ---------------------------------------------------------------------------------------------- use
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return mean and log sigma of q(z|x), each (B, latent); a deterministic encoder has no log sigma.
+        """
+        Return mean and log sigma of q(z|x), each (B, latent); a deterministic encoder has no log sigma.
 
         The first half of a stochastic encoder's outputs is the mean, the second log sigma (ALI's released code).
         """

@@ -1,4 +1,5 @@
-"""Networks from layer tables, in the terms of the papers' appendices: operation, maps, kernel/stride, BN, dropout, act.
+"""
+Networks from layer tables, in the terms of the papers' appendices: operation, maps, kernel/stride, BN, dropout, act.
 
 The conventions are those of ALI's released code: no padding anywhere, so a convolution maps size s to (s - k) / stride + 1
 and a transposed one to stride * (s - 1) + k; no bias beside batch norm; dropout on the input of the named operation.
@@ -139,10 +140,17 @@ class Discriminator(nn.Module):
     """Logits (B,) of x, or of pairs (x, z): one tower each, then a joint one on what both give, concatenated."""
 
     def __init__(
-        self, dx: Sequence[Row], dz: Sequence[Row], dxz: Sequence[Row], shape: tuple[int, ...], latent: int, scale: float
+        self,
+        dx: Sequence[Row],
+        dz: Sequence[Row],
+        dxz: Sequence[Row],
+        shape: tuple[int, ...],
+        latent: int,  # 0: D sees x alone
+        centre: float,
+        gain: float,  # D sees (x - centre) * gain
     ) -> None:
         super().__init__()
-        self.scale = scale
+        self.centre, self.gain = centre, gain
         self.dx = Stack("dx", dx, shape)
         self.dz = Stack("dz", dz, _latent_shape(dz, latent)) if latent else None
         towers = [tower.output for tower in (self.dx, self.dz) if tower is not None]
@@ -157,7 +165,7 @@ class Discriminator(nn.Module):
 
     def forward(self, x: Tensor, z: Tensor | None, noise: Mapping[str, Tensor] | None = None) -> Tensor:
         """Return logits (B,); without noise there is no dropout."""
-        h = self.dx(x / self.scale, noise).flatten(1)
+        h = self.dx((x - self.centre) * self.gain, noise).flatten(1)
         if self.dz is not None:
             assert z is not None
             h = torch.cat([h, self.dz(z.view(len(z), *self.dz.shape), noise).flatten(1)], dim=1)

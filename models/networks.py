@@ -1,4 +1,5 @@
-"""The layer tables, one family for each kind of data. Every model of a comparison takes its networks from one family.
+"""
+The layer tables, one family for each kind of data. Every model of a comparison takes its networks from one family.
 
 FILLED stands for what depends on model and data: the encoder's outputs and the decoder's channels.
 """
@@ -25,8 +26,9 @@ class Family:
     dxz: Sequence[Row]
     shape: tuple[int, ...]  # of the data; a zero is any size
     std: float | None  # of the initial weights; none: by fan-in
-    gain: float = 1.0  # D sees x / scale * gain
-    source: str = ""
+    source: str
+    centre: float = 0.0  # D sees (x / scale - centre) * gain
+    gain: float = 1.0
 
 
 FAMILIES = {
@@ -36,6 +38,8 @@ FAMILIES = {
         source="this suite",
         shape=(1, 8, 8),
         std=None,
+        centre=0.5,
+        gain=2.0,
         encoder=(Row("dense", 128, bn=True, slope=0.1),) * 2 + (Row("dense", FILLED),),
         decoder=(Row("dense", 128, bn=True, slope=0.1),) * 2 + (Row("dense", FILLED),),
         dx=(),
@@ -52,11 +56,11 @@ FAMILIES = {
         shape=(2,),
         std=None,
         gain=3.0,
-        encoder=(Row("dense", 128, slope=0.0),) * 3 + (Row("dense", FILLED),),
-        decoder=(Row("dense", 128, slope=0.0),) * 3 + (Row("dense", FILLED),),
+        encoder=(Row("dense", 128, slope=0.1),) * 3 + (Row("dense", FILLED),),
+        decoder=(Row("dense", 128, slope=0.1),) * 3 + (Row("dense", FILLED),),
         dx=(),
         dz=(),
-        dxz=(Row("dense", 256, slope=0.0),) * 2 + (Row("dense", 1),),
+        dxz=(Row("dense", 256, slope=0.1),) * 2 + (Row("dense", 1),),
     ),
 }
 
@@ -72,14 +76,14 @@ class Networks:
     rng: torch.Generator  # on the CPU, so that a seed's weights are the same on every device
 
     def encoder(self, statistics: int) -> Encoder:
-        """x to `statistics` numbers per latent: 1 for a code, 2 for mean and log sigma."""
+        """X to `statistics` numbers per latent: 1 for a code, 2 for mean and log sigma."""
         rows = (*self.family.encoder[:-1], replace(self.family.encoder[-1], maps=statistics * self.latent))
         encoder = Encoder(rows, self.shape, self.scale)
         initialise(encoder, self.rng, self.family.std)
         return encoder
 
     def decoder(self) -> Decoder:
-        """z to x."""
+        """Z to x."""
         rows = (*self.family.decoder[:-1], replace(self.family.decoder[-1], maps=self._maps(self.family.decoder)))
         decoder = Decoder(rows, self.latent, self.shape, self.scale)
         initialise(decoder, self.rng, self.family.std)
@@ -92,6 +96,7 @@ class Networks:
         """Pairs (x, z) to logits if `joint`, else x to logits: the same towers without z's branch."""
         family = self.family
         latent = self.latent if joint else 0
-        discriminator = Discriminator(family.dx, family.dz, family.dxz, self.shape, latent, self.scale / family.gain)
+        towers = (family.dx, family.dz, family.dxz)
+        discriminator = Discriminator(*towers, self.shape, latent, family.centre * self.scale, family.gain / self.scale)
         initialise(discriminator, self.rng, family.std)
         return discriminator

@@ -15,7 +15,8 @@ def kl_to_prior(mean: Tensor, log_sigma: Tensor) -> Tensor:
 
 
 class VAE(Model):
-    """Gaussian encoder and Gaussian decoder with one output variance, which takes its optimal value at every step.
+    """
+    Gaussian encoder and Gaussian decoder with one output variance, which takes its optimal value at every step.
 
     The likelihood is highest at variance = mean squared error (Rybkin, Daniilidis and Levine 2021, eq. 7), so nothing is
     learnt or tuned: a learned scalar barely moves at these learning rates. The variance follows the batches' error as a

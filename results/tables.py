@@ -1,4 +1,5 @@
-"""Wide, paper-style tables from rows: a line for each model and reference, mean ± standard deviation over seeds.
+"""
+Wide, paper-style tables from rows: a line for each model and reference, mean ± standard deviation over seeds.
 
 Which columns a table has is data (TABLES); what they are called and which direction is better comes from the metrics.
 Several draws of labels within a seed are averaged first: their spread is not the spread of training.
@@ -210,7 +211,16 @@ def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 _LATEX = {"±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "%": r"\%", "σ": r"$\sigma$", "≥": r"$\geq$"}
-_LATEX |= {"×": r"$\times$", "→": r"$\to$", "∞": r"$\infty$", "−": "$-$", "–": "--", "²": "$^2$", "&": r"\&", "_": r"\_"}
+_LATEX |= {
+    "×": r"$\times$",
+    "→": r"$\to$",
+    "∞": r"$\infty$",
+    "−": "$-$",
+    "–": "--",
+    "²": "$^2$",
+    "&": r"\&",
+    "_": r"\_",
+}
 
 
 def latex(caption: str, frame: pd.DataFrame) -> str:

@@ -1,0 +1,47 @@
+"""What tests share: data, models with known weights, batches."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from benchmarks import data
+from evaluation.base import Data, generator
+from models import REGISTRY
+from models.base import Batch, Model
+from models.networks import FAMILIES, Networks
+
+torch.set_num_threads(1)
+
+MODELS = sorted(REGISTRY)
+
+
+def build(name: str, seed: int = 0, dataset: str = "digits", latent: int = 4) -> Model:
+    """Return a model with its first weights."""
+    loaded = data.load(dataset)
+    family = FAMILIES["digits" if loaded.images else "plane"]
+    return REGISTRY[name](Networks(family, loaded.shape, loaded.scale, latent, generator(seed, "weights")))  # type: ignore[call-arg]
+
+
+def batch_for(model: Model, x: torch.Tensor, seed: int = 0) -> Batch:
+    """Return x with the noise that the model asks for."""
+    rng = generator(seed, "test noise")
+    return Batch(x, {name: draw(rng) for name, draw in model.noise(len(x)).items()})
+
+
+@pytest.fixture
+def digits() -> Data:
+    """The digits data set."""
+    return data.load("digits")
+
+
+@pytest.fixture
+def make() -> Callable[..., Model]:
+    """Build a model by name."""
+    return build
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs CUDA where there is none, aloud."""
+    if "gpu" in item.keywords and not torch.cuda.is_available():
+        pytest.skip("no CUDA device on this machine")

@@ -1,5 +1,4 @@
-"""
-Everything a person or CI runs. `nox -l` lists the sessions; arguments after `--` are passed on.
+"""Everything a person or CI runs. `nox -l` lists the sessions; arguments after `--` are passed on.
 
 All sessions share one environment, .nox/env: it is installed by the first of them and again only when pyproject.toml
 changes, so torch is downloaded once and a second session starts at once, also without a network.

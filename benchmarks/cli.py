@@ -1,12 +1,10 @@
-"""
-The command line: `alibench run|list|table|tune|fit-extractor`, the same as `python -m benchmarks ...`.
+"""The command line: `alibench run|list|table|tune|fit-extractor`, the same as `python -m benchmarks ...`.
 
 Exit codes: 0 done; 1 a run failed; 2 bad input, said in one line before anything ran; 3 a run diverged; 130 interrupted.
 """
 
 import argparse
 import sys
-import warnings
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -43,16 +41,12 @@ def _parser() -> argparse.ArgumentParser:
     def suite_options(name: str, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("suite", help="a built-in suite (see 'alibench list') or a TOML file")
-        sub.add_argument(
-            "--models", nargs="+", default=[], metavar="MODEL", help="only these rows of the suite's tables"
-        )
+        sub.add_argument("--models", nargs="+", default=[], metavar="MODEL", help="only these rows of the suite's tables")
         sub.add_argument("--device", help="cpu, cuda, cuda:1 or mps; default: the best there is")
         sub.add_argument(
             "--out", type=Path, metavar="DIR", help="folder for everything that comes out; default: a fresh one"
         )
-        sub.add_argument(
-            "--set", action="append", default=[], metavar="KEY=VALUE", help="override a field of the suite"
-        )
+        sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a field of the suite")
         return sub
 
     sub = suite_options("run", "train, evaluate, print and write the tables of a suite")
@@ -86,7 +80,7 @@ def show(console: Console, made: dict[str, tuple[str, pd.DataFrame]]) -> None:
     """Print tables."""
     for name, (caption, frame) in made.items():
         table = Table(title=name, caption=caption, caption_justify="left", title_justify="left", title_style="bold")
-        table.add_column(frame.index.name)
+        table.add_column("model")
         for column in frame.columns:
             table.add_column(column, justify="right")
         for index, cells in frame.iterrows():
@@ -187,7 +181,7 @@ def _tune(arguments: argparse.Namespace, console: Console) -> int:
         if suite.search is None:
             raise BadInput(f"suite '{suite.name}' has no [search] table: it says which trials every model gets")
     out = fresh(arguments.out, f"tune-{Path(arguments.suite).stem}")
-    outcomes = {}
+    outcomes: dict[str, str] = {}
     for suite in suites:
         trials, outcome = tuning.tune(suite, out, device, console)
         outcomes |= outcome
@@ -209,8 +203,7 @@ def _fit_extractor(arguments: argparse.Namespace, console: Console) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    warnings.filterwarnings("ignore", module="torch.utils.cpp_extension")
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 160)  # a log has no width of its own
     commands = {"run": _run, "list": _list, "table": _table, "tune": _tune, "fit-extractor": _fit_extractor}
     try:
         parsed = _parser().parse_args(arguments)

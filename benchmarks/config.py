@@ -1,5 +1,4 @@
-"""
-Suites: what is compared on what, as TOML files checked against the dataclasses here.
+"""Suites: what is compared on what, as TOML files checked against the dataclasses here.
 
 A suite regenerates the tables of one data set; a collection includes several suites. The command line overrides single
 fields by `--set key=value`; `model.gan.options.regression=1.0` reaches into tables.
@@ -82,10 +81,12 @@ class Suite:
         entry, loaded = self.entry(name), data.load(self.dataset)
         rng = generator(seed, "weights")
         networks = Networks(FAMILIES[self.networks], loaded.shape, loaded.scale, self.latent, rng)
-        known = [key for key in get_type_hints(models.REGISTRY[entry.of].__init__) if key not in ("networks", "return")]
-        for key in entry.options:
-            _known(key, known, f"suite '{self.name}', model.{name}.options: unknown field")
-        return models.REGISTRY[entry.of](networks, **entry.options)  # type: ignore[call-arg]
+        hints = get_type_hints(models.REGISTRY[entry.of].__init__)
+        where = f"suite '{self.name}', model.{name}.options"
+        for key, value in entry.options.items():
+            _known(key, [known for known in hints if known not in ("networks", "return")], f"{where}: unknown field")
+            _convert(value, hints[key], f"{where}.{key}")
+        return models.REGISTRY[entry.of](networks, **entry.options)
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,12 @@ def parse(raw: Mapping[str, Any], schema: Any, where: str) -> Any:
                         refuse_unknown(part, inner[0], f"{path}, {key}.{name}".rstrip("."))
 
     refuse_unknown(raw, schema, where)
+    return _convert(raw, schema, where)
+
+
+def _convert(raw: Any, kind: Any, where: str) -> Any:
     try:
-        return msgspec.convert(raw, schema, strict=True)
+        return msgspec.convert(raw, kind, strict=True)
     except msgspec.ValidationError as error:
         raise BadInput(f"{where}: {str(error).replace('$.', '').replace('`', chr(39))}") from None
 
@@ -166,8 +171,7 @@ def read(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def load(name: str, overrides: Iterable[str] = (), only: Iterable[str] = (), seeds: int | None = None) -> list[Suite]:
-    """
-    Return the checked suites of that name: one, or those that a collection includes.
+    """Return the checked suites of that name: one, or those that a collection includes.
 
     `overrides` are --set assignments, `only` the models to keep, `seeds` their number. Raises BadInput.
     """

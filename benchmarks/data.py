@@ -1,5 +1,4 @@
-"""
-The data sets, each a function that returns its three splits. Those here need no download.
+"""The data sets, each a function that returns its three splits. Those here need no download.
 
 Splits are fixed: they depend on no seed of a run, and on no version of a library (numpy's RandomState is frozen).
 """
@@ -15,8 +14,7 @@ from evaluation.base import BadInput, Data, Mixture, Split
 
 
 def grid(name: str, spacing: float, std: float) -> Data:
-    """
-    25 equal Gaussians on a 5x5 grid around the origin; 100,000 points for training, 10,000 each to validate and test.
+    """25 equal Gaussians on a 5x5 grid around the origin; 100,000 points for training, 10,000 each to validate and test.
 
     The released code validates on its training points; here all three are drawn apart.
     """
@@ -45,8 +43,7 @@ def grid25_easy() -> Data:
 
 
 def digits() -> Data:
-    """
-    Scikit-learn's 1,797 handwritten 8x8 digits (UCI optical recognition): 60 % train, 20 % validation, 20 % test.
+    """Scikit-learn's 1,797 handwritten 8x8 digits (UCI optical recognition): 60 % train, 20 % validation, 20 % test.
 
     Stratified: within each class a fixed permutation deals its images out. The 17 grey levels become uint8.
     """
@@ -58,17 +55,11 @@ def digits() -> Data:
     for c in range(10):
         members = rng.permutation(np.flatnonzero(raw.target == c))
         fifth = len(members) // 5
-        for part, indices in zip(
-            parts, np.split(members, [len(members) - 2 * fifth, len(members) - fifth]), strict=True
-        ):
-            part.append(indices)
-    train, validation, test = (torch.from_numpy(rng.permutation(np.concatenate(part))) for part in parts)
-    return Data(
-        "digits",
-        *(Split(x[index], y[index]) for index in (train, validation, test)),
-        classes=10,
-        extractor="digits-cnn",
-    )
+        for part, dealt in zip(parts, np.split(members, [len(members) - 2 * fifth, len(members) - fifth]), strict=True):
+            part.append(dealt)
+    indices = [torch.from_numpy(rng.permutation(np.concatenate(part))) for part in parts]
+    train, validation, test = (Split(x[index], y[index]) for index in indices)
+    return Data("digits", train, validation, test, classes=10, extractor="digits-cnn")
 
 
 DATASETS: dict[str, Callable[[], Data]] = {"grid25": grid25, "grid25_easy": grid25_easy, "digits": digits}
@@ -83,8 +74,7 @@ def load(name: str) -> Data:
 
 
 class Batches:
-    """
-    Index batches of data that stay on the device, as models see them: a fresh permutation every epoch.
+    """Index batches of data that stay on the device, as models see them: a fresh permutation every epoch.
 
     The remainder of an epoch is dropped. Nothing here waits for the device.
     """

@@ -128,13 +128,12 @@ def _write_curves(path: Path, trained: Trained) -> None:
 
 def _references(job: Job, report: Callable[[int], None]) -> str:
     suite, loaded = job.suite, data.load(job.suite.dataset)
-    encoders = [name for name in suite.models if suite.build(name, 0).encoder is not None]
     baseline = Baseline(
         loaded,
         suite.evaluation,
         suite.latent,
         range(suite.seeds),
-        lambda seed: suite.build(encoders[0], seed),
+        lambda seed: suite.build(job.name, seed),
         job.split,
     )
     metrics = [METRICS[name] for name in suite.metrics if hasattr(METRICS[name], "references")]

@@ -1,5 +1,4 @@
-"""
-The one training loop. It knows players, phases and batches (models/base.py), and no model by name.
+"""The one training loop. It knows players, phases and batches (models/base.py), and no model by name.
 
 For each phase, for each of its rounds, for each group of players that learn at once: one batch, one forward pass, each
 player's gradient of its own loss by its own parameters, and only then all their steps. That is the original's update: no
@@ -30,8 +29,7 @@ Decay = Annotated[float, Meta(ge=0, lt=1)]
 
 @dataclass(frozen=True)
 class Recipe:
-    """
-    How a model is trained; a suite's [recipe] table.
+    """How a model is trained; a suite's [recipe] table.
 
     Adam's betas are today's convention: the "beta2 = 1e-3" that ALI's paper prints is 1 - beta2 of the library it used.
     """
@@ -120,8 +118,7 @@ class Trainer:
 
 
 class Average:
-    """
-    Exponential moving average of all weights and batch statistics; a decay of 0 keeps none.
+    """Exponential moving average of all weights and batch statistics; a decay of 0 keeps none.
 
     torch's AveragedModel does the same, but walks the module tree at every update: an eighth of a small net's step.
     """
@@ -152,8 +149,7 @@ def train(
     device: torch.device,
     report: Callable[[int], None] = lambda steps: None,
 ) -> Trained:
-    """
-    Train the model in place, through all its phases; at its end it holds the averaged weights.
+    """Train the model in place, through all its phases; at its end it holds the averaged weights.
 
     A phase ends by adopting the average, so that what learns later learns on the weights that will be scored. `report`
     is told how many rounds passed since its last call. Raises Diverged, naming phase and step.
@@ -175,7 +171,7 @@ def train(
                 values = torch.stack(list(monitored.values())).tolist()  # the one wait for the device
                 if not all(abs(value) < float("inf") for value in values):
                     raise Diverged(f"not finite in phase '{phase.name}' at step {step} of {steps}")
-                trained.curves.append({"phase": phase.name, "step": step} | dict(zip(monitored, values, strict=True)))
+                trained.curves.append({"phase": phase.name, "step": step, **dict(zip(monitored, values, strict=True))})
                 report((step - 1) % tick + 1)
         average.adopt()
         for player in (player for group in phase.round for player in group):

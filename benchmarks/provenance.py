@@ -38,9 +38,7 @@ def commit() -> str:
 def device_name(device: torch.device) -> str:
     """Return the device and the machine it is in."""
     own = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return (
-        f"{own}; {platform.machine()}, {os.cpu_count()} cores, {platform.system()}; {torch.get_num_threads()} threads"
-    )
+    return f"{own}; {platform.machine()}, {os.cpu_count()} cores, {platform.system()}; {torch.get_num_threads()} threads"
 
 
 def of(suite: Suite, name: str, command: list[str], device: torch.device, weights: Path | None) -> dict[str, Any]:

@@ -1,5 +1,4 @@
-"""
-Runs jobs side by side in worker processes, shows how far they are, then measures speed with nothing beside it.
+"""Runs jobs side by side in worker processes, shows how far they are, then measures speed with nothing beside it.
 
 On a CPU every worker is single-threaded and there is one a core: small networks run fastest so, and a run's numbers do not
 depend on how many run beside it. On an accelerator runs follow one another.
@@ -44,7 +43,7 @@ def workers(device: torch.device) -> int:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+        memory = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"))
     except (ValueError, OSError, AttributeError):
         memory = cores * MEMORY_A_WORKER
     return max(1, min(cores, int(memory / MEMORY_A_WORKER)))
@@ -93,9 +92,7 @@ class Display:
         text = "done" if outcome == "ok" else outcome
         if not self.console.is_terminal or outcome != "ok":
             clock = f"{elapsed:5.0f} s, about {left:.0f} s left"
-            self.console.print(
-                f"[{self.done}/{self.total}] {job.run_id}: {text} ({clock})", markup=False, highlight=False
-            )
+            self.console.print(f"[{self.done}/{self.total}] {job.run_id}: {text} ({clock})", markup=False, highlight=False)
 
 
 @contextmanager
@@ -128,8 +125,8 @@ def _pool(count: int, single_threaded: bool, on_report: Callable[[str, int], Non
         listener.join()
 
 
-def run(work: Iterable[Job], device: torch.device, console: Console, timed: bool = True) -> dict[str, str]:
-    """Do all jobs; return what became of each, "ok" or why not. With `timed`, throughput is measured at the end, alone."""
+def run(work: Iterable[Job], device: torch.device, console: Console) -> dict[str, str]:
+    """Do all jobs, those of throughput last and alone; return what became of each, "ok" or why not."""
     work = list(work)
     by_id = {job.run_id: job for job in work}
     count = min(workers(device), len(work))
@@ -141,7 +138,6 @@ def run(work: Iterable[Job], device: torch.device, console: Console, timed: bool
         display.progress,
         _pool(count, device.type == "cpu", lambda i, steps: display.advance(by_id.get(i), i, steps)) as pool,
     ):
-        # the longest first, so that none is left alone at the end
         futures: dict[Future[str], Job] = {pool.submit(_work, job): job for job in work if job.kind != "throughput"}
         for future in as_completed(futures):
             outcomes[futures[future].run_id] = _outcome(future)

@@ -1,5 +1,4 @@
-"""
-What is measured: each metric is a module with `measure(subject)`, `refuses(data)` and the `COLUMNS` it fills.
+"""What is measured: each metric is a module with `measure(subject)`, `refuses(data)` and the `COLUMNS` it fills.
 
 A metric that has reference rows gives them by `references(baseline)`. Nothing here knows how a model was trained.
 """

@@ -38,8 +38,7 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Data:
-    """
-    A data set in three disjoint splits. Choices are made on validation; test is opened for the table.
+    """A data set in three disjoint splits. Choices are made on validation; test is opened for the table.
 
     Raises BadInput for integers that are not images: the method needs gradients through x.
     """

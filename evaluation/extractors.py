@@ -1,5 +1,4 @@
-"""
-Feature extractors for the fidelity metrics: small classifiers fitted to a data set's train labels.
+"""Feature extractors for the fidelity metrics: small classifiers fitted to a data set's train labels.
 
 They stand in for Inception where images are too small or too different for it, and are named in every result
 ("digits-cnn@<hash>") so that nobody compares such a number with an Inception score or a published FID.
@@ -104,7 +103,7 @@ def save(network: nn.Module, data: Data, command: str) -> Path:
     return path(data.extractor)
 
 
-class _Extractor(FeatureExtractorBase):  # type: ignore[misc]
+class _Extractor(FeatureExtractorBase):
     """An extractor as torch-fidelity wants it: uint8 images in, a tuple of what is asked for out, in double precision."""
 
     def __init__(self, name: str, features_list: list[str], **kwargs: Any) -> None:

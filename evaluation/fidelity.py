@@ -1,5 +1,4 @@
-"""
-FID, KID and classifier score through torch-fidelity, with the data set's own feature extractor.
+"""FID, KID and classifier score through torch-fidelity, with the data set's own feature extractor.
 
 The reference is held-out data, never the images that the extractor was fitted on: its features are sharper there. FID is
 biased by the number of images, so every row of a table, models, real data and noise, uses as many as the reference holds;

@@ -1,5 +1,4 @@
-"""
-Modes of a known mixture covered by samples, by two rules that never share a column (they differ by construction).
+"""Modes of a known mixture covered by samples, by two rules that never share a column (they differ by construction).
 
 `modes_paper` (ALI, section 4.5): a mode counts if at least one sample is nearest to its centre, at any distance. Uniform
 noise scores 25 of 25. `modes_3sigma`: at least 20 samples, of 10,000, within 3 sigma of the centre.

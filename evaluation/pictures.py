@@ -10,8 +10,7 @@ POINTS = 5000
 
 
 def arrays(subject: Subject) -> dict[str, np.ndarray]:
-    """
-    Return images as uint8 (N, C, H, W) or points (N, D), with the codes and classes of the same held-out data.
+    """Return images as uint8 (N, C, H, W) or points (N, D), with the codes and classes of the same held-out data.
 
     Reconstructions go through drawn codes where the encoder draws, as in ALI's figures.
     """

@@ -1,5 +1,4 @@
-"""
-Reconstruction error on held-out data, beside what needs no learning: the mean, the class mean, PCA.
+"""Reconstruction error on held-out data, beside what needs no learning: the mean, the class mean, PCA.
 
 Images: mean squared error per pixel, in [0, 1] units. Points: squared distance, summed over the coordinates, in the data's
 own units. Through the mean code, and through one drawn from q(z|x) where the encoder draws (ALI's figures use drawn codes).

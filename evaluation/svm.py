@@ -1,5 +1,4 @@
-"""
-Semi-supervised accuracy of a linear SVM on encoded features (ALI, section 4.3), on a few labels of the train split.
+"""Semi-supervised accuracy of a linear SVM on encoded features (ALI, section 4.3), on a few labels of the train split.
 
 Features: the encoder's last three hidden layers and the mean code, flattened and concatenated. Classifier: L2-SVM, one
 against the rest (scikit-learn's LinearSVC). Labels: class-balanced draws from train, the same draws for every model, seed
@@ -49,8 +48,7 @@ def draw_labels(y: np.ndarray, labels: int, draw: int) -> np.ndarray:
 
 
 def machine(c: float = 1.0) -> Pipeline:
-    """
-    Return the classifier: standardisation fitted with it, then an L2-SVM solved in the primal.
+    """Return the classifier: standardisation fitted with it, then an L2-SVM solved in the primal.
 
     The rotation in between changes no solution, since weights lie in the span of the images they were fitted on; with
     fewer images than features it leaves as many dimensions as images, and the solver converges several times faster.
@@ -105,9 +103,7 @@ def _encoded(subject: Subject) -> dict[str, np.ndarray]:
         *hidden, code = subject.model.features(x).values()
         return torch.cat([*hidden[-HIDDEN_LAYERS:], code], dim=1)
 
-    return {
-        name: subject.batched(concatenated, as_float(part.x)).numpy() for name, part in _splits(subject.data).items()
-    }
+    return {name: subject.batched(concatenated, as_float(part.x)).numpy() for name, part in _splits(subject.data).items()}
 
 
 def _splits(data: Data) -> dict[str, Split]:

@@ -1,14 +1,13 @@
-"""
-Training, sampling and encoding speed in images, or points, a second: median over repeats, and their spread.
+"""Training, sampling and encoding speed in images, or points, a second: median over repeats, and their spread.
 
 Measured alone, when nothing else of the suite runs; torch's own timer warms up, synchronises the device and repeats. Kept
 apart from quality in every table, and no part of a comparison between machines.
 """
 
+import logging
 from collections.abc import Callable
 
 import torch
-from torch.utils.benchmark import Timer
 
 from evaluation.base import Column, Data, Measurement, Subject
 
@@ -28,6 +27,10 @@ def refuses(data: Data) -> str:
 
 def rate(name: str, work: Callable[[], object], images: int, protocol: str) -> list[Measurement]:
     """Return median rate of `work`, which handles `images`, and the interquartile range of repeats."""
+    # imported here: it is slow to load, and warns where a CUDA toolkit is installed without a device
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    from torch.utils.benchmark import Timer
+
     threads = torch.get_num_threads()
     timed = Timer("work()", globals={"work": work}, num_threads=threads).blocked_autorange(min_run_time=SECONDS)
     rates = torch.tensor([images / seconds for seconds in timed.times], dtype=torch.float64)

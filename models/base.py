@@ -1,5 +1,4 @@
-"""
-The contract between a model and everything that runs or measures it. This page is all of it.
+"""The contract between a model and everything that runs or measures it. This page is all of it.
 
 A model owns its networks and its objective, and knows nothing of data sets, loops, metrics or files. One update is a
 pure function of its parameters and one batch:
@@ -79,8 +78,7 @@ class Phase:
 
 
 class Model(nn.Module):
-    """
-    What every model of the suite is. The three parts: what it says of itself, one update, and use after training.
+    """What every model of the suite is. The three parts: what it says of itself, one update, and use after training.
 
     A model that cannot do something (no encoder, no likelihood) says so here, and the metrics that need it leave an empty
     cell with the reason.
@@ -93,7 +91,7 @@ class Model(nn.Module):
     likelihood: ClassVar[bool] = False  # p(x|z) is a density, `observe` draws from it
     players: ClassVar[Mapping[str, tuple[str, ...]]]  # player -> the attributes that hold its networks
 
-    encoder: nn.Module | None
+    encoder: nn.Module
     decoder: nn.Module
     latent: int
 
@@ -129,12 +127,10 @@ class Model(nn.Module):
     # ---------------------------------------------------------------------------------------------- use
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """
-        Return mean and log sigma of q(z|x), each (B, latent); a deterministic encoder has no log sigma.
+        """Return mean and log sigma of q(z|x), each (B, latent); a deterministic encoder has no log sigma.
 
         The first half of a stochastic encoder's outputs is the mean, the second log sigma (ALI's released code).
         """
-        assert self.encoder is not None
         code = self.encoder(x)
         if not self.stochastic:
             return code, None
@@ -174,6 +170,5 @@ class Model(nn.Module):
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
         """Return the encoder's hidden layers, in order, and the mean code last, each (B, F)."""
-        assert self.encoder is not None
         hidden = {name: h.flatten(1) for name, h in self.encoder.hidden(x).items()}  # type: ignore[operator]
         return hidden | {"code": self.encode(x)}

@@ -1,5 +1,4 @@
-"""
-Adversarial games as pure functions of D's logits, written with softplus: log sigmoid(l) = -softplus(-l).
+"""Adversarial games as pure functions of D's logits, written with softplus: log sigmoid(l) = -softplus(-l).
 
 `q` and `p` are D's logits (B,) for encoder pairs, or real images, and for decoder pairs, or generated ones. What is
 returned is each player's loss per sample (B,), to be minimised; D says that encoder pairs are real.
@@ -10,8 +9,7 @@ from torch.nn.functional import softplus
 
 
 def joint(q: Tensor, p: Tensor) -> dict[str, Tensor]:
-    """
-    ALI and BiGAN (Dumoulin et al. 2017, eq. 3 and the V' that follows it; Donahue et al. 2017, eq. 3).
+    """ALI and BiGAN (Dumoulin et al. 2017, eq. 3 and the V' that follows it; Donahue et al. 2017, eq. 3).
 
     D maximises V = E_q[log D] + E_p[log(1 - D)]; the generator, encoder and decoder together, maximises the same value
     with the labels of both terms swapped, V' = E_q[log(1 - D)] + E_p[log D]. At l = 0 each loss is 2 log 2.

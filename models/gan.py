@@ -11,8 +11,7 @@ from models.networks import Networks
 
 
 class GAN(Model):
-    """
-    A decoder against D(x), then, with the decoder fixed, an encoder by latent regression.
+    """A decoder against D(x), then, with the decoder fixed, an encoder by latent regression.
 
     The second phase minimises E_z ||z - Gz(Gx(z))||^2 (Dumoulin et al. 2017, section 4.5, "learning the inverse
     mapping"; Donahue et al. 2017, "latent regressor") on generated pairs only. `regression` is its number of rounds as a

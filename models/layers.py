@@ -1,5 +1,4 @@
-"""
-Networks from layer tables, in the terms of the papers' appendices: operation, maps, kernel/stride, BN, dropout, act.
+"""Networks from layer tables, in the terms of the papers' appendices: operation, maps, kernel/stride, BN, dropout, act.
 
 The conventions are those of ALI's released code: no padding anywhere, so a convolution maps size s to (s - k) / stride + 1
 and a transposed one to stride * (s - 1) + k; no bias beside batch norm; dropout on the input of the named operation.
@@ -17,7 +16,7 @@ from torch.nn import functional
 from models.base import Draw
 
 # Blocks, the original's library: running statistics move by 5 % a batch, epsilon inside the root.
-BATCH_NORM = {"eps": 1e-4, "momentum": 0.05}
+EPSILON, MOMENTUM = 1e-4, 0.05
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,7 @@ class Layer(nn.Module):
         self.shape = shape  # of the input, without the batch
         maps, kernel, stride, bias = row.maps, row.kernel, row.stride, not row.bn
         self.op: nn.Module
+        self.output: tuple[int, ...]
         if row.op == "dense":
             self.op = nn.Linear(math.prod(shape), maps, bias=bias)
             self.output = (maps,)
@@ -53,7 +53,7 @@ class Layer(nn.Module):
             self.output = (maps, *(stride * (s - 1) + kernel for s in shape[1:]))
         self.bn: nn.Module | None = None
         if row.bn:
-            self.bn = (nn.BatchNorm1d if row.op == "dense" else nn.BatchNorm2d)(maps, **BATCH_NORM)
+            self.bn = (nn.BatchNorm1d if row.op == "dense" else nn.BatchNorm2d)(maps, EPSILON, MOMENTUM)
 
     def forward(self, h: Tensor, uniform: Tensor | None) -> Tensor:
         """Apply the layer to h (B, *shape); `uniform`, of h's shape, makes the dropout mask, none means no dropout."""
@@ -71,19 +71,16 @@ class Stack(nn.Module):
     def __init__(self, name: str, rows: Sequence[Row], shape: tuple[int, ...]) -> None:
         super().__init__()
         self.name, self.shape = name, shape
-        self.layers = nn.ModuleList()
+        layers: list[Layer] = []
         for row in rows:
-            self.layers.append(Layer(row, shape))
-            shape = self.layers[-1].output
-        self.output = shape
+            layers.append(Layer(row, shape))
+            shape = layers[-1].output
+        self.layers, self.output = nn.ModuleList(layers), shape
+        self.masks = {f"{name}.{i}": layer.shape for i, layer in enumerate(layers) if layer.row.drop}
 
     def noise(self, n: int) -> dict[str, Draw]:
         """Return the dropout masks that a training pass over n samples needs."""
-        return {
-            f"{self.name}.{i}": Draw("uniform", (n, *layer.shape))
-            for i, layer in enumerate(self.layers)
-            if layer.row.drop
-        }
+        return {name: Draw("uniform", (n, *shape)) for name, shape in self.masks.items()}
 
     def forward(self, h: Tensor, noise: Mapping[str, Tensor] | None = None) -> Tensor:
         """Map h (B, *shape) to (B, *output); without noise there is no dropout."""

@@ -1,5 +1,4 @@
-"""
-The layer tables, one family for each kind of data. Every model of a comparison takes its networks from one family.
+"""The layer tables, one family for each kind of data. Every model of a comparison takes its networks from one family.
 
 FILLED stands for what depends on model and data: the encoder's outputs and the decoder's channels.
 """

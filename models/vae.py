@@ -15,8 +15,7 @@ def kl_to_prior(mean: Tensor, log_sigma: Tensor) -> Tensor:
 
 
 class VAE(Model):
-    """
-    Gaussian encoder and Gaussian decoder with one output variance, which takes its optimal value at every step.
+    """Gaussian encoder and Gaussian decoder with one output variance, which takes its optimal value at every step.
 
     The likelihood is highest at variance = mean squared error (Rybkin, Daniilidis and Levine 2021, eq. 7), so nothing is
     learnt or tuned: a learned scalar barely moves at these learning rates. The variance follows the batches' error as a
@@ -50,7 +49,7 @@ class VAE(Model):
         assert log_sigma is not None
         x_hat = self.decoder(mean + log_sigma.exp() * batch.noise["eps"])
         error = (batch.x - x_hat).square().flatten(1)  # (B, D)
-        self.variance.lerp_(error.mean().detach(), 0.01)
+        self.variance.mul_(0.99).add_(0.01 * error.mean().detach())
         variance = self.variance.clone()
         log_likelihood = -0.5 * (error / variance + torch.log(2 * math.pi * variance)).sum(1)
         return Terms(losses={"autoencoder": kl_to_prior(mean, log_sigma) - log_likelihood})

@@ -1,5 +1,4 @@
-"""
-Rows: one number each, kept with the run that made it, and the table of all of them.
+"""Rows: one number each, kept with the run that made it, and the table of all of them.
 
 A run is one folder with one writer. Its `run.json` says what ran and where (provenance), its `rows.json` holds its numbers
 with a checksum and is replaced as a whole. `rows.csv` is derived from the folders, so writers never share a file.
@@ -49,8 +48,7 @@ def replace_file(path: Path, text: str) -> None:
 
 
 def write(folder: Path, run: Run, measurements: Iterable[Mapping[str, Any]], provenance: Mapping[str, Any]) -> None:
-    """
-    Store a run's rows and provenance. Raises ValueError if provenance lacks anything: no number goes without it.
+    """Store a run's rows and provenance. Raises ValueError if provenance lacks anything: no number goes without it.
 
     A measurement with a `reference` is a row of that name in the run's tables, not the model's.
     """
@@ -64,9 +62,7 @@ def write(folder: Path, run: Run, measurements: Iterable[Mapping[str, Any]], pro
             seed = run.seed if run.seed is not None else measurement["seed"]
             row |= {"model": measurement["reference"], "title": measurement["reference"], "seed": seed}
         rows.append({column: row[column] for column in COLUMNS})
-    replace_file(
-        folder / "run.json", json.dumps({"version": VERSION, **vars(run), **provenance}, indent=1, default=str)
-    )
+    replace_file(folder / "run.json", json.dumps({"version": VERSION, **vars(run), **provenance}, indent=1, default=str))
     body = json.dumps(rows)
     digest = hashlib.sha256(body.encode()).hexdigest()
     replace_file(folder / "rows.json", f'{{"version": {VERSION}, "sha256": "{digest}",\n"rows": {body}}}\n')
@@ -87,8 +83,15 @@ def read_run(folder: Path) -> list[dict[str, Any]]:
 
 
 def read(out: Path) -> pd.DataFrame:
-    """Return the rows of all runs below `out`, ordered by run; columns as COLUMNS. Raises Damaged."""
-    folders = sorted(path.parent for path in (out / "runs").glob("*/rows.json"))
+    """Return the rows of all runs below `out`, models in the suite's order; columns as COLUMNS. Raises Damaged."""
+
+    def place(folder: Path) -> tuple[str, int, int]:
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        order = run["config"]["models"]
+        position = order.index(run["model"]) if run["model"] in order else len(order)
+        return run["suite"], position, -1 if run["seed"] is None else run["seed"]
+
+    folders = sorted((path.parent for path in sorted((out / "runs").glob("*/rows.json"))), key=place)
     frame = pd.DataFrame([row for folder in folders for row in read_run(folder)], columns=list(COLUMNS))
     integers = dict.fromkeys(("seed", "step", "n", "labels", "draw"), "Int64")
     return frame.astype({"value": "float64", **integers})

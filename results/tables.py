@@ -1,11 +1,9 @@
-"""
-Wide, paper-style tables from rows: a line for each model and reference, mean ± standard deviation over seeds.
+"""Wide, paper-style tables from rows: a line for each model and reference, mean ± standard deviation over seeds.
 
 Which columns a table has is data (TABLES); what they are called and which direction is better comes from the metrics.
 Several draws of labels within a seed are averaged first: their spread is not the spread of training.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,26 +167,30 @@ def wide(rows: pd.DataFrame, table: Table) -> pd.DataFrame:
 def facts(rows: pd.DataFrame, table: Table) -> str:
     """Return what a reader must know of a table's numbers, from the rows themselves."""
     own = rows[rows.metric.isin({cell.metric for cell in table.cells}) & (rows.status == "ok")]
-    parts = []
-    if set(own.kind) == {"quality"}:
-        parts.append(f"Split: {', '.join(sorted({split for split in own.split if split})) or 'none'}")
-        parts += [f"{CATALOGUE[m].title}: n = {n}" for m, n in _sizes(own)]
-        parts += [f"extractor {name}" for name in sorted({name for name in own.extractor if name})]
+    kinds, parts = set(own.kind), []
+    if kinds == {"quality"}:
+        parts = [f"Split: {', '.join(sorted(split for split in set(own.split) if split)) or 'none'}", _sizes(own)]
+        parts += [f"extractor {name}" for name in sorted(set(own.extractor) - {""})]
         parts += [f"{labels} labels" for labels in sorted(own.labels.dropna().unique())]
-        parts.append(f"weights: {', '.join(sorted({weights for weights in own.weights if weights}))}")
-    if set(own.kind) == {"timing"}:
-        parts += sorted(set(own.protocol))
-    seeds = own.groupby("model").seed.nunique().max()
-    if set(own.kind) == {"quality"} and seeds < TESTED_FROM:
-        parts.append(f"differences between models: not tested (fewer than {TESTED_FROM} seeds)")
-    return "; ".join(parts) + "."
+        parts.append(f"weights: {', '.join(sorted(set(own.weights)))}")
+        if own.groupby("model").seed.nunique().max() < TESTED_FROM:
+            parts.append(f"differences between models: not tested (fewer than {TESTED_FROM} seeds)")
+    elif kinds == {"timing"}:
+        parts = sorted(set(own.protocol))
+    return "; ".join(part for part in parts if part) + "." * bool(parts)
 
 
-def _sizes(own: pd.DataFrame) -> Iterable[tuple[str, str]]:
-    for metric, group in own.groupby("metric", sort=False):
-        sizes = sorted(group.n.dropna().unique())
-        if sizes:
-            yield str(metric), "/".join(str(size) for size in sizes)
+def _sizes(own: pd.DataFrame) -> str:
+    """Say how many samples the numbers are computed on, and which measures have another number."""
+    sizes = {
+        str(metric): "/".join(str(n) for n in sorted(group.n.dropna().unique())) for metric, group in own.groupby("metric")
+    }
+    sizes = {metric: size for metric, size in sizes.items() if size}
+    if not sizes:
+        return ""
+    usual = max(sizes.values(), key=list(sizes.values()).count)
+    others = [f"{CATALOGUE[metric].title}: {size}" for metric, size in sizes.items() if size != usual]
+    return f"n = {usual}" + "".join(f" ({other})" for other in others)
 
 
 def tables(rows: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:
@@ -200,7 +202,7 @@ def tables(rows: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:
             frame = wide(own, table)
             if len(frame):
                 caption = table.caption.format(facts=facts(own, table))
-                made[f"{suite}-{table.name}"] = (f"{own.dataset.iloc[0]}: {caption}", frame)
+                made[f"{suite}-{table.name}"] = (f"{own.dataset.iloc[0]}: {caption.strip()}", frame)
     return made
 
 

@@ -1,5 +1,4 @@
-"""
-The contract carries what later models need: labels and vector logits, cycles and several critics, phases, stacked seeds.
+"""The contract carries what later models need: labels and vector logits, cycles and several critics, phases, stacked seeds.
 
 The two hard models here, K+1-class ALI and ALICE with an adversarial cycle, are written against models/base.py alone and
 run through the loop as it is.

@@ -1,0 +1,85 @@
+"""The house: imports flow one way, adding a model is adding a file, the sessions explain themselves."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import models
+from models.base import Model
+
+ROOT = Path(__file__).parent.parent
+MAY_IMPORT = {
+    "models": set(),
+    "evaluation": {"models"},
+    "results": {"models", "evaluation"},
+    "benchmarks": {"models", "evaluation", "results"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names.add((node.module or "").split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_imports_flow_one_way(room: str) -> None:
+    files = list((ROOT / room).glob("*.py"))
+    assert files
+    for path in files:
+        ours = imported(path) & (MAY_IMPORT.keys() | {"tests"})
+        assert ours <= MAY_IMPORT[room] | {room}, path
+
+
+def test_loop_and_runner_know_no_model_by_name() -> None:
+    for path in (ROOT / "benchmarks").glob("*.py"):
+        strings = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        assert not strings & models.REGISTRY.keys(), path
+
+
+def test_adding_a_model_is_adding_one_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from models.bigan import BiGAN\nclass Mine(BiGAN):\n    name = 'mine'\n    title = 'Mine'\n    source = 'me'\n"
+    )
+    program = (
+        f"import pkgutil, models, importlib; models.__path__.append({str(tmp_path)!r}); importlib.reload(models)\n"
+        "from benchmarks import config\n"
+        "assert config.load('digits', only=['mine'])[0].build('mine', 0).title == 'Mine'\n"
+    )
+    # reload resets __path__, so the file is put beside it by the import system's own way
+    program = program.replace("importlib.reload(models)\n", "exec(open(models.__file__).read(), models.__dict__)\n")
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_model_is_one_short_file_that_cites_its_source() -> None:
+    assert {"ali", "bigan", "gan", "vae"} <= set(models.REGISTRY)
+    for name, model in models.REGISTRY.items():
+        lines = (ROOT / "models" / f"{name}.py").read_text().splitlines()
+        assert len(lines) <= 80, name
+        assert any(year in model.source for year in ("20",)), name
+        assert issubclass(model, Model)
+
+
+def test_every_session_is_explained_in_a_line() -> None:
+    tree = ast.parse((ROOT / "noxfile.py").read_text())
+    sessions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list]
+    assert {"benchmark", "tests", "lint", "types"} <= {session.name for session in sessions}
+    for session in sessions:
+        assert ast.get_docstring(session), session.name
+
+
+def test_the_readmes_commands_are_those_that_ci_runs() -> None:
+    readme = (ROOT / "README.md").read_text()
+    tests = "python3 -m venv .venv && .venv/bin/pip install nox && .venv/bin/nox -s tests"
+    assert tests in readme
+    assert tests in (ROOT / ".ci" / "run").read_text()
+    assert tests.replace("-s tests", "-s benchmark") in readme

@@ -1,0 +1,299 @@
+"""The command line as a user meets it: runs from any folder, repeats itself, refuses bad input in one line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from benchmarks import config
+from benchmarks.cli import main
+from results import rows
+
+TINY = ("--set", "steps=4", "--set", "evaluation.draws=1", "--set", "evaluation.labels=50", "--device", "cpu")
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("suite", sorted(config.builtin()))
+def test_a_tiny_run_of_each_suite_from_a_folder_outside_the_checkout(suite: str, tmp_path: Path) -> None:
+    # a models/ of the user's own does not shadow ours
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").write_text("raise RuntimeError('the wrong models')")
+    command = [Path(sys.executable).parent / "alibench", "run", suite, "--seeds", "1", *TINY, "--out", "out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    out = tmp_path / "out"
+    frame = pd.read_csv(out / "rows.csv")
+    included = config.load(suite)
+    for part in included:
+        own = frame[frame.suite == part.name]
+        assert set(part.models) <= set(own.model)
+        assert set(own[own.kind == "timing"].metric) >= {"train_rate", "sample_rate", "encode_rate"}
+        for model in part.models:
+            assert (out / "figures" / f"{part.name}-{model}.png").stat().st_size > 10_000
+        for name in ("quality", "cost", "throughput"):
+            for kind in ("md", "csv", "tex"):
+                assert (out / "tables" / f"{part.name}-{name}.{kind}").stat().st_size > 100
+        titles = [part.entry(model).title for model in part.models]
+        assert all(title in done.stdout for title in titles)
+    assert set(frame[frame.status == "ok"].value.isna()) == {False}
+    assert not list((ROOT / "results" / "runs").glob("out*"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a finished tiny run."""
+    out = tmp_path_factory.mktemp("finished") / "out"
+    assert main(["run", "digits", "--models", "ali", "gan", "--seeds", "2", *TINY, "--out", str(out)]) == 0
+    return out
+
+
+def test_the_same_command_gives_the_same_rows_to_the_last_digit(finished: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    assert main(["run", "digits", "--models", "ali", "gan", "--seeds", "2", *TINY, "--out", str(again)]) == 0
+    first, second = (rows.read(out) for out in (finished, again))
+    assert len(first) > 100
+    # rows that hold seconds or rates are marked as timing, and are all that may differ
+    pd.testing.assert_frame_equal(first[first.kind != "timing"], second[second.kind != "timing"], check_exact=True)
+    weights = [load_file(out / "runs" / "digits-ali-seed1" / "model.safetensors") for out in (finished, again)]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_a_seed_gives_the_same_rows_whoever_runs_beside_it(finished: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    assert main(["run", "digits", "--models", "gan", "--seeds", "1", *TINY, "--out", str(alone)]) == 0
+    keys = ["run_id", "metric", "protocol", "draw", "model"]
+    own = [
+        frame[(frame.run_id == "digits-gan-seed0") & (frame.kind != "timing")] for frame in map(rows.read, (alone, finished))
+    ]
+    one, two = (frame[[*keys, "value"]].reset_index(drop=True) for frame in own)
+    assert len(one) > 10
+    pd.testing.assert_frame_equal(one, two, check_exact=True)
+
+
+def test_every_run_says_where_its_numbers_come_from(finished: Path) -> None:
+    folders = list((finished / "runs").iterdir())
+    assert len(folders) == 4 + 1 + 2
+    for folder in folders:
+        run = json.loads((folder / "run.json").read_text())
+        assert run["command"].startswith("alibench")
+        assert run["versions"]["torch"] == torch.__version__
+        assert len(run["data_sha256"]) == 64
+        assert run["config"]["recipe"]["steps"] == 4
+        if (folder / "model.safetensors").exists():
+            assert len(run["weights_sha256"]) == 64
+
+
+def test_table_makes_the_same_tables_again_without_training(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.read_bytes() for path in (finished / "tables").iterdir()}
+    csv = (finished / "rows.csv").read_bytes()
+    for path in before:
+        path.unlink()
+    (finished / "rows.csv").unlink()
+    assert main(["table", str(finished)]) == 0
+    assert {path: path.read_bytes() for path in (finished / "tables").iterdir()} == before
+    assert (finished / "rows.csv").read_bytes() == csv
+    assert "GAN + regression" in capsys.readouterr().out
+
+
+def test_gan_at_alis_compute_takes_as_many_operations(finished: Path) -> None:
+    frame = rows.read(finished)
+    flops = frame[frame.metric == "train_gflop"].groupby("model").value.first()
+    assert flops["gan"] == pytest.approx(flops["ali"], rel=0.15)  # in whole steps, and here there are four
+    suite = config.load("digits")[0]
+    from benchmarks import cost
+
+    assert cost.gflop(suite, "gan", cost.recipe_of(suite, "gan")) == pytest.approx(
+        cost.gflop(suite, "ali", suite.recipe_of("ali")), rel=1e-3
+    )
+
+
+def test_flops_are_those_of_the_matrix_products() -> None:
+    from benchmarks import cost
+
+    suite = config.load("grid25_easy")[0]
+    # VAE on the plane, batch 100, products of 2 m n k: forward, gradients of weights, gradients of inputs but the first
+    encoder, decoder = [(2, 128), (128, 128), (128, 128), (128, 4)], [(2, 128), (128, 128), (128, 128), (128, 2)]
+    products = sum(a * b for a, b in encoder + decoder)
+    expected = 2 * 100 * (3 * products - 2 * 128)
+    assert cost.flops_a_round(suite.build("vae", 0), suite.recipe, suite.dataset) == [expected]
+
+
+def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    for name in (
+        *["ali", "bigan", "gan", "vae", "quick", "digits", "grid25", "grid25_easy"],
+        "fidelity",
+        "svm",
+        "throughput",
+    ):
+        assert name in out
+
+
+def test_python_m_benchmarks_is_the_same() -> None:
+    command = [sys.executable, "-m", "benchmarks", "run", "nothing"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("alibench: unknown suite 'nothing'")
+
+
+# ------------------------------------------------------------------------------------------------ bad input
+
+SUITE = """
+title = "t"
+source = "s"
+expect = "e"
+dataset = "digits"
+networks = "digits"
+latent = 4
+models = ["ali"]
+metrics = ["reconstruction"]
+[recipe]
+steps = 4
+"""
+
+BAD = {
+    "unknown suite": (["run", "qick"], "unknown suite 'qick'; did you mean 'quick'?"),
+    "unknown model": (["run", "quick", "--models", "aly"], "unknown model 'aly'; did you mean 'ali'?"),
+    "unknown metric": (
+        ["run", "digits", "--set", 'metrics=["fidelty"]'],
+        "unknown metric 'fidelty'; did you mean 'fidelity'?",
+    ),
+    "metric without its data": (["run", "digits", "--set", 'metrics=["modes"]'], "is no known mixture"),
+    "unknown device": (["run", "quick", "--device", "gpu"], "unknown device 'gpu'"),
+    "no seeds": (["run", "quick", "--seeds", "0"], "at least one seed"),
+    "seeds no number": (["run", "quick", "--seeds", "three"], "invalid int value: 'three'"),
+    "unknown field": (["run", "quick", "--set", "stpes=3"], "unknown field 'stpes'"),
+    "field of the wrong type": (["run", "quick", "--set", "steps='many'"], "Expected 'int', got 'str' - at 'recipe.steps'"),
+    "field out of range": (["run", "quick", "--set", "beta1=1.5"], "- at 'recipe.beta1'"),
+    "no assignment": (["run", "quick", "--set", "steps"], "--set takes key=value"),
+    "unknown data set": (["run", "digits", "--set", "dataset=mnist"], "unknown data set 'mnist'"),
+    "networks of another shape": (["run", "digits", "--set", "networks=plane"], "take data of shape"),
+    "discrete latents": (["run", "quick", "--set", "prior=bernoulli"], "latents must be continuous"),
+    "batch larger than train": (["run", "digits", "--set", "batch=5000"], "larger than the 1087 training samples"),
+    "unknown option of a model": (
+        ["run", "digits", "--set", "model.gan.options.regresion=1.0"],
+        "did you mean 'regression'?",
+    ),
+    "wrong option of a model": (["run", "digits", "--set", "model.gan.options.regression='x'"], "regression"),
+    "unknown table of a model": (["run", "digits", "--set", "model.gan.recipy.lr=1.0"], "did you mean 'recipe'?"),
+    "too few labels": (["run", "digits", "--set", "evaluation.labels=10"], "evaluation.labels must be between"),
+    "no such command": (["rum", "quick"], "invalid choice: 'rum'"),
+    "no such option": (["run", "quick", "--sed", "1"], "unrecognized arguments: --sed 1"),
+    "nothing to tabulate": (["table", "nowhere"], "nowhere holds no runs"),
+    "no search": (["tune", "grid25"], "has no [search] table"),
+    "no extractor": (["fit-extractor", "grid25"], "has no feature extractor"),
+    "missing file": (["run", "missing.toml"], "cannot read suite 'missing.toml'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments, message = BAD[case]
+    out = ["--out", "out"] if arguments[0] in ("run", "tune") else []
+    assert main([*arguments, *out]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.startswith("alibench: ")
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_no_gpu_for_cuda(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "quick", "--device", "cuda", "--out", str(tmp_path / "out")]) == 2
+    assert "device 'cuda' is not on this machine; usable here: cpu" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("stepz = 3\n", "unknown field 'stepz'; did you mean 'steps'?"),
+        ("lr = 'fast'\n", "Expected 'float', got 'str' - at 'recipe.lr'"),
+        ("[recipe\n", "is no valid TOML"),
+        ("[model.vaee]\ntitle = 'x'\n", "model.vaee: unknown model"),
+        ("[evaluation]\ndraw = 3\n", "unknown field 'draw'; did you mean 'draws'?"),
+    ],
+)
+def test_a_wrong_toml_is_refused_by_field(
+    line: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = tmp_path / "mine.toml"
+    suite.write_text(SUITE + line)
+    assert main(["run", str(suite), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "'mine" in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [suite]
+
+
+def test_missing_fields_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    suite = tmp_path / "mine.toml"
+    suite.write_text(SUITE.replace('dataset = "digits"\n', ""))
+    assert main(["run", str(suite)]) == 2
+    assert "missing required field 'dataset'" in capsys.readouterr().err
+
+
+def test_an_out_that_holds_something_is_left_alone(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    assert main(["run", "digits", *TINY, "--out", str(finished)]) == 2
+    assert "already holds files" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+
+
+def test_an_out_that_is_a_file_or_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "file"
+    file.write_text("precious")
+    for out in (file, file / "below"):
+        assert main(["run", "digits", *TINY, "--out", str(out)]) == 2
+        assert "a file: name a folder" in capsys.readouterr().err
+    assert file.read_text() == "precious"
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    unwritable = Path("/proc/alibench") if os.access(locked, os.W_OK) else locked / "out"  # root may write anywhere else
+    assert main(["run", "digits", *TINY, "--out", str(unwritable)]) == 2
+    error = capsys.readouterr().err
+    assert "cannot be written" in error
+    assert error.count("\n") == 1
+
+
+def test_a_diverged_run_ends_alone_and_the_exit_code_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    options = ["--models", "ali", "vae", "--seeds", "1", *TINY, "--set", "model.ali.recipe.lr=1e30", "--out", str(out)]
+    assert main(["run", "digits", *options]) == 3
+    frame = rows.read(out)
+    ali, vae = (frame[(frame.model == name) & (frame.run_id == f"digits-{name}-seed0")] for name in ("ali", "vae"))
+    assert set(ali.status) == {"diverged"}
+    assert ali.value.isna().all()
+    assert ali.reason.str.contains("not finite").all()
+    assert {"fid", "svm_accuracy", "reconstruction_error"} <= set(ali.metric)
+    assert "diverged" not in set(vae.status)
+    output = capsys.readouterr().out
+    assert "digits-ali-seed0 diverged: not finite" in output
+    assert "(1 diverged)" in (out / "tables" / "digits-quality.md").read_text()
+    assert main(["table", str(out)]) == 0
+
+
+def test_tuning_gives_every_model_the_same_trials_on_validation(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    narrow = ["--set", "search.lr=[1e-3]", "--set", 'search.judged_by=["reconstruction_error","high_quality"]']
+    assert main(["tune", "grid25_easy", "--models", "ali", "vae", *TINY, *narrow, "--out", str(out)]) == 0
+    trials = pd.read_csv(out / "grid25_easy.csv")
+    assert sorted(zip(trials.model, trials.lr, trials.beta1, strict=True)) == [
+        (model, 1e-3, beta1) for model in ("ali", "vae") for beta1 in (0.5, 0.9)
+    ]
+    frame = rows.read(out)
+    assert set(frame.split.dropna()) <= {"validation", ""}
+    assert set(frame.seed) == {1000}

@@ -1,0 +1,98 @@
+"""Data sets: splits are disjoint and stable, geometry is the paper's, discrete data are refused."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from benchmarks.data import DATASETS, Batches, load
+from evaluation.base import BadInput, Data, Split, as_float, as_uint8, generator
+
+# of the first release; a split that moves makes old and new numbers incomparable
+SHA256 = {
+    "digits": "09c4cb7fd5bf9725c3a754c73d4df3054ecc17641921f1a73ef216e1fc6ffde3",
+    "grid25": "c603c93910c89426812fa3a58c945becb026bc994ec0dc94712011f28112273c",
+    "grid25_easy": "5f2011bcb6ec8fb49636cd062383ec6be3be8f3efcf2ac5e7fce2efcfb2c2748",
+}
+
+
+@pytest.mark.parametrize("name", sorted(DATASETS))
+def test_contents_and_splits_are_stable(name: str) -> None:
+    assert load(name).sha256 == SHA256[name]
+
+
+def test_digits_are_all_there_once_stratified_and_disjoint(digits: Data) -> None:
+    raw = load_digits()
+    parts = [digits.train, digits.validation, digits.test]
+    together = torch.cat([part.x for part in parts])
+    assert len(together) == 1797
+    original = sorted(image.tobytes() for image in np.round(raw.images * 255 / 16).astype(np.uint8))
+    assert sorted(image.numpy().tobytes() for image in together) == original
+    for part, share in zip(parts, (0.6, 0.2, 0.2), strict=True):
+        for c in range(10):
+            assert (part.y == c).sum() == pytest.approx(share * (raw.target == c).sum(), abs=3)
+    # scikit-learn's images are all different, so disjoint splits share none
+    hashes = [{hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in part.x} for part in parts]
+    assert len(set.union(*hashes)) == 1797
+
+
+def test_digits_belong_to_their_labels(digits: Data) -> None:
+    raw = load_digits()
+    label = {np.round(i * 255 / 16).astype(np.uint8).tobytes(): t for i, t in zip(raw.images, raw.target, strict=True)}
+    for part in (digits.train, digits.validation, digits.test):
+        assert [label[image.numpy().tobytes()] for image in part.x] == part.y.tolist()
+
+
+@pytest.mark.parametrize(("name", "spacing", "std"), [("grid25", 2.0, 0.05), ("grid25_easy", 1.0, 0.1)])
+def test_grid_is_25_equal_gaussians(name: str, spacing: float, std: float) -> None:
+    data = load(name)
+    assert data.mixture is not None
+    assert sorted(map(tuple, data.mixture.centres.tolist())) == [
+        (spacing * i, spacing * j) for i in range(-2, 3) for j in range(-2, 3)
+    ]
+    residual = data.train.x - data.mixture.centres[data.train.y]
+    n = residual.numel()
+    assert residual.mean().abs() < 5 * std / n**0.5
+    assert residual.std().item() == pytest.approx(std, abs=5 * std / (2 * n) ** 0.5)
+    counts = torch.bincount(data.train.y, minlength=25)
+    assert (counts - 4000).abs().max() < 5 * (4000 * 24 / 25) ** 0.5
+    assert not torch.equal(data.validation.x, data.test.x)
+
+
+@pytest.mark.parametrize(
+    "x", [torch.arange(12).view(6, 2), torch.zeros(6, 1, 8, 8, dtype=torch.int64), torch.ones(6, 2) > 0]
+)
+def test_discrete_data_are_refused_by_name_and_the_reason_given(x: torch.Tensor) -> None:
+    split = Split(x, torch.zeros(6))
+    with pytest.raises(BadInput, match=r"'bits' holds .* continuous"):
+        Data("bits", split, split, split, classes=1)
+
+
+def test_an_epoch_shows_every_sample_once_and_the_next_another_order() -> None:
+    x = torch.arange(20, dtype=torch.float32)[:, None]
+    batches = Batches(Split(x, x[:, 0].long()), 6, generator(0, "test"))
+    epochs = [torch.cat([batches.next()[0] for _ in range(3)]).flatten().tolist() for _ in range(2)]
+    assert all(len(set(epoch)) == 18 for epoch in epochs)
+    assert epochs[0] != epochs[1]
+
+
+def test_batches_are_images_in_zero_to_one_with_their_labels(digits: Data) -> None:
+    x, y = Batches(digits.train, 50, generator(0, "test")).next()
+    assert x.dtype == torch.float32
+    assert x.min() == 0
+    assert x.max() == 1
+    known = {image.numpy().tobytes(): int(label) for image, label in zip(digits.train.x, digits.train.y, strict=True)}
+    assert [known[image.numpy().tobytes()] for image in as_uint8(x)] == y.tolist()
+
+
+def test_uint8_survives_the_way_to_floats_and_back() -> None:
+    every = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    assert torch.equal(as_uint8(as_float(every)), every)
+    assert as_uint8(torch.tensor([-0.2, 1.7])).tolist() == [0, 255]
+
+
+def test_streams_of_different_seeds_and_purposes_differ() -> None:
+    draws = {(seed, purpose): torch.rand(3, generator=generator(seed, purpose)) for seed in (0, 1) for purpose in "ab"}
+    assert len({tuple(draw.tolist()) for draw in draws.values()}) == 4

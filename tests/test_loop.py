@@ -1,0 +1,193 @@
+"""The loop: its gradients, steps, schedule, averages and phases against independent computations."""
+
+import copy
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks.loop import Average, Diverged, Recipe, Trainer, gradients, parameters, steps_of, train
+from evaluation.base import Data, Split, as_float, generator
+from models.base import Batch, Model
+from tests.conftest import MODELS, batch_for, build
+
+CPU = torch.device("cpu")
+
+
+def separate_passes(model: Model, batch: Batch) -> dict[str, torch.Tensor]:
+    """ALI's and BiGAN's gradients by the book: one pass for D on detached pairs, another for the generator, D frozen."""
+    found = {}
+    x, z = batch.x, batch.noise["z"]
+    z_hat, x_tilde = model.infer(x, batch.noise.get("eps")), model.decoder(z)
+
+    def logits(x_fake: torch.Tensor, z_fake: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        both = model.discriminator(torch.cat([x, x_fake]), torch.cat([z_fake, z]), batch.noise)  # type: ignore[operator]
+        q, p = torch.sigmoid(both.double()).chunk(2)
+        return q, p
+
+    q, p = logits(x_tilde.detach(), z_hat.detach())
+    (-q.log() - (1 - p).log()).mean().backward()
+    found |= {key: p.grad.clone() for key, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    q, p = logits(x_tilde, z_hat)
+    (-(1 - q).log() - p.log()).mean().backward()
+    found |= {key: p.grad.clone() for key, p in model.named_parameters() if "discriminator" not in key}  # type: ignore[union-attr]
+    model.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("name", ["ali", "bigan"])
+def test_simultaneous_gradients_are_those_of_two_separate_passes(name: str, digits: Data) -> None:
+    model = build(name)
+    batch = batch_for(model, as_float(digits.train.x[:50]))
+    expected = separate_passes(copy.deepcopy(model), batch)
+    gradients(model, batch, {player: parameters(model, player) for player in model.players})
+    for key, p in model.named_parameters():
+        torch.testing.assert_close(p.grad, expected[key], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_learners_gradient_does_not_depend_on_who_else_learns(name: str, digits: Data) -> None:
+    model = build(name)
+    batch = batch_for(model, as_float(digits.train.x[:50]))
+    for phase in model.phases:
+        for group in phase.round:
+            gradients(model, batch, {player: parameters(model, player) for player in group})
+            together = {player: [p.grad for p in parameters(model, player)] for player in group}
+            for player in group:
+                fresh = build(name)
+                gradients(fresh, batch, {player: parameters(fresh, player)})
+                for p, expected in zip(parameters(fresh, player), together[player], strict=True):
+                    torch.testing.assert_close(p.grad, expected)
+
+
+def test_no_player_sees_anothers_step_of_the_same_round(digits: Data) -> None:
+    recipe = Recipe(steps=1, batch=50)
+    model = build("ali")
+    Trainer(model, model.phases[0], recipe, digits.train, generator(0, "t")).round()
+    for player in model.players:
+        alone = build("ali")
+        trainer = Trainer(alone, alone.phases[0], recipe, digits.train, generator(0, "t"))
+        trainer.optimisers = {name: o for name, o in trainer.optimisers.items() if name == player} | {
+            name: torch.optim.SGD(parameters(alone, name), lr=0.0) for name in alone.players if name != player
+        }
+        trainer.round()
+        for found, expected in zip(parameters(alone, player), parameters(model, player), strict=True):
+            assert torch.equal(found, expected)
+
+
+def test_schedule_is_constant_and_then_linear_to_zero(digits: Data) -> None:
+    model = build("vae")
+    trainer = Trainer(model, model.phases[0], Recipe(steps=10, lr=0.2, decay=0.5), digits.train, generator(0, "t"))
+    rates = []
+    for step in range(10):
+        trainer.rate(step / 10)
+        rates.append(trainer.optimisers["autoencoder"].param_groups[0]["lr"])
+    assert rates == pytest.approx([0.2] * 6 + [0.16, 0.12, 0.08, 0.04])
+
+
+def test_adam_steps_are_those_of_the_formula(digits: Data) -> None:
+    model = build("vae")
+    recipe = Recipe(steps=2, batch=50, lr=0.01, beta1=0.5, beta2=0.999)
+    trainer = Trainer(model, model.phases[0], recipe, digits.train, generator(0, "t"))
+    p = parameters(model, "autoencoder")[0]
+    value, m, v = p.detach().double().clone(), 0.0, 0.0
+    for t in (1, 2):
+        trainer.round()
+        assert p.grad is not None
+        g = p.grad.double()
+        m, v = 0.5 * m + 0.5 * g, 0.999 * v + 0.001 * g**2
+        value -= 0.01 * (m / (1 - 0.5**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
+    torch.testing.assert_close(p.detach().double(), value, rtol=1e-5, atol=1e-6)
+
+
+def test_average_covers_weights_and_batch_statistics() -> None:
+    model = build("ali")
+    average = Average(model, 0.9)
+    expected = {key: value.double().clone() for key, value in model.state_dict().items() if value.is_floating_point()}
+    for step in range(3):
+        for value in model.state_dict().values():
+            if value.is_floating_point():
+                value.add_(step + 1.0)
+        average.update()
+        for key, value in model.state_dict().items():
+            if key in expected:
+                expected[key] = 0.9 * expected[key] + 0.1 * value.double()
+    average.adopt()
+    assert any("running_var" in key for key in expected)
+    for key, value in expected.items():
+        torch.testing.assert_close(model.state_dict()[key].double(), value, rtol=1e-5, atol=1e-6)
+
+
+def test_second_phase_starts_from_the_averaged_decoder_and_does_not_touch_it(digits: Data) -> None:
+    recipe = Recipe(steps=4, batch=50, ema=0.5)
+    whole, first = build("gan"), build("gan")
+    trained = train(whole, digits.train, recipe, 0, CPU)
+    first.regression = 0.0
+    train(first, digits.train, recipe, 0, CPU)
+    for key, value in first.decoder.state_dict().items():
+        assert torch.equal(whole.decoder.state_dict()[key], value)
+    assert trained.updates == {"decoder": 4, "discriminator": 4, "encoder": 2}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_same_seed_same_weights_another_seed_others(name: str, digits: Data) -> None:
+    def weights(seed: int) -> torch.Tensor:
+        model = build(name, seed)
+        train(model, digits.train, Recipe(steps=3, batch=50), seed, CPU)
+        return torch.cat([value.double().flatten() for value in model.state_dict().values()])
+
+    torch.manual_seed(1)  # the process's own generator plays no part
+    first = weights(0)
+    torch.manual_seed(2)
+    assert torch.equal(first, weights(0))
+    assert not torch.equal(first, weights(1))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_divergence_is_raised_with_phase_and_step(name: str, digits: Data) -> None:
+    model = build(name)
+    with torch.no_grad():
+        next(iter(model.decoder.parameters())).fill_(float("nan"))
+    with pytest.raises(Diverged, match="phase 'game' at step 1 of 3"):
+        train(model, digits.train, Recipe(steps=3), 0, CPU)
+
+
+def test_divergence_between_ticks_is_found_at_the_end(digits: Data) -> None:
+    model = build("vae")
+    x = Split(digits.train.x, digits.train.y)
+    with torch.no_grad():
+        model.encoder.stack.layers[0].bn.running_mean.fill_(float("inf"))  # a statistic no loss of training sees
+    with pytest.raises(Diverged, match="after the last step"):
+        train(model, x, Recipe(steps=1, ema=0.0), 0, CPU)
+
+
+class HostReads(TorchDispatchMode):
+    """Counts operations that make the host wait for the device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.count += func._schema.name in ("aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::is_nonzero")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_round_never_waits_for_the_device(name: str, digits: Data) -> None:
+    model = build(name)
+    for phase in model.phases:
+        trainer = Trainer(model, phase, Recipe(steps=10, batch=50), digits.train, generator(0, "t"))
+        average = Average(model, 0.9)
+        with HostReads() as reads:
+            for _ in range(30):  # more than an epoch
+                trainer.round()
+                average.update()
+        assert reads.count == 0
+        with HostReads() as reads:  # the counter does count
+            torch.ones(()).item()
+        assert reads.count == 1
+
+
+def test_phases_have_their_share_of_steps() -> None:
+    model = build("gan")
+    assert [steps_of(phase, Recipe(steps=1000)) for phase in model.phases] == [1000, 500]

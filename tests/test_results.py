@@ -1,0 +1,162 @@
+"""Rows keep their provenance and their checksum; tables say what the rows say."""
+
+import json
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from evaluation.base import Measurement
+from results import figures, rows, tables
+
+PROVENANCE = dict.fromkeys(rows.PROVENANCE, "test") | {"config": {"models": ["ali", "vae"]}}
+
+
+def store(out: Path, model: str, seed: int | None, measurements: list[Measurement], suite: str = "digits") -> Path:
+    folder = out / "runs" / f"{suite}-{model}-{seed}"
+    folder.mkdir(parents=True)
+    run = rows.Run(folder.name, suite, model, model.upper(), "digits", seed, 10, "ema")
+    rows.write(folder, run, map(asdict, measurements), PROVENANCE)
+    return folder
+
+
+def test_numbers_without_provenance_cannot_be_stored(tmp_path: Path) -> None:
+    run = rows.Run("a", "s", "ali", "ALI", "digits", 0, 10, "ema")
+    for missing in rows.PROVENANCE:
+        partial: dict[str, Any] = {key: "" for key in rows.PROVENANCE if key != missing}
+        with pytest.raises(ValueError, match=missing):
+            rows.write(tmp_path, run, [], partial)
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_come_back_to_the_last_digit(tmp_path: Path) -> None:
+    number = 0.1 + 0.2 + 1e-17
+    store(tmp_path, "ali", 0, [Measurement("fid", number, n=355, extractor="x"), Measurement("kid", None, reason="why")])
+    frame = rows.derive(tmp_path)
+    assert tuple(frame.columns) == rows.COLUMNS
+    assert frame.value[0] == number
+    assert float(pd.read_csv(tmp_path / "rows.csv", dtype=str).value[0]) == number
+    assert np.isnan(frame.value[1])
+    assert frame.reason[1] == "why"
+
+
+def test_a_changed_digit_is_noticed(tmp_path: Path) -> None:
+    folder = store(tmp_path, "ali", 0, [Measurement("fid", 1.25)])
+    text = (folder / "rows.json").read_text()
+    (folder / "rows.json").write_text(text.replace("1.25", "1.15"))
+    with pytest.raises(rows.Damaged, match=r"rows\.json is damaged"):
+        rows.read(tmp_path)
+    (folder / "rows.json").write_text(text[:-20])
+    with pytest.raises(rows.Damaged):
+        rows.read(tmp_path)
+
+
+def test_a_half_written_file_never_takes_the_place_of_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = store(tmp_path, "ali", 0, [Measurement("fid", 1.0)])
+    before = (folder / "rows.json").read_text()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        rows.replace_file(folder / "rows.json", "new")
+    assert (folder / "rows.json").read_text() == before
+
+
+def svm(accuracies: dict[int, float], **options: Any) -> list[Measurement]:
+    return [Measurement("svm_accuracy", v, "%", protocol="C by validation", labels=100, draw=d, **options)
+            for d, v in accuracies.items()]  # fmt: skip
+
+
+def test_tables_show_mean_and_deviation_over_seeds_with_arrows(tmp_path: Path) -> None:
+    for seed, fid in enumerate((1.0, 2.0, 3.0)):
+        store(tmp_path, "ali", seed, [Measurement("fid", fid, n=355, split="test", protocol="n")])
+    caption, frame = tables.tables(rows.read(tmp_path))["digits-quality"]
+    assert frame.to_dict("index") == {"ALI": {"seeds": "3", "FID ↓": "2.00 ± 1.00"}}
+    assert "n = 355" in caption
+    assert "not tested (fewer than 5 seeds)" in caption
+
+
+def test_label_draws_are_averaged_within_a_seed_and_differences_are_paired(tmp_path: Path) -> None:
+    # by hand: seeds average 82 and 86; raw pixels 78 on draw 0 and 82 on draw 1, so differences are +2 and +6
+    store(tmp_path, "ali", 0, svm({0: 80.0, 1: 84.0}))
+    store(tmp_path, "ali", 1, svm({0: 84.0, 1: 88.0}))
+    store(tmp_path, "references", None, svm({0: 78.0, 1: 82.0}, reference="raw pixels"))
+    _, frame = tables.tables(rows.read(tmp_path))["digits-svm"]
+    row = frame.loc["ALI"]
+    assert row["accuracy, C by validation, % ↑"] == f"84.00 ± {8**0.5:.2f}"
+    assert row["error, C by validation, % ↓"] == f"16.00 ± {8**0.5:.2f}"
+    assert row["− raw pixels ↑"] == f"+4.00 ± {8**0.5:.2f}"
+    assert row["std over label draws"] == f"{8**0.5:.2f} ± 0.00"
+    assert frame.loc["raw pixels", "− raw pixels ↑"] == ""
+
+
+def test_a_diverged_seed_is_counted_and_a_wholly_diverged_model_says_so(tmp_path: Path) -> None:
+    store(tmp_path, "ali", 0, [Measurement("fid", 1.0, protocol="n")])
+    store(tmp_path, "ali", 1, [Measurement("fid", None, status="diverged", reason="not finite")])
+    store(tmp_path, "vae", 0, [Measurement("fid", None, status="diverged", reason="not finite")])
+    _, frame = tables.tables(rows.read(tmp_path))["digits-quality"]
+    assert frame.loc["ALI"].tolist() == ["1 (1 diverged)", "1.00"]
+    assert frame.loc["VAE"].tolist() == ["– (1 diverged)", "diverged"]
+
+
+def test_models_stand_in_the_suites_order_and_references_below(tmp_path: Path) -> None:
+    store(tmp_path, "vae", 0, [Measurement("fid", 3.0), Measurement("fid", 4.0, reference="VAE, noisy")])
+    store(tmp_path, "references", None, [Measurement("fid", 0.1, reference="held-out data")])
+    store(tmp_path, "ali", 0, [Measurement("fid", 2.0)])
+    _, frame = tables.tables(rows.read(tmp_path))["digits-quality"]
+    assert frame.index.tolist() == ["ALI", "VAE", "VAE, noisy", "held-out data"]
+
+
+def test_the_two_rules_of_counting_modes_never_share_a_table() -> None:
+    for table in tables.TABLES:
+        assert not {"modes_paper", "modes_3sigma"} <= {cell.metric for cell in table.cells}
+
+
+def test_tables_are_written_as_markdown_csv_and_latex(tmp_path: Path) -> None:
+    store(tmp_path, "ali", 0, [Measurement("high_quality", 50.0, n=10)])
+    made = tables.write(tmp_path, rows.derive(tmp_path))
+    assert set(made) == {"digits-quality"}
+    folder = tmp_path / "tables"
+    assert "| ALI" in (folder / "digits-quality.md").read_text()
+    assert pd.read_csv(folder / "digits-quality.csv", index_col=0).shape == (1, 2)
+    latex = (folder / "digits-quality.tex").read_text()
+    assert all(rule in latex for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"3$\sigma$", r"\%", r"$\uparrow$"))
+    assert latex.isascii()
+
+
+def test_tiles_show_every_image_once_in_reading_order() -> None:
+    images = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 2, 2), np.uint8)
+    canvas = figures.tile(images, 3)[..., 0]
+    assert canvas.shape == (7, 10)
+    assert [int(canvas[1 + 3 * (i // 3), 1 + 3 * (i % 3)]) for i in range(6)] == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (2,)])
+def test_pictures_are_drawn_for_grey_and_colour_images_and_points(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    images = len(shape) == 3
+    x = np.zeros((50, *shape), np.uint8 if images else np.float32) + 1
+    arrays = {"x": x, "y": np.arange(50), "codes": np.zeros((50, 2)), "reconstructions": x, "samples": x}
+    np.savez(tmp_path / "arrays.npz", **arrays)
+    figures.draw(tmp_path, "title", tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "picture.png").stat().st_size > 5000
+
+
+def test_the_run_file_is_json_that_says_where_numbers_come_from(tmp_path: Path) -> None:
+    folder = store(tmp_path, "ali", 0, [Measurement("fid", 1.0)])
+    run = json.loads((folder / "run.json").read_text())
+    assert set(rows.PROVENANCE) <= set(run)
+
+
+def test_results_of_runs_are_ignored_by_git() -> None:
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        pytest.skip("not a checkout")
+    ignored = subprocess.run(["git", "-C", str(root), "check-ignore", "results/runs/x"], capture_output=True, check=False)
+    assert ignored.returncode == 0

@@ -144,13 +144,18 @@ def _references(job: Job, report: Callable[[int], None]) -> str:
 
 def _throughput(job: Job, report: Callable[[int], None]) -> str:
     suite, loaded, device = job.suite, data.load(job.suite.dataset), torch.device(job.device)
+    runs = [replace(job, kind="run", seed=seed) for seed in range(suite.seeds)]
+    weights = next((path for run in runs if (path := run.folder / "model.safetensors").exists()), None)
+    if weights is None:
+        columns = [column.metric for column in throughput.COLUMNS]
+        job.store([Measurement(c, None, kind="timing", status="diverged") for c in columns], None, None)
+        return "diverged: no run of it finished, so there is nothing to time"
     model = suite.build(job.name, job.seed)
-    weights = replace(job, kind="run").folder / "model.safetensors"
     model.load_state_dict(load_file(weights))
     measured = throughput.measure(job.subject(model))
     recipe, phase = suite.recipe_of(job.name), model.phases[0]
     trainer = Trainer(model, phase, recipe, loaded.train, generator(job.seed, "throughput", device))
     images = recipe.batch * len(phase.round)
-    measured += throughput.rate("train_rate", trainer.round, images, f"batch {recipe.batch}")
+    measured += throughput.rate("train_rate", trainer.round, images, f"batch {recipe.batch}", suite.evaluation.seconds)
     job.store(measured, weights, None)
     return "ok"

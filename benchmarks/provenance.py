@@ -18,7 +18,7 @@ from benchmarks import data
 from benchmarks.config import Suite
 from evaluation import extractors
 
-LIBRARIES = ("torch", "torchvision", "torch-fidelity", "scikit-learn", "pandas", "numpy")
+LIBRARIES = ("torchvision", "torch-fidelity", "scikit-learn", "pandas", "numpy")
 
 
 @cache
@@ -47,7 +47,11 @@ def of(suite: Suite, name: str, command: list[str], device: torch.device, weight
     return {
         "commit": commit(),
         "config": msgspec.to_builtins(suite) | {"entry": name},
-        "versions": {"python": platform.python_version(), **{library: version(library) for library in LIBRARIES}},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            **{library: version(library) for library in LIBRARIES},
+        },
         "device": device_name(device),
         "data_sha256": loaded.sha256,
         "extractor": extractors.provenance(loaded.extractor) if loaded.extractor else None,

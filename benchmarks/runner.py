@@ -73,17 +73,21 @@ class Display:
         self.progress = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
         self.all = self.progress.add_task("all runs", total=total)
         self.bars: dict[str, TaskID] = {}
+        self.ended: set[str] = set()
 
-    def advance(self, job: Job | None, run_id: str, steps: int) -> None:
-        """Move a run's bar, which appears with its first steps."""
-        if run_id not in self.bars and job is not None:
+    def advance(self, job: Job, steps: int) -> None:
+        """Move a run's bar, which appears with its first steps; a late report of a finished run is dropped."""
+        run_id = job.run_id
+        if run_id in self.ended:
+            return
+        if run_id not in self.bars:
             self.bars[run_id] = self.progress.add_task(f"  {run_id}", total=job.steps)
-        if run_id in self.bars:
-            self.progress.advance(self.bars[run_id], steps)
+        self.progress.advance(self.bars[run_id], steps)
 
     def finish(self, job: Job, outcome: str) -> None:
         """Say that a job is done."""
         self.done += 1
+        self.ended.add(job.run_id)
         self.progress.advance(self.all)
         if job.run_id in self.bars:
             self.progress.remove_task(self.bars.pop(job.run_id))
@@ -136,16 +140,25 @@ def run(work: Iterable[Job], device: torch.device, console: Console) -> dict[str
     outcomes: dict[str, str] = {}
     with (
         display.progress,
-        _pool(count, device.type == "cpu", lambda i, steps: display.advance(by_id.get(i), i, steps)) as pool,
+        _pool(count, device.type == "cpu", lambda run_id, steps: display.advance(by_id[run_id], steps)) as pool,
     ):
-        futures: dict[Future[str], Job] = {pool.submit(_work, job): job for job in work if job.kind != "throughput"}
+        futures: dict[Future[str], Job] = {_submit(pool, job): job for job in work if job.kind != "throughput"}
         for future in as_completed(futures):
             outcomes[futures[future].run_id] = _outcome(future)
             display.finish(futures[future], outcomes[futures[future].run_id])
         for job in (job for job in work if job.kind == "throughput"):
-            outcomes[job.run_id] = _outcome(pool.submit(_work, job))
+            outcomes[job.run_id] = _outcome(_submit(pool, job))
             display.finish(job, outcomes[job.run_id])
     return outcomes
+
+
+def _submit(pool: ProcessPoolExecutor, job: Job) -> "Future[str]":
+    try:
+        return pool.submit(_work, job)
+    except BrokenProcessPool as broken:
+        future: Future[str] = Future()
+        future.set_exception(broken)
+        return future
 
 
 def _outcome(future: "Future[str]") -> str:

@@ -130,6 +130,7 @@ class Settings:
     samples: int = 10_000  # drawn from a model of points; for images as many as the reference split holds
     labels: int = 100  # labelled images of the SVM
     draws: int = 10  # draws of them
+    seconds: float = 0.5  # that each speed is measured for
 
 
 @dataclass

@@ -17,7 +17,6 @@ COLUMNS = (
     Column("encode_rate", "encoding, images/s", "higher", 0),
 )
 BATCH = 500
-SECONDS = 0.5
 
 
 def refuses(data: Data) -> str:
@@ -25,14 +24,14 @@ def refuses(data: Data) -> str:
     return ""
 
 
-def rate(name: str, work: Callable[[], object], images: int, protocol: str) -> list[Measurement]:
+def rate(name: str, work: Callable[[], object], images: int, protocol: str, seconds: float) -> list[Measurement]:
     """Return median rate of `work`, which handles `images`, and the interquartile range of repeats."""
     # imported here: it is slow to load, and warns where a CUDA toolkit is installed without a device
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     from torch.utils.benchmark import Timer
 
     threads = torch.get_num_threads()
-    timed = Timer("work()", globals={"work": work}, num_threads=threads).blocked_autorange(min_run_time=SECONDS)
+    timed = Timer("work()", globals={"work": work}, num_threads=threads).blocked_autorange(min_run_time=seconds)
     rates = torch.tensor([images / seconds for seconds in timed.times], dtype=torch.float64)
     low, median, high = rates.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
     protocol = f"{protocol}, {threads} thread" + "s" * (threads > 1)
@@ -44,11 +43,11 @@ def rate(name: str, work: Callable[[], object], images: int, protocol: str) -> l
 
 def measure(subject: Subject) -> list[Measurement]:
     """Return sampling and encoding rates; the training rate belongs to the loop, which calls `rate` itself."""
-    model = subject.model
+    model, seconds = subject.model, subject.settings.seconds
     rng, x = subject.rng("throughput"), subject.held_out.x[:BATCH].to(subject.device)
     x = x.float() / 255 if subject.data.images else x
     with torch.no_grad():
         return [
-            *rate("sample_rate", lambda: model.sample(BATCH, rng), BATCH, f"batch {BATCH}"),
-            *rate("encode_rate", lambda: model.encode(x), len(x), f"batch {len(x)}"),
+            *rate("sample_rate", lambda: model.sample(BATCH, rng), BATCH, f"batch {BATCH}", seconds),
+            *rate("encode_rate", lambda: model.encode(x), len(x), f"batch {len(x)}", seconds),
         ]

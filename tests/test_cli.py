@@ -15,7 +15,18 @@ from benchmarks import config
 from benchmarks.cli import main
 from results import rows
 
-TINY = ("--set", "steps=4", "--set", "evaluation.draws=1", "--set", "evaluation.labels=50", "--device", "cpu")
+TINY = (
+    "--set",
+    "steps=4",
+    "--set",
+    "evaluation.draws=1",
+    "--set",
+    "evaluation.labels=50",
+    "--set",
+    "evaluation.seconds=0.02",
+    "--device",
+    "cpu",
+)
 ROOT = Path(__file__).parent.parent
 
 

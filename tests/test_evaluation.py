@@ -270,7 +270,7 @@ def test_throughput_scales_with_the_work() -> None:
     x = torch.randn(400, 400, generator=generator(0, "test"))
 
     def work(times: int) -> float:
-        rows = throughput.rate("train_rate", lambda: [x @ x for _ in range(times)], 100, "test")
+        rows = throughput.rate("train_rate", lambda: [x @ x for _ in range(times)], 100, "test", 0.2)
         assert [row.kind for row in rows] == ["timing", "timing"]
         return value(rows, "train_rate")
 

@@ -12,7 +12,7 @@ from evaluation.base import Baseline, Column, Data, Measurement, Subject, as_flo
 
 COLUMNS = (
     Column("reconstruction_error", "reconstruction error", "lower", 4),
-    Column("posterior_sigma", "mean σ of q(z|x)", "", 3),
+    Column("posterior_sigma", "posterior σ", "", 3),
 )
 
 
@@ -71,7 +71,7 @@ def references(baseline: Baseline) -> list[Measurement]:
     }
     notes = {
         "mean": "",
-        "class mean": "is told the true class",
+        "class mean": "told the true class",
         "PCA": f"{pca.n_components_} components",
     }
     return [

@@ -12,9 +12,9 @@ import torch
 from evaluation.base import Column, Data, Measurement, Subject
 
 COLUMNS = (
-    Column("train_rate", "training, images/s", "higher", 0),
-    Column("sample_rate", "sampling, images/s", "higher", 0),
-    Column("encode_rate", "encoding, images/s", "higher", 0),
+    Column("train_rate", "training, samples/s", "higher", 0),
+    Column("sample_rate", "sampling, samples/s", "higher", 0),
+    Column("encode_rate", "encoding, samples/s", "higher", 0),
 )
 BATCH = 500
 

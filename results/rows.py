@@ -60,7 +60,8 @@ def write(folder: Path, run: Run, measurements: Iterable[Mapping[str, Any]], pro
         row = {**vars(run), **{key: value for key, value in measurement.items() if key in COLUMNS and key != "seed"}}
         if measurement["reference"]:
             seed = run.seed if run.seed is not None else measurement["seed"]
-            row |= {"model": measurement["reference"], "title": measurement["reference"], "seed": seed}
+            note = f" ({measurement['reason']})" if measurement["reason"] else ""
+            row |= {"model": measurement["reference"], "title": measurement["reference"] + note, "seed": seed}
         rows.append({column: row[column] for column in COLUMNS})
     replace_file(folder / "run.json", json.dumps({"version": VERSION, **vars(run), **provenance}, indent=1, default=str))
     body = json.dumps(rows)
@@ -83,13 +84,14 @@ def read_run(folder: Path) -> list[dict[str, Any]]:
 
 
 def read(out: Path) -> pd.DataFrame:
-    """Return the rows of all runs below `out`, models in the suite's order; columns as COLUMNS. Raises Damaged."""
+    """Return the rows of all runs below `out`, models in the suite's order, references last; columns as COLUMNS. Raises Damaged."""
 
     def place(folder: Path) -> tuple[str, int, int]:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         order = run["config"]["models"]
-        position = order.index(run["model"]) if run["model"] in order else len(order)
-        return run["suite"], position, -1 if run["seed"] is None else run["seed"]
+        reference = run["seed"] is None
+        position = len(order) if reference or run["model"] not in order else order.index(run["model"])
+        return run["suite"], position, -1 if reference else run["seed"]
 
     folders = sorted((path.parent for path in sorted((out / "runs").glob("*/rows.json"))), key=place)
     frame = pd.DataFrame([row for folder in folders for row in read_run(folder)], columns=list(COLUMNS))

@@ -66,7 +66,7 @@ TABLES = (
             Cell("fid_half"),
             Cell("fid_extrapolated"),
             Cell("classifier_score"),
-            Cell("reconstruction_error", "mean code", "reconstruction error, mean code"),
+            Cell("reconstruction_error", "mean code", "reconstruction, mean code"),
             Cell("reconstruction_error", "drawn code", "drawn code"),
             Cell("posterior_sigma"),
         ),
@@ -194,22 +194,15 @@ def _sizes(own: pd.DataFrame) -> str:
 
 
 def tables(rows: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:
-    """Return all tables of all suites: name -> caption and table, in the order of the suites' names."""
+    """Return all tables of all suites, name -> caption and table; lines stand in the rows' order."""
     made = {}
     for suite, own in rows.groupby("suite"):
-        own = _ordered(own)
         for table in TABLES:
             frame = wide(own, table)
             if len(frame):
                 caption = table.caption.format(facts=facts(own, table))
                 made[f"{suite}-{table.name}"] = (f"{own.dataset.iloc[0]}: {caption.strip()}", frame)
     return made
-
-
-def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
-    """Put models before references, each in the order of their names."""
-    reference = (rows.model == rows.title).astype(int)
-    return rows.assign(_reference=reference).sort_values("_reference", kind="stable").drop(columns="_reference")
 
 
 _LATEX = {"±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "%": r"\%", "σ": r"$\sigma$", "≥": r"$\geq$"}
@@ -223,6 +216,12 @@ _LATEX |= {
     "&": r"\&",
     "_": r"\_",
 }
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """Return a table for Markdown, cells as they are: no digit or sign is parsed away."""
+    aligned: str = frame.to_markdown(disable_numparse=True, colalign=("left", *["right"] * frame.shape[1]))
+    return aligned
 
 
 def latex(caption: str, frame: pd.DataFrame) -> str:
@@ -244,9 +243,9 @@ def write(out: Path, rows: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:
     folder.mkdir(exist_ok=True)
     made = tables(rows)
     for name, (caption, frame) in made.items():
-        replace_file(folder / f"{name}.md", f"{caption}\n\n{frame.to_markdown()}\n")
+        replace_file(folder / f"{name}.md", f"{caption}\n\n{markdown(frame)}\n")
         replace_file(folder / f"{name}.csv", frame.to_csv())
         replace_file(folder / f"{name}.tex", latex(caption, frame))
-    whole = "\n".join(f"## {name}\n\n{caption}\n\n{frame.to_markdown()}\n" for name, (caption, frame) in made.items())
+    whole = "\n".join(f"## {name}\n\n{caption}\n\n{markdown(frame)}\n" for name, (caption, frame) in made.items())
     replace_file(out / "tables.md", f"# Tables\n\n{whole}")
     return made

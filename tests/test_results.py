@@ -130,6 +130,24 @@ def test_tables_are_written_as_markdown_csv_and_latex(tmp_path: Path) -> None:
     assert latex.isascii()
 
 
+def test_markdown_keeps_every_digit_and_sign() -> None:
+    frame = pd.DataFrame({"a ↑": ["+1.50", "0.0000"], "b": ["100.0", ""]}, index=["x", "y"])
+    body = [[cell.strip() for cell in line.strip("|").split("|")] for line in tables.markdown(frame).splitlines()[2:]]
+    assert body == [["x", "+1.50", "100.0"], ["y", "0.0000", ""]]
+
+
+def test_titles_make_columns_and_files_that_markdown_and_latex_can_hold() -> None:
+    for column in tables.CATALOGUE.values():
+        assert "|" not in column.title
+        assert tables.latex("", pd.DataFrame({column.title: ["1"]}, index=pd.Index(["m"], name="model"))).isascii()
+
+
+def test_a_references_note_stands_in_its_title(tmp_path: Path) -> None:
+    noted = Measurement("reconstruction_error", 0.1, protocol="mean code", reference="PCA", reason="8 components")
+    store(tmp_path, "references", None, [noted])
+    assert tables.tables(rows.read(tmp_path))["digits-quality"][1].index.tolist() == ["PCA (8 components)"]
+
+
 def test_tiles_show_every_image_once_in_reading_order() -> None:
     images = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 2, 2), np.uint8)
     canvas = figures.tile(images, 3)[..., 0]

@@ -84,7 +84,7 @@ def read_run(folder: Path) -> list[dict[str, Any]]:
 
 
 def read(out: Path) -> pd.DataFrame:
-    """Return the rows of all runs below `out`, models in the suite's order, references last; columns as COLUMNS. Raises Damaged."""
+    """Return the rows of all runs below `out`, in the suites' order and references last. Raises Damaged."""
 
     def place(folder: Path) -> tuple[str, int, int]:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))

@@ -6,6 +6,7 @@ changes, so torch is downloaded once and a second session starts at once, also w
 
 import hashlib
 import os
+import sys
 from pathlib import Path
 
 import nox
@@ -23,7 +24,7 @@ def python(session: nox.Session, *arguments: str) -> None:
     installed = ENVIRONMENT / "installed"
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode()).hexdigest()
     if not installed.exists() or installed.read_text() != wanted:
-        session.run("python3", "-m", "venv", str(ENVIRONMENT), external=True)
+        session.run(sys.executable, "-m", "venv", str(ENVIRONMENT), external=True)
         session.run(str(BIN / "python"), "-m", "pip", "install", "--quiet", "--editable", f"{ROOT}[dev]")
         installed.write_text(wanted)
     session.run(str(BIN / "python"), *arguments)

@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmarks import config
+from benchmarks import config, cost, data
 from benchmarks.cli import main
+from evaluation.base import Data, Split
 from results import rows
 
 SETTINGS = ("steps=4", "evaluation.draws=1", "evaluation.labels=50", "evaluation.seconds=0.02")
@@ -107,16 +108,12 @@ def test_gan_at_alis_compute_takes_as_many_operations(finished: Path) -> None:
     flops = frame[frame.metric == "train_gflop"].groupby("model").value.first()
     assert flops["gan"] == pytest.approx(flops["ali"], rel=0.15)  # in whole steps, and here there are four
     suite = config.load("digits")[0]
-    from benchmarks import cost
-
     assert cost.gflop(suite, "gan", cost.recipe_of(suite, "gan")) == pytest.approx(
         cost.gflop(suite, "ali", suite.recipe_of("ali")), rel=1e-3
     )
 
 
 def test_flops_are_those_of_the_matrix_products() -> None:
-    from benchmarks import cost
-
     suite = config.load("grid25_easy")[0]
     # VAE on the plane, batch 100, products of 2 m n k: forward, gradients of weights, gradients of inputs but the first
     encoder, decoder = [(2, 128), (128, 128), (128, 128), (128, 4)], [(2, 128), (128, 128), (128, 128), (128, 2)]
@@ -245,6 +242,24 @@ def test_missing_fields_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     suite.write_text(SUITE.replace('dataset = "digits"\n', ""))
     assert main(["run", str(suite)]) == 2
     assert "missing required field 'dataset'" in capsys.readouterr().err
+
+
+def test_discrete_data_are_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def bits() -> Data:
+        split = Split(torch.randint(2, (100, 64)), torch.zeros(100, dtype=torch.long))
+        return Data("bits", split, split, split, classes=1)
+
+    monkeypatch.setitem(data.DATASETS, "bits", bits)
+    suite = tmp_path / "mine.toml"
+    suite.write_text(SUITE.replace('dataset = "digits"', 'dataset = "bits"'))
+    assert main(["run", str(suite), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "data set 'bits' holds int64" in error
+    assert "continuous" in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [suite]
 
 
 def test_an_out_that_holds_something_is_left_alone(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,8 +52,17 @@ def workers(device: torch.device) -> int:
 def _start_worker(reports: Any, single_threaded: bool) -> None:
     global _reports
     _reports = reports
+    Thread(target=_end_with_parent, daemon=True).start()
     if single_threaded:
         torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    """A killed command leaves no worker behind that goes on writing."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(job: Job) -> str:

@@ -44,8 +44,8 @@ FAMILIES = {
         dx=(),
         dz=(),
         dxz=(
-            Row("dense", 384, slope=0.1),
-            Row("dense", 384, slope=0.1, drop=0.4),
+            Row("dense", 256, slope=0.1),
+            Row("dense", 256, slope=0.1, drop=0.4),
             Row("dense", 1, drop=0.4),
         ),
     ),

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -313,3 +314,27 @@ def test_tuning_gives_every_model_the_same_trials_on_validation(tmp_path: Path) 
     frame = rows.read(out)
     assert set(frame.split.dropna()) <= {"validation", ""}
     assert set(frame.seed) == {1000}
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="reads the process table in /proc")
+def test_a_killed_command_leaves_no_worker_behind(tmp_path: Path) -> None:
+    settings = [part for part in TINY if not part.startswith("steps=")]
+    settings.remove("--set")
+    command = [sys.executable, "-m", "benchmarks", "run", "digits", "--models", "vae", "--seeds", "2", *settings]
+    with subprocess.Popen([*command, "--set", "steps=10000000", "--out", tmp_path / "out"], cwd=ROOT) as running:
+        deadline = time.monotonic() + 60
+        while len(list((tmp_path / "out" / "runs").glob("*"))) < 1 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+        assert children
+        running.kill()
+        running.wait()
+        while (alive := [c for c in children if is_running(c)]) and time.monotonic() < deadline:
+            time.sleep(0.2)
+    assert not alive
+
+
+def is_running(process: str) -> bool:
+    """Whether a process is there and no zombie."""
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"

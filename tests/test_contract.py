@@ -33,7 +33,7 @@ class KPlusOneALI(ALI):
 
     def __init__(self, networks: Networks) -> None:
         super().__init__(networks)
-        self.discriminator.dxz.layers[-1].op = nn.Linear(384, 10)
+        self.discriminator.dxz.layers[-1].op = nn.Linear(256, 10)
 
     def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
         x, z = batch.x, batch.noise["z"]

@@ -42,7 +42,7 @@ class Search:
 
     lr: list[float]
     beta1: list[float]
-    judged_by: list[str]  # measures; a trial's score is its mean rank over them
+    judged_by: list[str]  # measures; a trial's score is its mean rank over them; between equals the last decides
     seeds: Count = 1  # of each trial; none of them is a seed of any table
 
 

@@ -6,6 +6,7 @@ depend on how many run beside it. On an accelerator runs follow one another.
 
 import multiprocessing
 import os
+import signal
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -52,6 +53,7 @@ def workers(device: torch.device) -> int:
 def _start_worker(reports: Any, single_threaded: bool) -> None:
     global _reports
     _reports = reports
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the command itself ends its workers
     Thread(target=_end_with_parent, daemon=True).start()
     if single_threaded:
         torch.set_num_threads(1)

@@ -63,4 +63,6 @@ def tune(suite: Suite, out: Path, device: torch.device, console: Console) -> tup
         }
     )
     table["mean rank"] = ranks.mean(axis=1)
-    return table.sort_values(["model", "mean rank"], kind="stable"), outcomes
+    last = suite.search.judged_by[-1]
+    order = {"model": True, "mean rank": True, last: COLUMNS[last].better == "lower"}
+    return table.sort_values(list(order), ascending=list(order.values())), outcomes

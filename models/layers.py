@@ -58,7 +58,7 @@ class Layer(nn.Module):
     def forward(self, h: Tensor, uniform: Tensor | None) -> Tensor:
         """Apply the layer to h (B, *shape); `uniform`, of h's shape, makes the dropout mask, none means no dropout."""
         if self.row.drop and uniform is not None:
-            h = h * (uniform >= self.row.drop) / (1 - self.row.drop)
+            h = h * ((uniform >= self.row.drop) / (1 - self.row.drop))
         h = self.op(h.flatten(1) if self.row.op == "dense" else h)
         if self.bn is not None:
             h = self.bn(h)

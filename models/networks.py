@@ -59,7 +59,7 @@ FAMILIES = {
         decoder=(Row("dense", 128, slope=0.1),) * 3 + (Row("dense", FILLED),),
         dx=(),
         dz=(),
-        dxz=(Row("dense", 256, slope=0.1),) * 3 + (Row("dense", 1),),
+        dxz=(Row("dense", 256, slope=0.1),) * 2 + (Row("dense", 1),),
     ),
 }
 

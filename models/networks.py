@@ -16,16 +16,15 @@ FILLED = -1
 
 @dataclass(frozen=True)
 class Family:
-    """The tables of encoder, decoder and discriminator, how weights start, and where they come from."""
+    """The tables of encoder, decoder and discriminator, and how their weights start."""
 
     encoder: Sequence[Row]
     decoder: Sequence[Row]
     dx: Sequence[Row]
     dz: Sequence[Row]
     dxz: Sequence[Row]
-    shape: tuple[int, ...]  # of the data; a zero is any size
+    shape: tuple[int, ...]  # of the data
     std: float | None  # of the initial weights; none: by fan-in
-    source: str
     centre: float = 0.0  # D sees (x / scale - centre) * gain
     gain: float = 1.0
 
@@ -34,7 +33,6 @@ FAMILIES = {
     # ALI's pattern (BN and LeakyReLU in encoder and decoder; dropout, no BN in D) with dense layers, as in BiGAN's
     # permutation-invariant MNIST: on 8x8 images they learn more a second than convolutions do.
     "digits": Family(
-        source="this suite",
         shape=(1, 8, 8),
         std=None,
         centre=0.5,
@@ -51,7 +49,6 @@ FAMILIES = {
     ),
     # For points in the plane; ALI's paper gives no architecture for its toy task.
     "plane": Family(
-        source="this suite",
         shape=(2,),
         std=None,
         gain=3.0,

@@ -8,6 +8,7 @@ import torch
 from evaluation.base import Data, as_float, generator
 from models import REGISTRY
 from models.base import LOG_SIGMA
+from models.layers import Row, Stack, initialise
 from tests.conftest import MODELS, batch_for, build
 
 
@@ -153,3 +154,28 @@ def test_vae_stores_the_variance_that_maximises_the_likelihood_of_train(digits: 
         assert likelihood(best) > max(likelihood(best * 0.95), likelihood(best * 1.05))
         noise = model.observe(x_hat, generator(1, "o")) - x_hat
         assert noise.std().item() == pytest.approx(best**0.5, rel=0.02)
+
+
+def test_convolutions_have_the_sizes_and_parameters_of_the_papers_appendix() -> None:
+    # ALI's CIFAR-10 encoder and decoder: kernel/stride and maps of its Table 3, sizes and counts worked out by hand
+    encoder = [(5, 1, 32), (4, 2, 64), (4, 1, 128), (4, 2, 256), (4, 1, 512), (1, 1, 512)]
+    decoder = [(4, 1, 256), (4, 2, 128), (4, 1, 64), (4, 2, 32), (5, 1, 32), (1, 1, 32)]
+    gz = Stack("gz", [*(Row("conv", m, k, s, bn=True, slope=0.1) for k, s, m in encoder), Row("conv", 128)], (3, 32, 32))
+    gx = Stack("gx", [*(Row("convT", m, k, s, bn=True, slope=0.1) for k, s, m in decoder), Row("conv", 3)], (64, 1, 1))
+    assert [layer.output[1] for layer in gz.layers] == [28, 13, 10, 4, 1, 1, 1]
+    assert [layer.output[1] for layer in gx.layers] == [4, 10, 13, 28, 32, 32, 32]
+    for stack, weights, batch_norm, biases in ((gz, 3_115_360, 3_008, 128), (gx, 976_992, 1_088, 3)):
+        assert sum(p.numel() for p in stack.parameters()) == weights + batch_norm + biases
+        assert stack(torch.zeros(2, *stack.shape)).shape == (2, *stack.output)
+
+
+@pytest.mark.parametrize("op", ["conv", "convT", "dense"])
+def test_first_weights_keep_the_scale_of_the_signal(op: str) -> None:
+    # uniform with variance 1 / (3 fan-in): unit inputs leave a linear layer with variance 1/3
+    row = Row("dense", 500) if op == "dense" else Row("convT" if op == "convT" else "conv", 40, 4, 2)
+    stack = Stack("s", [row], (100,) if op == "dense" else (50, 9, 9))
+    initialise(stack, generator(0, "weights"), None)
+    with torch.no_grad():
+        h = stack(torch.randn(50, *stack.shape, generator=generator(0, "test")))
+    inner = h[..., 2:-2, 2:-2] if op == "convT" else h  # the border of a transposed convolution sees fewer inputs
+    assert inner.var().item() == pytest.approx(1 / 3, rel=0.1)

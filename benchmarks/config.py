@@ -7,7 +7,7 @@ fields by `--set key=value`; `model.gan.options.regression=1.0` reaches into tab
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -75,7 +75,7 @@ class Suite:
     def recipe_of(self, name: str) -> Recipe:
         """Return the recipe of an entry."""
         where = f"suite '{self.name}', model.{name}.recipe"
-        return parse({**msgspec.to_builtins(self.recipe), **self.entry(name).recipe}, Recipe, where)
+        return parse({**asdict(self.recipe), **self.entry(name).recipe}, Recipe, where)
 
     def build(self, name: str, seed: int) -> Model:
         """Return an entry's model with its first weights. Raises BadInput for options that it does not have."""
@@ -168,7 +168,7 @@ def read(name: str) -> tuple[str, dict[str, Any]]:
     except OSError as error:
         raise BadInput(f"cannot read suite '{name}': {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"suite '{name}' is no valid TOML: {error}") from None
+        raise BadInput(f"suite '{path.stem}' is no valid TOML: {error}") from None
 
 
 def load(name: str, overrides: Iterable[str] = (), only: Iterable[str] = (), seeds: int | None = None) -> list[Suite]:

@@ -6,15 +6,15 @@ import platform
 import shlex
 import subprocess
 import sys
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
 
-from benchmarks import data
+from benchmarks import cost, data
 from benchmarks.config import Suite
 from evaluation import extractors
 
@@ -46,7 +46,7 @@ def of(suite: Suite, name: str, command: list[str], device: torch.device, weight
     loaded = data.load(suite.dataset)
     return {
         "commit": commit(),
-        "config": msgspec.to_builtins(suite) | {"entry": name},
+        "config": asdict(suite) | {"entry": name, "entry_recipe": asdict(cost.recipe_of(suite, name))},
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,

@@ -40,7 +40,7 @@ class Recipe:
     beta1: Decay = 0.5
     beta2: Decay = 0.999
     decay: Share = 0.5  # the last share of a phase's steps, over which lr falls linearly to zero
-    ema: Decay = 0.995  # decay of the averaged weights, which are evaluated; 0: the raw weights are
+    ema: Decay = 0.999  # decay of the averaged weights, which are evaluated; 0: the raw weights are
 
 
 @dataclass
@@ -120,19 +120,22 @@ class Trainer:
 class Average:
     """Exponential moving average of all weights and batch statistics; a decay of 0 keeps none.
 
-    torch's AveragedModel does the same, but walks the module tree at every update: an eighth of a small net's step.
+    The decay rises as (1 + t) / (10 + t) until it reaches its value, so that first weights leave a short training's
+    average. torch's AveragedModel walks the module tree at every update, an eighth of a small net's step; this does not.
     """
 
     def __init__(self, model: Model, decay: float) -> None:
         self.own = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()] if decay else []
         self.mean = [tensor.clone() for tensor in self.own]
-        self.function = get_ema_multi_avg_fn(decay)
+        self.decay, self.updates = decay, 0
 
     @torch.no_grad()
     def update(self) -> None:
         """Move the average towards the model."""
         if self.own:
-            self.function(self.mean, self.own, None)
+            self.updates += 1
+            decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+            get_ema_multi_avg_fn(decay)(self.mean, self.own, None)
 
     @torch.no_grad()
     def adopt(self) -> None:

@@ -171,7 +171,11 @@ class Discriminator(nn.Module):
 
 
 def initialise(module: nn.Module, rng: torch.Generator, std: float | None) -> None:
-    """Draw all weights from rng: N(0, std^2), or uniform with variance 1 / (3 fan-in) where std is none; biases zero."""
+    """Draw all weights from rng: N(0, std^2) with biases zero, as ALI's; where std is none, both uniform by fan-in.
+
+    Uniform on +-1/sqrt(fan-in) is torch's default. In the plane its biases matter: with all of them zero, every unit of a
+    first layer bends on a line through the origin, far from most modes.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             if std is None:
@@ -179,8 +183,9 @@ def initialise(module: nn.Module, rng: torch.Generator, std: float | None) -> No
                 fan = layer.weight[0].numel()
                 if isinstance(layer, nn.ConvTranspose2d):
                     fan = layer.weight.numel() // layer.out_channels // layer.stride[0] ** 2
-                nn.init.uniform_(layer.weight, -(fan**-0.5), fan**-0.5, generator=rng)
+                for parameter in (p for p in (layer.weight, layer.bias) if p is not None):
+                    nn.init.uniform_(parameter, -(fan**-0.5), fan**-0.5, generator=rng)
             else:
                 nn.init.normal_(layer.weight, 0.0, std, generator=rng)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)

@@ -24,7 +24,7 @@ class Family:
     dz: Sequence[Row]
     dxz: Sequence[Row]
     shape: tuple[int, ...]  # of the data
-    std: float | None  # of the initial weights; none: by fan-in
+    std: float | None  # of the initial weights; none: uniform by fan-in, biases too
     centre: float = 0.0  # D sees (x / scale - centre) * gain
     gain: float = 1.0
 
@@ -52,11 +52,11 @@ FAMILIES = {
         shape=(2,),
         std=None,
         gain=3.0,
-        encoder=(Row("dense", 128, slope=0.1),) * 3 + (Row("dense", FILLED),),
-        decoder=(Row("dense", 128, slope=0.1),) * 3 + (Row("dense", FILLED),),
+        encoder=(Row("dense", 128, slope=0.2),) * 3 + (Row("dense", FILLED),),
+        decoder=(Row("dense", 128, slope=0.2),) * 3 + (Row("dense", FILLED),),
         dx=(),
         dz=(),
-        dxz=(Row("dense", 256, slope=0.1),) * 2 + (Row("dense", 1),),
+        dxz=(Row("dense", 192, slope=0.2),) * 2 + (Row("dense", 1),),
     ),
 }
 

@@ -87,7 +87,7 @@ def test_every_run_says_where_its_numbers_come_from(finished: Path) -> None:
         assert run["command"].startswith("alibench")
         assert run["versions"]["torch"] == torch.__version__
         assert len(run["data_sha256"]) == 64
-        assert run["config"]["recipe"] | {"steps": 4, "ema": 0.995, "batch": 100} == run["config"]["recipe"]  # defaults too
+        assert run["config"]["recipe"] | {"steps": 4, "ema": 0.999, "batch": 100} == run["config"]["recipe"]  # defaults too
         assert run["config"]["entry_recipe"]["steps"] >= 3
         if (folder / "model.safetensors").exists():
             assert len(run["weights_sha256"]) == 64

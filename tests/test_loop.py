@@ -103,16 +103,16 @@ def test_adam_steps_are_those_of_the_formula(digits: Data) -> None:
 
 def test_average_covers_weights_and_batch_statistics() -> None:
     model = build("ali")
-    average = Average(model, 0.9)
+    average = Average(model, 0.2)
     expected = {key: value.double().clone() for key, value in model.state_dict().items() if value.is_floating_point()}
-    for step in range(3):
+    for decay in (2 / 11, 0.2, 0.2):  # (1 + t) / (10 + t) until it reaches the decay asked for
         for value in model.state_dict().values():
             if value.is_floating_point():
-                value.add_(step + 1.0)
+                value.add_(1 + decay)
         average.update()
         for key, value in model.state_dict().items():
             if key in expected:
-                expected[key] = 0.9 * expected[key] + 0.1 * value.double()
+                expected[key] = decay * expected[key] + (1 - decay) * value.double()
     average.adopt()
     assert any("running_var" in key for key in expected)
     for key, value in expected.items():

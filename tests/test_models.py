@@ -179,3 +179,12 @@ def test_first_weights_keep_the_scale_of_the_signal(op: str) -> None:
         h = stack(torch.randn(50, *stack.shape, generator=generator(0, "test")))
     inner = h[..., 2:-2, 2:-2] if op == "convT" else h  # the border of a transposed convolution sees fewer inputs
     assert inner.var().item() == pytest.approx(1 / 3, rel=0.1)
+
+
+def test_first_biases_go_with_the_weights() -> None:
+    dense = Stack("s", [Row("dense", 5000)], (25,))
+    for std, weights, biases in ((None, 0.2 / 3**0.5, 0.2 / 3**0.5), (0.02, 0.02, 0.0)):
+        initialise(dense, generator(0, "weights"), std)
+        op = dense.layers[0].op
+        assert op.weight.std().item() == pytest.approx(weights, rel=0.05)
+        assert op.bias.std().item() == pytest.approx(biases, rel=0.05)

@@ -15,13 +15,14 @@ def kl_to_prior(mean: Tensor, log_sigma: Tensor) -> Tensor:
 
 
 class VAE(Model):
-    """Gaussian encoder and Gaussian decoder with one output variance, which takes its optimal value at every step.
+    """Gaussian encoder and Gaussian decoder with one output variance, which follows its optimal value.
 
     The likelihood is highest at variance = mean squared error (Rybkin, Daniilidis and Levine 2021, eq. 7), so nothing is
-    learnt or tuned: a learned scalar barely moves at these learning rates. The variance follows the batches' error as a
-    running mean, a constant in the gradient, from a start far below that of the data: at the data's own variance the
-    code that ignores x is a stationary point, which data alike in all directions never leave. `conclude` stores the
-    value that is optimal on train.
+    learnt or tuned: a learned scalar barely moves at these learning rates. The variance is the batches' error as a
+    running mean over some thousand of them, a constant in the gradient, from a start far below that of the data: at the
+    data's own variance the code that ignores x is a stationary point, which data alike in all directions never leave, and
+    a mean over a hundred batches comes there before the code is of use (one run of ten on the easy grid). `conclude`
+    stores the value that is optimal on train.
     """
 
     name = "vae"
@@ -49,7 +50,7 @@ class VAE(Model):
         assert log_sigma is not None
         x_hat = self.decoder(mean + log_sigma.exp() * batch.noise["eps"])
         error = (batch.x - x_hat).square().flatten(1)  # (B, D)
-        self.variance.mul_(0.99).add_(0.01 * error.mean().detach())
+        self.variance.mul_(0.999).add_(0.001 * error.mean().detach())
         variance = self.variance.clone()
         log_likelihood = -0.5 * (error / variance + torch.log(2 * math.pi * variance)).sum(1)
         return Terms(losses={"autoencoder": kl_to_prior(mean, log_sigma) - log_likelihood})

@@ -306,7 +306,10 @@ def test_a_diverged_run_ends_alone_and_the_exit_code_says_so(tmp_path: Path, cap
 
 def test_tuning_gives_every_model_the_same_trials_on_validation(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    narrow = ["--set", "search.lr=[1e-3]", "--set", 'search.judged_by=["reconstruction_error","high_quality"]']
+    space = ["search.seeds=2", "search.lr=[1e-3]", "search.beta1=[0.5,0.9]"]
+    narrow = [
+        part for field in (*space, 'search.judged_by=["reconstruction_error","high_quality"]') for part in ("--set", field)
+    ]
     assert main(["tune", "grid25_easy", "--models", "ali", "vae", *TINY, *narrow, "--out", str(out)]) == 0
     trials = pd.read_csv(out / "grid25_easy.csv")
     assert sorted(zip(trials.model, trials.lr, trials.beta1, strict=True)) == [
@@ -314,7 +317,7 @@ def test_tuning_gives_every_model_the_same_trials_on_validation(tmp_path: Path) 
     ]
     frame = rows.read(out)
     assert set(frame.split.dropna()) <= {"validation", ""}
-    assert set(frame.seed) == {1000}
+    assert set(frame.seed) == {1000, 1001}
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="reads the process table in /proc")

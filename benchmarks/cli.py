@@ -47,6 +47,12 @@ def _parser() -> argparse.ArgumentParser:
             "--out", type=Path, metavar="DIR", help="folder for everything that comes out; default: a fresh one"
         )
         sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a field of the suite")
+        sub.add_argument(
+            "--scale", type=float, default=1.0, metavar="SHARE", help="train for this share of the suite's steps"
+        )
+        sub.add_argument("--data", metavar="NAME", help="other data: a built-in set, folder:PATH or npz:PATH")
+        sub.add_argument("--size", type=int, metavar="N", help="resize and crop images to N x N")
+        sub.add_argument("--channels", type=int, choices=(1, 3), help="turn images grey (1) or into colour (3)")
         return sub
 
     sub = suite_options("run", "train, evaluate, print and write the tables of a suite")
@@ -88,8 +94,16 @@ def show(console: Console, made: dict[str, tuple[str, pd.DataFrame]]) -> None:
         console.print(table)
 
 
+def _suites(arguments: argparse.Namespace, seeds: int | None = None) -> list[config.Suite]:
+    images = {"data.size": arguments.size, "data.channels": arguments.channels}
+    overrides = [f"{key}={value}" for key, value in images.items() if value is not None]
+    return config.load(
+        arguments.suite, [*overrides, *arguments.set], arguments.models, seeds, arguments.scale, arguments.data
+    )
+
+
 def _run(arguments: argparse.Namespace, console: Console) -> int:
-    suites = config.load(arguments.suite, arguments.set, arguments.models, arguments.seeds)
+    suites = _suites(arguments, arguments.seeds)
     device = config.device(arguments.device)
     out = fresh(arguments.out, Path(arguments.suite).stem)
 
@@ -125,7 +139,7 @@ def _draw(out: Path, work: Sequence[Job]) -> None:
     for job in work:
         key = f"{job.suite.name}-{job.name}"
         if job.kind == "run" and key not in drawn and (job.folder / "arrays.npz").exists():
-            title = f"{job.suite.entry(job.name).title}, {job.suite.dataset}, seed {job.seed}"
+            title = f"{job.suite.entry(job.name).title}, {job.suite.load().name}, seed {job.seed}"
             figures.draw(job.folder, title, out / "figures" / f"{key}.png")
             drawn.add(key)
 
@@ -140,15 +154,22 @@ def _list(arguments: argparse.Namespace, console: Console) -> int:
     yes = {True: "yes", False: "–"}
     listing(
         "models",
-        ("name", "title", "encoder draws z", "likelihood", "source"),
-        [(m.name, m.title, yes[m.stochastic], yes[m.likelihood], m.source) for m in models.REGISTRY.values()],
+        ("name", "title", "encoder", "it draws z", "samples", "likelihood", "labels", "source"),
+        [
+            (
+                *(m.name, m.title, m.inference),
+                *(yes[can] for can in (m.stochastic, m.generative, m.likelihood, m.conditional)),
+                m.source,
+            )
+            for m in models.REGISTRY.values()
+        ],
     )
     tomls = [(name, config.read(name)[1]) for name in config.builtin()]
     listing("suites", ("name", "title", "expect"), [(name, t["title"], t["expect"]) for name, t in tomls])
     listing(
         "data sets",
         ("name", "what"),
-        [(name, (make.__doc__ or "").split("\n")[0]) for name, make in data.DATASETS.items()],
+        [*((name, (make.__doc__ or "").split("\n")[0]) for name, make in data.DATASETS.items()), *data.OPEN.items()],
     )
     listing(
         "metrics",
@@ -175,7 +196,7 @@ def _table(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _tune(arguments: argparse.Namespace, console: Console) -> int:
-    suites = config.load(arguments.suite, arguments.set, arguments.models)
+    suites = _suites(arguments)
     device = config.device(arguments.device)
     for suite in suites:
         if suite.search is None:

@@ -5,8 +5,9 @@ fields by `--set key=value`; `model.gan.options.regression=1.0` reaches into tab
 """
 
 import difflib
+import sys
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -16,11 +17,13 @@ import torch
 
 import models
 from benchmarks import data
-from benchmarks.loop import Count, Recipe
+from benchmarks.data import Options
+from benchmarks.loop import Count, Decay, Rate, Recipe
 from evaluation import METRICS
-from evaluation.base import BadInput, Settings, generator
+from evaluation.base import BadInput, Data, Settings, as_float, generator
 from models.base import Model
-from models.networks import FAMILIES, Networks
+from models.networks import Family, Networks
+from models.tables import FAMILIES
 
 FOLDER = Path(__file__).parent / "suites"
 
@@ -47,6 +50,15 @@ class Search:
 
 
 @dataclass(frozen=True)
+class Ranges:
+    """Settings that every seed draws at random, first and last value of each; a [draw] table."""
+
+    lr: tuple[Rate, Rate]  # evenly on the logarithm
+    beta1: tuple[Decay, Decay]
+    std: tuple[Rate, Rate]  # of the first weights; evenly on the logarithm
+
+
+@dataclass(frozen=True)
 class Suite:
     """One data set's comparison."""
 
@@ -55,12 +67,15 @@ class Suite:
     expect: str  # time and result
     dataset: str
     networks: str  # a family of layer tables
-    latent: Count
+    latent: Count  # numbers in z
     models: list[str]
     metrics: list[str]
     recipe: Recipe
     seeds: Count = 3
-    prior: str = "normal"
+    prior: str = "normal"  # of z: N(0, I); "uniform": on [-1, 1]
+    data: Options = field(default_factory=Options)
+    network: dict[str, Any] = field(default_factory=dict)  # named options of the layer tables
+    draw: Ranges | None = None
     evaluation: Settings = field(default_factory=Settings)
     model: dict[str, Entry] = field(default_factory=dict)
     search: Search | None = None
@@ -72,22 +87,68 @@ class Suite:
         of = entry.of or name
         return replace(entry, of=of, title=entry.title or models.REGISTRY[of].title)
 
-    def recipe_of(self, name: str) -> Recipe:
-        """Return the recipe of an entry."""
+    def recipe_of(self, name: str, seed: int = 0) -> Recipe:
+        """Return the recipe of an entry; with what the seed draws, where the suite draws settings."""
         where = f"suite '{self.name}', model.{name}.recipe"
-        return parse({**asdict(self.recipe), **self.entry(name).recipe}, Recipe, where)
+        recipe: Recipe = parse({**asdict(self.recipe), **self.entry(name).recipe}, Recipe, where)
+        drawn = self.drawn(seed)
+        return replace(recipe, lr=drawn["lr"], beta1=drawn["beta1"]) if drawn else recipe
+
+    def drawn(self, seed: int) -> dict[str, float]:
+        """Return the settings that a seed draws, equal for all models; empty where the suite draws none."""
+        if self.draw is None:
+            return {}
+        shares = torch.rand(3, generator=generator(seed, "settings"), dtype=torch.float64).tolist()
+        (lr, lr_end), (beta1, beta1_end), (std, std_end) = self.draw.lr, self.draw.beta1, self.draw.std
+        return {
+            "lr": lr * (lr_end / lr) ** shares[0],
+            "beta1": beta1 + (beta1_end - beta1) * shares[1],
+            "std": std * (std_end / std) ** shares[2],
+        }
+
+    def load(self) -> Data:
+        """Return the suite's data."""
+        return data.load(self.dataset, self.data)
+
+    def family(self, seed: int = 0) -> Family:
+        """Return the layer tables, with the first weights' deviation that the seed draws. Raises BadInput."""
+        family: Family = _call(
+            FAMILIES[self.networks], self.network, f"suite '{self.name}', network", f"networks '{self.networks}'"
+        )
+        drawn = self.drawn(seed)
+        return replace(family, std=drawn["std"]) if drawn else family
 
     def build(self, name: str, seed: int) -> Model:
         """Return an entry's model with its first weights. Raises BadInput for options that it does not have."""
-        entry, loaded = self.entry(name), data.load(self.dataset)
-        rng = generator(seed, "weights")
-        networks = Networks(FAMILIES[self.networks], loaded.shape, loaded.scale, self.latent, rng)
-        hints = get_type_hints(models.REGISTRY[entry.of].__init__)
+        entry, loaded = self.entry(name), self.load()
+        networks = Networks(
+            self.family(seed),
+            loaded.shape,
+            loaded.scale,
+            self.latent,
+            generator(seed, "weights"),
+            self.prior,  # type: ignore[arg-type]
+            loaded.labels,
+            _mean_image(loaded, seed) if loaded.images else None,
+        )
         where = f"suite '{self.name}', model.{name}.options"
-        for key, value in entry.options.items():
-            _known(key, [known for known in hints if known not in ("networks", "return")], f"{where}: unknown field")
-            _convert(value, hints[key], f"{where}.{key}")
-        return models.REGISTRY[entry.of](networks, **entry.options)
+        model: Model = _call(models.REGISTRY[entry.of], entry.options, where, f"model '{entry.of}'", networks)
+        return model
+
+
+def _mean_image(loaded: Data, seed: int) -> torch.Tensor:
+    """Return the mean of 500 images of train (C, H, W): what ALI's code starts the output bias from."""
+    index = torch.randperm(len(loaded.train), generator=generator(seed, "mean image"))[:500]
+    return as_float(loaded.train.x[index]).mean(0)
+
+
+def _call(function: Callable[..., Any], options: Mapping[str, Any], where: str, of: str, *arguments: Any) -> Any:
+    """Call a family or a model with named options. Raises BadInput for an option that it lacks, or a wrong value."""
+    hints = get_type_hints(function.__init__ if isinstance(function, type) else function)  # type: ignore[misc]
+    for key, value in options.items():
+        _known(key, [known for known in hints if known not in ("networks", "return")], f"{where}: {of} has no option")
+        _convert(value, hints[key], f"{where}.{key}")
+    return function(*arguments, **options)
 
 
 @dataclass(frozen=True)
@@ -171,42 +232,81 @@ def read(name: str) -> tuple[str, dict[str, Any]]:
         raise BadInput(f"suite '{path.stem}' is no valid TOML: {error}") from None
 
 
-def load(name: str, overrides: Iterable[str] = (), only: Iterable[str] = (), seeds: int | None = None) -> list[Suite]:
+def load(
+    name: str,
+    overrides: Iterable[str] = (),
+    only: Iterable[str] = (),
+    seeds: int | None = None,
+    scale: float = 1.0,
+    dataset: str | None = None,
+) -> list[Suite]:
     """Return the checked suites of that name: one, or those that a collection includes.
 
-    `overrides` are --set assignments, `only` the models to keep, `seeds` their number. Raises BadInput.
+    `overrides` are --set assignments, `only` the models to keep, `seeds` their number; `scale` multiplies all steps;
+    `dataset` stands in for the suite's own, and metrics that it does not allow are left out, aloud. Raises BadInput.
     """
     stem, table = read(name)
     if "include" in table:
         collection: Collection = parse(table, Collection, f"suite '{stem}'")
-        return [suite for part in collection.include for suite in load(part, overrides, only, seeds)]
+        parts = [load(part, overrides, only, seeds, scale, dataset) for part in collection.include]
+        return [suite for part in parts for suite in part]
+    if dataset is not None:
+        table["dataset"] = dataset
     for assignment in overrides:
         _override(table, assignment)
     if seeds is not None:
         if seeds < 1:
             raise BadInput(f"--seeds {seeds}: at least one seed is needed")
         table["seeds"] = seeds
+    if not 0 < scale <= 1:
+        raise BadInput(f"--scale {scale:g}: a share of the suite's steps, above 0 and at most 1")
     suite: Suite = replace(parse(table, Suite, f"suite '{stem}'"), name=stem)
     if only:
         suite = replace(suite, models=list(dict.fromkeys(only)))
+    suite = _scaled(suite, scale)
+    check(replace(suite, metrics=[]))
+    if dataset is not None:
+        suite = _measurable(suite)
     check(suite)
     return [suite]
+
+
+def _scaled(suite: Suite, scale: float) -> Suite:
+    def shorter(recipe: Recipe) -> Recipe:
+        return replace(recipe, steps=max(1, round(scale * recipe.steps)))
+
+    entries = {
+        name: replace(entry, recipe={**entry.recipe, "steps": shorter(suite.recipe_of(name)).steps})
+        for name, entry in suite.model.items()
+        if "steps" in entry.recipe
+    }
+    return replace(suite, recipe=shorter(suite.recipe), model={**suite.model, **entries})
+
+
+def _measurable(suite: Suite) -> Suite:
+    """Return the suite without the metrics that its data do not allow; say which."""
+    reasons = {metric: METRICS[metric].refuses(suite.load()) for metric in suite.metrics if metric in METRICS}
+    for metric, reason in reasons.items():
+        if reason:
+            print(f"alibench: metric '{metric}' is left out: {reason}", file=sys.stderr)
+    return replace(suite, metrics=[metric for metric in suite.metrics if not reasons.get(metric)])
 
 
 def check(suite: Suite) -> None:
     """Refuse by name what cannot run, before anything does. Raises BadInput."""
     where = f"suite '{suite.name}'"
-    loaded = data.load(suite.dataset)
-    if suite.prior != "normal":
+    if suite.prior not in ("normal", "uniform"):
         raise BadInput(
             f"{where}: prior '{suite.prior}' is not there; ALI's encoder learns through z by reparametrisation, so "
-            "latents must be continuous: use 'normal'"
+            "latents must be continuous: use 'normal' or 'uniform'"
         )
     _known(suite.networks, FAMILIES, f"{where}: unknown networks")
-    shape = FAMILIES[suite.networks].shape
-    if shape != loaded.shape:
+    loaded, shape = suite.load(), suite.family().shape
+    if shape != loaded.shape and not (shape is None and loaded.images):
+        asked = "images" if shape is None else f"data of shape {shape}"
         raise BadInput(
-            f"{where}: networks '{suite.networks}' take data of shape {shape}, '{loaded.name}' has {loaded.shape}"
+            f"{where}: networks '{suite.networks}' take {asked}, '{loaded.name}' has shape {loaded.shape}"
+            + ("; --size and --channels change images" if loaded.images else "")
         )
     for metric in suite.metrics:
         _known(metric, METRICS, f"{where}: unknown metric")
@@ -222,6 +322,11 @@ def check(suite: Suite) -> None:
         if entry.compute:
             _known(entry.compute, entries, f"{where}, model.{name}.compute: unknown model")
     for name in suite.models:
+        kind = models.REGISTRY[suite.entry(name).of]
+        if suite.prior not in kind.priors:
+            raise BadInput(f"{where}: model '{name}' works with a {' or '.join(kind.priors)} prior, not '{suite.prior}'")
+        if kind.conditional and not loaded.labels:
+            raise BadInput(f"{where}: model '{name}' is conditional and needs labels, '{loaded.name}' has none")
         suite.build(name, 0)
         batch = suite.recipe_of(name).batch
         if batch > len(loaded.train):

@@ -1,16 +1,35 @@
-"""The data sets, each a function that returns its three splits. Those here need no download.
+"""The data sets by name: those made here, the published ones, and anyone's own as folder:PATH or npz:PATH.
 
 Splits are fixed: they depend on no seed of a run, and on no version of a library (numpy's RandomState is frozen).
 """
 
-from collections.abc import Callable
-from functools import cache
+import functools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
+from torch import Tensor
 
-from evaluation.base import BadInput, Data, Mixture, Split
+from benchmarks import cache
+from benchmarks.published import PUBLISHED
+from benchmarks.sources import Folder, Npz, Options, Source
+from evaluation.base import BadInput, Data, Mixture, Split, as_float
+
+
+def gaussians(name: str, centres: np.ndarray, std: float, sizes: tuple[int, int, int], seed: int) -> Data:
+    """Equal isotropic Gaussians around `centres` (K, D); the three splits, of `sizes` points, are drawn apart."""
+    rng = np.random.RandomState(seed)
+
+    def points(n: int) -> Split:
+        y = rng.randint(len(centres), size=n)
+        x = centres[y] + std * rng.standard_normal((n, centres.shape[1]))
+        return Split(torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y))
+
+    train, validation, test = map(points, sizes)
+    mixture = Mixture(torch.from_numpy(centres.astype(np.float32)), std)
+    return Data(name, train, validation, test, classes=len(centres), mixture=mixture, splits="drawn apart")
 
 
 def grid(name: str, spacing: float, std: float) -> Data:
@@ -20,16 +39,7 @@ def grid(name: str, spacing: float, std: float) -> Data:
     """
     steps = spacing * (np.arange(5) - 2)
     centres = np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(25, 2)
-    rng = np.random.RandomState(25)
-
-    def points(n: int) -> Split:
-        y = rng.randint(25, size=n)
-        x = centres[y] + std * rng.standard_normal((n, 2))
-        return Split(torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y))
-
-    train, validation, test = points(100_000), points(10_000), points(10_000)
-    mixture = Mixture(torch.from_numpy(centres.astype(np.float32)), std)
-    return Data(name, train, validation, test, classes=25, mixture=mixture)
+    return gaussians(name, centres, std, sizes=(100_000, 10_000, 10_000), seed=25)
 
 
 def grid25() -> Data:
@@ -40,6 +50,15 @@ def grid25() -> Data:
 def grid25_easy() -> Data:
     """25 Gaussians with spacing 1 and deviation 0.1: ten deviations from mode to mode, learnt in a minute."""
     return grid("grid25_easy", spacing=1.0, std=0.1)
+
+
+def alice_toy() -> Data:
+    """ALICE's toy (Li et al. 2017): five Gaussians, at the origin and the corners (±2, ±2), of deviation 0.2.
+
+    Its script says 0.04, which it uses as a variance. 2,048 points for training, 1,024 each to validate and test.
+    """
+    centres = np.array([(0, 0), (-2, -2), (-2, 2), (2, -2), (2, 2)], dtype=float)
+    return gaussians("alice_toy", centres, std=0.2, sizes=(2048, 1024, 1024), seed=5)
 
 
 def digits() -> Data:
@@ -59,37 +78,80 @@ def digits() -> Data:
             part.append(dealt)
     indices = [torch.from_numpy(rng.permutation(np.concatenate(part))) for part in parts]
     train, validation, test = (Split(x[index], y[index]) for index in indices)
-    return Data("digits", train, validation, test, classes=10, extractor="digits-cnn")
+    rule = "60 % / 20 % / 20 % of each class, by RandomState(0)"
+    return Data("digits", train, validation, test, classes=10, extractor="digits-cnn", splits=rule)
 
 
-DATASETS: dict[str, Callable[[], Data]] = {"grid25": grid25, "grid25_easy": grid25_easy, "digits": digits}
+DATASETS: dict[str, Callable[..., Data | Source]] = {
+    **{make.__name__: make for make in (grid25, grid25_easy, alice_toy, digits)},
+    **PUBLISHED,
+}
+OPENED: dict[str, type[Folder] | type[Npz]] = {"folder": Folder, "npz": Npz}
+OPEN = {f"{kind}:PATH": (source.__doc__ or "").split("\n")[0] for kind, source in OPENED.items()}
+AS_IT_IS = Options()
 
 
-@cache
-def load(name: str) -> Data:
-    """Return the data set of that name, on the CPU. Raises BadInput if there is none."""
+@functools.cache
+def load(name: str, options: Options = AS_IT_IS) -> Data:
+    """Return the data set of that name, on the CPU. Raises BadInput if there is none, or none that can be used."""
+    kind, _, path = name.partition(":")
+    if kind in OPENED and path:
+        return cache.load(OPENED[kind](path), options)
     if name not in DATASETS:
-        raise BadInput(f"unknown data set '{name}'; there are: {', '.join(DATASETS)}")
-    return DATASETS[name]()
+        raise BadInput(f"unknown data set '{name}'; there are: {', '.join([*DATASETS, *OPEN])}")
+    made = DATASETS[name]()
+    if isinstance(made, Source):
+        return cache.load(made, options)
+    if options != AS_IT_IS:
+        raise BadInput(f"data set '{name}' takes no options: remove size, channels and seed")
+    return made
+
+
+CHUNK = 64  # batches that are sent to the device together, where it does not hold all the data
+
+
+def _fits(x: Tensor, device: torch.device) -> bool:
+    """Return whether the device can hold x beside a model. A CPU holds it already, and MPS shares the CPU's memory."""
+    return device.type != "cuda" or x.nbytes <= torch.cuda.mem_get_info(device)[0] / 2
 
 
 class Batches:
-    """Index batches of data that stay on the device, as models see them: a fresh permutation every epoch.
+    """Index batches of data as models see them, on the device: a fresh permutation every epoch, its remainder dropped.
 
-    The remainder of an epoch is dropped. Nothing here waits for the device.
+    Data that fit stay on the device, and nothing here waits for it. Others are streamed in chunks, of which a thread
+    gathers the next while one is used; the batches are the same. `resident` says which; None: as they fit.
     """
 
-    def __init__(self, split: Split, size: int, rng: torch.Generator) -> None:
-        self.x, self.y = split.x.to(rng.device), split.y.to(rng.device)
+    def __init__(self, split: Split, size: int, rng: torch.Generator, resident: bool | None = None) -> None:
+        self.resident = _fits(split.x, rng.device) if resident is None else resident
+        self.x, self.y = split.x.to(rng.device) if self.resident else split.x, split.y.to(rng.device)
         self.size, self.rng = size, rng
         self.order, self.position = torch.empty(0, dtype=torch.long, device=rng.device), 0
+        self.streamed: Iterator[Tensor] = iter(())
 
-    def next(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def next(self) -> tuple[Tensor, Tensor]:
         """Return the next x (size, ...) and y (size,)."""
         if self.position + self.size > len(self.order):
             self.order = torch.randperm(len(self.x), generator=self.rng, device=self.rng.device)
             self.position = 0
+            if not self.resident:
+                self.streamed = self._stream(self.order.cpu())
         index = self.order[self.position : self.position + self.size]
         self.position += self.size
-        x = self.x[index]
-        return x.float().div_(255) if x.dtype == torch.uint8 else x, self.y[index]
+        return as_float(self.x[index] if self.resident else next(self.streamed)), self.y[index]
+
+    def _stream(self, order: Tensor) -> Iterator[Tensor]:
+        """Yield the epoch's batches of x."""
+        first, *others = order[: len(order) // self.size * self.size].split(CHUNK * self.size)
+        with ThreadPoolExecutor(1) as thread:
+            ahead = thread.submit(self._gather, first)
+            for following in (*others, None):
+                # pinned memory is not used again before the device has its copy: torch's allocator sees to that
+                chunk = ahead.result().to(self.rng.device, non_blocking=True)
+                if following is not None:
+                    ahead = thread.submit(self._gather, following)
+                yield from chunk.split(self.size)
+
+    def _gather(self, index: Tensor) -> Tensor:
+        out = torch.empty(len(index), *self.x.shape[1:], dtype=self.x.dtype, pin_memory=self.rng.device.type == "cuda")
+        return torch.index_select(self.x, 0, index, out=out)

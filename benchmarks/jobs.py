@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks import cost, data, provenance
+from benchmarks import cost, provenance
 from benchmarks.config import Suite
 from benchmarks.loop import Diverged, Trained, Trainer, steps_of, train
 from evaluation import METRICS, pictures, throughput
 from evaluation.base import Baseline, Measurement, Subject, generator
+from models import REGISTRY
 from results import rows
 from results.tables import BUDGET
 
@@ -50,13 +51,12 @@ class Job:
         """How many steps it will report."""
         if self.kind != "run":
             return 0
-        recipe = cost.recipe_of(self.suite, self.name)
+        recipe = cost.recipe_of(self.suite, self.name, self.seed)
         return sum(steps_of(phase, recipe) for phase in self.suite.build(self.name, 0).phases)
 
     def subject(self, model: torch.nn.Module) -> Subject:
         """Return the model as the evaluation takes it."""
-        loaded = data.load(self.suite.dataset)
-        return Subject(model, loaded, self.suite.evaluation, self.seed, self.split, torch.device(self.device))  # type: ignore[arg-type]
+        return Subject(model, self.suite.load(), self.suite.evaluation, self.seed, self.split, torch.device(self.device))  # type: ignore[arg-type]
 
     def store(self, measurements: Iterable[Measurement], weights: Path | None, step: int | None) -> None:
         """Write the rows with their provenance."""
@@ -66,12 +66,12 @@ class Job:
             suite.name,
             self.name,
             entry.title,
-            suite.dataset,
+            suite.load().name,
             None if self.kind == "references" else self.seed,
             step,
             "ema" if suite.recipe_of(self.name).ema else "raw",
         )
-        origin = provenance.of(suite, self.name, list(self.command), torch.device(self.device), weights)
+        origin = provenance.of(suite, self.name, self.seed, list(self.command), torch.device(self.device), weights)
         rows.write(self.folder, run, map(asdict, measurements), origin)
 
 
@@ -83,7 +83,7 @@ def execute(job: Job, report: Callable[[int], None]) -> str:
 
 def _run(job: Job, report: Callable[[int], None]) -> str:
     suite = job.suite
-    recipe, loaded = cost.recipe_of(suite, job.name), data.load(suite.dataset)
+    recipe, loaded = cost.recipe_of(suite, job.name, job.seed), suite.load()
     model = suite.build(job.name, job.seed)
     steps = sum(steps_of(phase, recipe) for phase in model.phases)
     metrics = [METRICS[name] for name in suite.metrics if name != "throughput"]
@@ -92,7 +92,8 @@ def _run(job: Job, report: Callable[[int], None]) -> str:
     except Diverged as diverged:
         columns = [column.metric for metric in metrics for column in metric.COLUMNS]
         reason = str(diverged)
-        job.store([Measurement(c, None, status="diverged", reason=reason) for c in columns], None, None)
+        lost = [Measurement(c, None, status="diverged", reason=reason) for c in columns]
+        job.store([*lost, *_drawn(job)], None, None)
         return f"diverged: {reason}"
     weights = job.folder / "model.safetensors"
     save_file({key: value.cpu().contiguous() for key, value in model.state_dict().items()}, weights)
@@ -100,7 +101,7 @@ def _run(job: Job, report: Callable[[int], None]) -> str:
     subject = job.subject(model)
     measured = [measurement for metric in metrics for measurement in metric.measure(subject)]
     np.savez_compressed(job.folder / "arrays.npz", **pictures.arrays(subject))  # type: ignore[arg-type]
-    job.store([*measured, *_budget(trained, cost.gflop(suite, job.name, recipe))], weights, steps)
+    job.store([*measured, *_budget(trained, cost.gflop(suite, job.name, recipe)), *_drawn(job)], weights, steps)
     return "ok"
 
 
@@ -118,6 +119,11 @@ def _budget(trained: Trained, gflop: float) -> list[Measurement]:
     ]
 
 
+def _drawn(job: Job) -> list[Measurement]:
+    """Return the settings that the run drew, beside its numbers."""
+    return [Measurement(f"drawn_{key}", value, kind="budget") for key, value in job.suite.drawn(job.seed).items()]
+
+
 def _write_curves(path: Path, trained: Trained) -> None:
     names = list(dict.fromkeys(name for record in trained.curves for name in record))
     with path.open("w", newline="") as file:
@@ -127,13 +133,15 @@ def _write_curves(path: Path, trained: Trained) -> None:
 
 
 def _references(job: Job, report: Callable[[int], None]) -> str:
-    suite, loaded = job.suite, data.load(job.suite.dataset)
+    suite, loaded = job.suite, job.suite.load()
+    # a conditional model's encoder has no features of x alone; any other has the same networks
+    told_nothing = next((n for n in suite.models if not REGISTRY[suite.entry(n).of].conditional), job.name)
     baseline = Baseline(
         loaded,
         suite.evaluation,
         suite.latent,
         range(suite.seeds),
-        lambda seed: suite.build(job.name, seed),
+        lambda seed: suite.build(told_nothing, seed),
         job.split,
     )
     metrics = [METRICS[name] for name in suite.metrics if hasattr(METRICS[name], "references")]
@@ -143,7 +151,7 @@ def _references(job: Job, report: Callable[[int], None]) -> str:
 
 
 def _throughput(job: Job, report: Callable[[int], None]) -> str:
-    suite, loaded, device = job.suite, data.load(job.suite.dataset), torch.device(job.device)
+    suite, loaded, device = job.suite, job.suite.load(), torch.device(job.device)
     runs = [replace(job, kind="run", seed=seed) for seed in range(suite.seeds)]
     weights = next((path for run in runs if (path := run.folder / "model.safetensors").exists()), None)
     if weights is None:
@@ -153,7 +161,7 @@ def _throughput(job: Job, report: Callable[[int], None]) -> str:
     model = suite.build(job.name, job.seed)
     model.load_state_dict(load_file(weights))
     measured = throughput.measure(job.subject(model))
-    recipe, phase = suite.recipe_of(job.name), model.phases[0]
+    recipe, phase = suite.recipe_of(job.name, job.seed), model.phases[0]
     trainer = Trainer(model, phase, recipe, loaded.train, generator(job.seed, "throughput", device))
     images = recipe.batch * len(phase.round)
     measured += throughput.rate("train_rate", trainer.round, images, f"batch {recipe.batch}", suite.evaluation.seconds)

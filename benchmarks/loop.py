@@ -20,11 +20,14 @@ from evaluation.base import Split, as_float, generator
 from models.base import Batch, Model, Phase
 
 TICKS = 50  # a phase
+CONCLUSION = 2**22  # numbers of x in memory at once
+BatchNorm = torch.nn.modules.batchnorm._BatchNorm
 
 
 Count = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Decay = Annotated[float, Meta(ge=0, lt=1)]
+Rate = Annotated[float, Meta(gt=0)]
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,14 @@ class Recipe:
 
     steps: Count  # rounds of the first phase
     batch: Count = 100
-    lr: Annotated[float, Meta(gt=0)] = 1e-3  # of every player
+    lr: Rate = 1e-3  # of every player
     beta1: Decay = 0.5
     beta2: Decay = 0.999
-    decay: Share = 0.5  # the last share of a phase's steps, over which lr falls linearly to zero
+    decay: Share = 0.5  # the last share of a phase's steps, over which lr falls
+    decay_to: Share = 0.0  # fraction of lr that it falls to, exponentially; 0: linearly to zero
+    weight_decay: Annotated[float, Meta(ge=0)] = 0.0  # times the weights, added to the gradient
     ema: Decay = 0.999  # decay of the averaged weights, which are evaluated; 0: the raw weights are
+    statistics: Annotated[int, Meta(ge=0)] = 0  # batches that BN's statistics are averaged over at the end; 0: as they ran
 
 
 @dataclass
@@ -90,7 +96,7 @@ class Trainer:
         self.groups = [{player: parameters(model, player) for player in group} for group in phase.round]
         betas = (recipe.beta1, recipe.beta2)
         self.optimisers = {
-            player: torch.optim.Adam(own, lr=recipe.lr, betas=betas, fused=True)
+            player: torch.optim.Adam(own, lr=recipe.lr, betas=betas, weight_decay=recipe.weight_decay, fused=True)
             for group in self.groups
             for player, own in group.items()
         }
@@ -101,20 +107,40 @@ class Trainer:
 
     def rate(self, share: float) -> None:
         """Set the learning rate for a point of the phase, 0 at its start and 1 at its end."""
-        factor = min(1.0, (1.0 - share) / self.recipe.decay) if self.recipe.decay else 1.0
+        decay, floor = self.recipe.decay, self.recipe.decay_to
+        left = min(1.0, (1.0 - share) / decay) if decay else 1.0  # of the time in which it falls
+        factor = floor ** (1.0 - left) if floor else left
         for optimiser in self.optimisers.values():
             optimiser.param_groups[0]["lr"] = self.recipe.lr * factor
+
+    def batch(self) -> Batch:
+        """Return the next batch with fresh noise."""
+        x, y = self.batches.next()
+        return Batch(x, {name: draw(self.rng) for name, draw in self.draws.items()}, y)
 
     def round(self) -> dict[str, Tensor]:
         """Let every group of the round learn; return what was monitored, on the device."""
         monitored: dict[str, Tensor] = {}
         for learners in self.groups:
-            x, y = self.batches.next()
-            noise = {name: draw(self.rng) for name, draw in self.draws.items()}
-            monitored |= gradients(self.model, Batch(x, noise, y), learners)
+            monitored |= gradients(self.model, self.batch(), learners)
             for player in learners:
                 self.optimisers[player].step()
         return monitored
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Average batch norm's statistics over `statistics` batches with the weights as they are now (BiGAN's code)."""
+        norms = [module for module in self.model.modules() if isinstance(module, BatchNorm) and module.training]
+        if self.recipe.statistics and norms:
+            momenta = [norm.momentum for norm in norms]
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # torch's sign for a plain mean
+            for _ in range(self.recipe.statistics):
+                for learners in self.groups:
+                    self.model(self.batch(), tuple(learners))
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
 
 
 class Average:
@@ -177,12 +203,14 @@ def train(
                 trained.curves.append({"phase": phase.name, "step": step, **dict(zip(monitored, values, strict=True))})
                 report((step - 1) % tick + 1)
         average.adopt()
+        trainer.settle()
         for player in (player for group in phase.round for player in group):
             for network in model.players[player]:
                 trained.updates[network] += steps
     model.eval()
     with torch.no_grad():
-        model.conclude(as_float(split.x.to(device)), generator(seed, "conclusion", device))
+        parts = split.x.split(max(1, CONCLUSION // split.x[0].numel()))
+        model.conclude((as_float(x.to(device)) for x in parts), generator(seed, "conclusion", device))
     if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
         raise Diverged("parameters are not finite after the last step")
     trained.seconds = time.perf_counter() - start

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import cost, data
+from benchmarks import cost
 from benchmarks.config import Suite
 from evaluation import extractors
 
@@ -41,12 +41,13 @@ def device_name(device: torch.device) -> str:
     return f"{own}; {platform.machine()}, {os.cpu_count()} cores, {platform.system()}; {torch.get_num_threads()} threads"
 
 
-def of(suite: Suite, name: str, command: list[str], device: torch.device, weights: Path | None) -> dict[str, Any]:
+def of(suite: Suite, name: str, seed: int, command: list[str], device: torch.device, weights: Path | None) -> dict[str, Any]:
     """Return the provenance of a run of one entry."""
-    loaded = data.load(suite.dataset)
+    loaded = suite.load()
     return {
         "commit": commit(),
-        "config": asdict(suite) | {"entry": name, "entry_recipe": asdict(cost.recipe_of(suite, name))},
+        "config": asdict(suite) | {"entry": name, "entry_recipe": asdict(cost.recipe_of(suite, name, seed))},
+        "drawn": suite.drawn(seed),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -54,6 +55,7 @@ def of(suite: Suite, name: str, command: list[str], device: torch.device, weight
         },
         "device": device_name(device),
         "data_sha256": loaded.sha256,
+        "data_splits": loaded.splits,
         "extractor": extractors.provenance(loaded.extractor) if loaded.extractor else None,
         "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest() if weights else None,
         "command": shlex.join(command),

@@ -5,7 +5,7 @@ A metric that has reference rows gives them by `references(baseline)`. Nothing h
 
 from types import ModuleType
 
-from evaluation import fidelity, modes, reconstruction, svm, throughput
+from evaluation import fidelity, mixture_score, modes, reconstruction, svm, throughput
 from evaluation.base import Column
 
 METRICS: dict[str, ModuleType] = {
@@ -13,6 +13,7 @@ METRICS: dict[str, ModuleType] = {
     "fidelity": fidelity,
     "svm": svm,
     "modes": modes,
+    "mixture_score": mixture_score,
     "throughput": throughput,
 }
 

@@ -1,7 +1,7 @@
 """What every metric is given and gives: data, a trained model on them, measurements."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from models.base import Model
 
+BATCH = 1000  # samples that pass a model at once
+
 
 class BadInput(Exception):
     """Something the user gave cannot be used; the message is one line with the remedy."""
@@ -19,7 +21,10 @@ class BadInput(Exception):
 
 @dataclass(frozen=True)
 class Split:
-    """x: uint8 images (N, C, H, W), or float points (N, D) in their own coordinates; y: classes (N,)."""
+    """x: uint8 images (N, C, H, W), or float points (N, D) in their own coordinates.
+
+    y: classes (N,), all -1 where there are none; or binary attributes (N, A), uint8.
+    """
 
     x: Tensor
     y: Tensor
@@ -47,9 +52,12 @@ class Data:
     train: Split
     validation: Split
     test: Split
-    classes: int
+    classes: int  # 0: it has none
     mixture: Mixture | None = None
     extractor: str = ""  # the feature extractor of its images
+    class_names: tuple[str, ...] = ()  # or those of the attributes
+    splits: str = ""  # how they were made, in a line
+    content: str = ""  # what sha256 is, where that is known
 
     def __post_init__(self) -> None:
         for split in (self.train, self.validation, self.test):
@@ -72,6 +80,11 @@ class Data:
         return tuple(self.train.x.shape[1:])
 
     @property
+    def labels(self) -> int:
+        """The number of classes, or of attributes where y holds those; 0: no labels."""
+        return self.train.y.shape[1] if self.train.y.dim() == 2 else self.classes
+
+    @property
     def scale(self) -> float:
         """What networks divide x by: 1 for images, the deviation of a train coordinate for points."""
         return 1.0 if self.images else round(float(self.train.x.double().std()), 6)
@@ -79,6 +92,8 @@ class Data:
     @cached_property
     def sha256(self) -> str:
         """Return the hash of all contents, in order."""
+        if self.content:
+            return self.content
         digest = hashlib.sha256()
         for split in (self.train, self.validation, self.test):
             digest.update(split.x.numpy().tobytes())
@@ -123,6 +138,12 @@ class Measurement:
     seed: int | None = None  # the seed of a reference that is random itself
 
 
+def not_sampled(columns: Iterable["Column"]) -> list[Measurement]:
+    """Return the empty cells of a model that draws no samples."""
+    reason = "its codes follow no prior, so it draws no samples"
+    return [Measurement(column.metric, None, status="not applicable", reason=reason) for column in columns]
+
+
 @dataclass(frozen=True)
 class Settings:
     """How much is measured; a suite's [evaluation] table."""
@@ -156,17 +177,23 @@ class Subject:
         """The split that numbers are computed on."""
         return self.data.test if self.split == "test" else self.data.validation
 
-    def batched(self, function: Callable[[Tensor], Tensor], x: Tensor, size: int = 1000) -> Tensor:
-        """Apply a function of the model to x in batches on the device, without gradients; the result is on the CPU."""
+    def batched(self, function: Callable[..., Tensor], *inputs: Tensor, size: int = BATCH) -> Tensor:
+        """Apply a function of the model to inputs in batches on the device, without gradients; the result is on the CPU."""
+        parts = zip(*(tensor.split(size) for tensor in inputs), strict=True)
         with torch.no_grad():
-            return torch.cat([function(part.to(self.device)).cpu() for part in x.split(size)])
+            return torch.cat([function(*(part.to(self.device) for part in row)).cpu() for row in parts])
 
     @cached_property
     def samples(self) -> Tensor:
-        """Samples, on the CPU: as many as the reference split holds for images, `settings.samples` for points."""
+        """Samples, on the CPU: as many as the reference split holds for images, `settings.samples` for points.
+
+        A conditional model draws them for the labels of the reference.
+        """
         n = len(self.held_out) if self.data.images else self.settings.samples
-        with torch.no_grad():
-            return self.model.sample(n, self.rng("samples")).cpu()
+        y = self.held_out.y[torch.arange(n) % len(self.held_out)]
+        rng = self.rng("samples")
+        size = BATCH if self.data.images else n
+        return self.batched(lambda y: self.model.sample(len(y), rng, y), y, size=size)
 
     @cached_property
     def observed_samples(self) -> Tensor:
@@ -182,18 +209,26 @@ class Subject:
     @cached_property
     def codes(self) -> Tensor:
         """Mean codes of the held-out split (N, latent)."""
-        return self.batched(self.model.encode, as_float(self.held_out.x))
+        return self.batched(lambda x, y: self.model.encode(as_float(x), y=y), self.held_out.x, self.held_out.y)
 
     @cached_property
     def drawn_codes(self) -> Tensor:
         """One drawn code for each x of the held-out split (N, latent)."""
         rng = self.rng("codes")
-        return self.batched(lambda x: self.model.encode(x, draw=True, rng=rng), as_float(self.held_out.x))
+        return self.batched(
+            lambda x, y: self.model.encode(as_float(x), draw=True, rng=rng, y=y), self.held_out.x, self.held_out.y
+        )
 
     @cached_property
     def reconstructions(self) -> Tensor:
         """Reconstructions of the held-out split through mean codes."""
-        return self.batched(self.model.decode, self.codes)
+        return self.batched(lambda z, y: self.model.decode(z, y=y), self.codes, self.held_out.y)
+
+    @cached_property
+    def drawn_reconstructions(self) -> Tensor:
+        """Reconstructions of the held-out split through drawn codes, and through a decoder's own noise if it has any."""
+        rng = self.rng("reconstructions")
+        return self.batched(lambda z, y: self.model.decode(z, rng, y), self.drawn_codes, self.held_out.y)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from torch_fidelity.defaults import DEFAULTS
 
 from evaluation import extractors
-from evaluation.base import Baseline, Column, Data, Measurement, Subject, as_uint8, generator
+from evaluation.base import Baseline, Column, Data, Measurement, Subject, as_uint8, generator, not_sampled
 
 COLUMNS = (
     Column("kid", "KID × 1000", "lower", 2),
@@ -101,6 +101,8 @@ def _measurements(images: Tensor, real: Tensor, data: Data, split: str, **option
 def measure(subject: Subject) -> list[Measurement]:
     """Return the scores of the model's samples; beside them those with observation noise, if the model has it."""
     data, reference, split = subject.data, subject.held_out.x, subject.split
+    if not subject.model.generative:
+        return not_sampled(COLUMNS)
     rows = _measurements(as_uint8(subject.samples), reference, data, split)
     if subject.model.likelihood:
         noisy = as_uint8(subject.observed_samples)

@@ -7,7 +7,7 @@ noise scores 25 of 25. `modes_3sigma`: at least 20 samples, of 10,000, within 3 
 import torch
 from torch import Tensor
 
-from evaluation.base import Baseline, Column, Data, Measurement, Mixture, Subject, generator
+from evaluation.base import Baseline, Column, Data, Measurement, Mixture, Subject, generator, not_sampled
 
 COLUMNS = (
     Column("modes_3sigma", "modes, ≥ 20 of 10,000 within 3σ", "higher", 1),
@@ -48,6 +48,8 @@ def _measurements(samples: Tensor, mixture: Mixture | None, **options: str | int
 
 def measure(subject: Subject) -> list[Measurement]:
     """Return the three counts on the model's samples; beside them those with observation noise, if the model has it."""
+    if not subject.model.generative:
+        return not_sampled(COLUMNS)
     rows = _measurements(subject.samples, subject.data.mixture)
     if subject.model.likelihood:
         rows += _measurements(subject.observed_samples, subject.data.mixture, reference=subject.observed_name)

@@ -11,6 +11,8 @@ Features are standardised by the mean and deviation of the labelled images alone
 """
 
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,7 +38,9 @@ HIDDEN_LAYERS = 3
 
 def refuses(data: Data) -> str:
     """An SVM needs images with labels; on the plane two coordinates say it all."""
-    return "" if data.images else f"data set '{data.name}' has points, not images"
+    if not data.images:
+        return f"data set '{data.name}' has points, not images"
+    return "" if data.classes > 1 else f"data set '{data.name}' has no two classes"
 
 
 def draw_labels(y: np.ndarray, labels: int, draw: int) -> np.ndarray:
@@ -58,39 +62,54 @@ def machine(c: float = 1.0) -> Pipeline:
 
 def choose_c(train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray]) -> float:
     """Return the C of GRID with the highest validation accuracy; the smallest of equals."""
-    return float(GRID[np.argmax([machine(c).fit(*train).score(*validation) for c in GRID])])
+    (x, y), (x_validation, y_validation) = train, validation
+    prepare = machine()[:-1].fit(x)  # no part of it depends on C
+    x, x_validation = prepare.transform(x), prepare.transform(x_validation)
+    return float(GRID[np.argmax([machine(c)[-1].fit(x, y).score(x_validation, y_validation) for c in GRID])])
 
 
-def _accuracies(
-    train: tuple[np.ndarray, np.ndarray],
-    validation: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray],
-    labels: int,
-    draws: int,
-) -> tuple[dict[str, list[float]], float]:
+@dataclass(frozen=True)
+class _Sets:
+    """Features and classes of the images that the protocol looks at, and the draws of labels among the train ones."""
+
+    train: tuple[np.ndarray, np.ndarray]
+    validation: tuple[np.ndarray, np.ndarray]
+    scored: tuple[np.ndarray, np.ndarray]
+    draws: list[np.ndarray]  # indices into train; the last is for choosing C
+
+    @classmethod
+    def of(cls, features: Callable[[Tensor], Tensor], data: Data, settings: Settings, split: str) -> "_Sets":
+        """Compute features of uint8 images: of all held-out ones, and of those train images that some draw labels."""
+        y = data.train.y.numpy()
+        draws = [draw_labels(y, settings.labels, draw) for draw in range(settings.draws + 1)]
+        labelled = np.unique(np.concatenate(draws))
+        train = Split(data.train.x[labelled], data.train.y[labelled])
+        parts = (train, data.validation, data.test if split == "test" else data.validation)
+        known, validation, scored = ((features(part.x).numpy(), part.y.numpy()) for part in parts)
+        return cls(known, validation, scored, [np.searchsorted(labelled, draw) for draw in draws])
+
+
+def _accuracies(sets: _Sets) -> tuple[dict[str, list[float]], float]:
     """Return test accuracies in percent by protocol, a value a draw, and the C that validation chose."""
-    x, y = train
-    chosen = draw_labels(y, labels, draws)  # one draw more than are scored
+    (x, y), *draws, chosen = sets.train, *sets.draws
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     accuracies: dict[str, list[float]] = {"validation": [], "labels": []}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # at the grid's end, where C is never chosen
-        c = choose_c((x[chosen], y[chosen]), validation)
-        for draw in range(draws):
-            labelled = draw_labels(y, labels, draw)
+        c = choose_c((x[chosen], y[chosen]), sets.validation)
+        for labelled in draws:
             search = GridSearchCV(machine(), {"linearsvc__C": COARSE_GRID}, cv=folds)
             for protocol, classifier in (("validation", machine(c)), ("labels", search)):
-                accuracies[protocol].append(100 * classifier.fit(x[labelled], y[labelled]).score(*test))
+                accuracies[protocol].append(100 * classifier.fit(x[labelled], y[labelled]).score(*sets.scored))
     return accuracies, c
 
 
 def _measurements(
-    features: dict[str, np.ndarray], data: Data, settings: Settings, split: str, **options: Any
+    features: Callable[[Tensor], Tensor], data: Data, settings: Settings, split: str, **options: Any
 ) -> list[Measurement]:
-    splits = {name: (x, getattr(data, name).y.numpy()) for name, x in features.items()}
-    accuracies, c = _accuracies(splits["train"], splits["validation"], splits[split], settings.labels, settings.draws)
-    n = len(splits[split][1])
-    common = {"n": n, "split": split, "labels": settings.labels, **options}
+    sets = _Sets.of(features, data, settings, split)
+    accuracies, c = _accuracies(sets)
+    common = {"n": len(sets.scored[1]), "split": split, "labels": settings.labels, **options}
     return [
         Measurement("svm_accuracy", value, "%", protocol=f"C by {protocol}", draw=draw, **common)
         for protocol, values in accuracies.items()
@@ -98,28 +117,26 @@ def _measurements(
     ] + [Measurement("svm_c", c, "", protocol="C by validation", **common)]
 
 
-def _encoded(subject: Subject) -> dict[str, np.ndarray]:
+def _encoded(subject: Subject) -> Callable[[Tensor], Tensor]:
     def concatenated(x: Tensor) -> Tensor:
-        *hidden, code = subject.model.features(x).values()
+        *hidden, code = subject.model.features(as_float(x)).values()
         return torch.cat([*hidden[-HIDDEN_LAYERS:], code], dim=1)
 
-    return {name: subject.batched(concatenated, as_float(part.x)).numpy() for name, part in _splits(subject.data).items()}
-
-
-def _splits(data: Data) -> dict[str, Split]:
-    return {"train": data.train, "validation": data.validation, "test": data.test}
+    return lambda x: subject.batched(concatenated, x)
 
 
 def measure(subject: Subject) -> list[Measurement]:
     """Return the accuracy of every draw by both protocols, and the C that validation chose."""
+    if subject.model.conditional:
+        reason = "its encoder is told the class"
+        return [Measurement(column.metric, None, status="not applicable", reason=reason) for column in COLUMNS]
     return _measurements(_encoded(subject), subject.data, subject.settings, subject.split)
 
 
 def references(baseline: Baseline) -> list[Measurement]:
     """Return the same for raw pixels and for untrained encoders, on the same draws."""
     data, settings, split = baseline.data, baseline.settings, baseline.split
-    pixels = {name: as_float(part.x).flatten(1).numpy() for name, part in _splits(data).items()}
-    rows = _measurements(pixels, data, settings, split, reference="raw pixels")
+    rows = _measurements(lambda x: as_float(x).flatten(1), data, settings, split, reference="raw pixels")
     for seed in baseline.seeds:
         subject = Subject(baseline.untrained(seed), data, settings, seed, split)
         rows += _measurements(_encoded(subject), data, settings, split, reference="untrained encoder", seed=seed)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from evaluation.base import Column, Data, Measurement, Subject
+from evaluation.base import Column, Data, Measurement, Subject, as_float, not_sampled
 
 COLUMNS = (
     Column("train_rate", "training, samples/s", "higher", 0),
@@ -45,9 +45,11 @@ def measure(subject: Subject) -> list[Measurement]:
     """Return sampling and encoding rates; the training rate belongs to the loop, which calls `rate` itself."""
     model, seconds = subject.model, subject.settings.seconds
     rng, x = subject.rng("throughput"), subject.held_out.x[:BATCH].to(subject.device)
-    x = x.float() / 255 if subject.data.images else x
+    x, n = as_float(x), len(x)
+    y = subject.held_out.y[:n].to(subject.device)
     with torch.no_grad():
-        return [
-            *rate("sample_rate", lambda: model.sample(BATCH, rng), BATCH, f"batch {BATCH}", seconds),
-            *rate("encode_rate", lambda: model.encode(x), len(x), f"batch {len(x)}", seconds),
-        ]
+        if model.generative:
+            rows = rate("sample_rate", lambda: model.sample(n, rng, y), n, f"batch {n}", seconds)
+        else:
+            rows = not_sampled(column for column in COLUMNS if column.metric == "sample_rate")
+        return [*rows, *rate("encode_rate", lambda: model.encode(x, y=y), n, f"batch {n}", seconds)]

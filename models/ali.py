@@ -1,8 +1,8 @@
 """Adversarially Learned Inference (Dumoulin et al., ICLR 2017, arXiv 1606.00704)."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from models import games
@@ -17,28 +17,32 @@ class ALI(Model):
     title = "ALI"
     source = "Dumoulin et al. 2017, eq. 3"
     stochastic = True
-    players = {"generator": ("encoder", "decoder"), "discriminator": ("discriminator",)}
+    plain: ClassVar[bool] = False  # D without batch norm and dropout
+    players: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "generator": ("encoder", "decoder"),
+        "discriminator": ("discriminator",),
+    }
 
     def __init__(self, networks: Networks) -> None:
-        super().__init__()
-        self.latent = networks.latent
-        self.encoder = networks.encoder(2 if self.stochastic else 1)
-        self.decoder = networks.decoder()
-        self.discriminator = networks.discriminator(joint=True)
+        super().__init__(networks)
+        self.encoder = networks.encoder("drawn" if self.stochastic else "code", self.conditional)
+        self.decoder = networks.decoder(self.conditional)
+        self.discriminator = networks.discriminator("x", "z", conditional=self.conditional, plain=self.plain)
 
     def noise(self, n: int) -> dict[str, Draw]:
-        """Prior codes, the encoder's noise where it draws, and the dropout masks of D on both kinds of pair."""
-        eps = {"eps": Draw("normal", (n, self.latent))} if self.stochastic else {}
-        return {"z": Draw("normal", (n, self.latent))} | eps | self.discriminator.noise(2 * n)
+        """Prior codes, the noise of networks that draw, and the dropout masks of D on both kinds of pair."""
+        return self.draws(n, "z", "eps", "xi") | self.discriminator.noise(2 * n)
+
+    def pairs(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return encoder pairs "q" and decoder pairs "p"."""
+        x, z, c = batch.x, batch.noise["z"], self.condition(batch.y)
+        z_hat = self.infer(x, batch.noise.get("eps"), batch.y)
+        return {"q": (x, z_hat), "p": (self.decoder(z, batch.noise.get("xi"), c), z)}
 
     def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
-        """D runs once on [x; Gx(z)] and [Gz(x); z], as in the released code: dropout and statistics cover both kinds."""
-        x, z = batch.x, batch.noise["z"]
-        z_hat = self.infer(x, batch.noise.get("eps"))
-        x_tilde = self.decoder(z)
-        logits = self.discriminator(torch.cat([x, x_tilde]), torch.cat([z_hat, z]), batch.noise)
-        q, p = logits.chunk(2)
-        return Terms(pairs={"q": (x, z_hat), "p": (x_tilde, z)}, logits={"q": q, "p": p})
+        """D runs on both kinds of pair, told the same labels on both sides."""
+        pairs = self.pairs(batch)
+        return Terms(pairs, self.discriminator.compare(pairs, batch.noise, self.condition(batch.y)))
 
     def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:
         """Return V for D and V' for encoder and decoder."""

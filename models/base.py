@@ -26,12 +26,16 @@ Data and latents must be continuous: encoder and decoder learn from the gradient
 encoder's draw is differentiated by reparametrisation. A discrete x or z has no such gradient.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from models.layers import Decoder, Encoder
+    from models.networks import Networks
 
 # Bounds on the encoder's log sigma: sigma in [0.0009, 2.7]. The paper has none; without them exp() overflows in a run
 # that is about to diverge anyway, and a sigma that has left the interval gets no gradient from outside it.
@@ -40,19 +44,25 @@ LOG_SIGMA = (-7.0, 1.0)
 
 @dataclass(frozen=True)
 class Draw:
-    """Random numbers that one update needs: standard normal, or uniform on [0, 1)."""
+    """Random numbers that one update needs: standard normal, uniform on [0, 1), or uniform on [-1, 1) ("centred")."""
 
-    kind: Literal["normal", "uniform"]
+    kind: Literal["normal", "uniform", "centred"]
     shape: tuple[int, ...]
 
     def __call__(self, rng: torch.Generator) -> Tensor:
         """Draw them on the generator's device."""
-        return (torch.randn if self.kind == "normal" else torch.rand)(self.shape, generator=rng, device=rng.device)
+        if self.kind == "normal":
+            return torch.randn(self.shape, generator=rng, device=rng.device)
+        uniform = torch.rand(self.shape, generator=rng, device=rng.device)
+        return 2 * uniform - 1 if self.kind == "centred" else uniform
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one update sees: x (B, C, H, W) in [0, 1] or (B, D) in the data's coordinates, y (B,) classes or none."""
+    """What one update sees: x (B, C, H, W) in [0, 1] or (B, D) in the data's coordinates, with labels or none.
+
+    Labels are classes (B,), -1 where there is none, or binary attributes (B, A).
+    """
 
     x: Tensor
     noise: Mapping[str, Tensor]
@@ -80,20 +90,27 @@ class Phase:
 class Model(nn.Module):
     """What every model of the suite is. The three parts: what it says of itself, one update, and use after training.
 
-    A model that cannot do something (no encoder, no likelihood) says so here, and the metrics that need it leave an empty
-    cell with the reason.
+    A model that cannot do something (draw samples, no likelihood) says so here, and the metrics that need it leave an
+    empty cell with the reason.
     """
 
     name: ClassVar[str]  # in suites and on the command line
     title: ClassVar[str]  # in tables
     source: ClassVar[str]  # paper and equation
+    inference: ClassVar[Literal["learnt with it", "learnt afterwards"]] = "learnt with it"  # how it comes by its encoder
     stochastic: ClassVar[bool] = False  # the encoder draws z rather than computing it
+    generative: ClassVar[bool] = True  # decoded draws of the prior are meant to look like data
     likelihood: ClassVar[bool] = False  # p(x|z) is a density, `observe` draws from it
+    conditional: ClassVar[bool] = False  # all networks are told the labels
+    priors: ClassVar[tuple[str, ...]] = ("normal",)  # of z, that it can work with
     players: ClassVar[Mapping[str, tuple[str, ...]]]  # player -> the attributes that hold its networks
 
-    encoder: nn.Module
-    decoder: nn.Module
-    latent: int
+    encoder: "Encoder"
+    decoder: "Decoder"
+
+    def __init__(self, networks: "Networks") -> None:
+        super().__init__()
+        self.latent, self.uniform = networks.latent, networks.prior == "uniform"
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -105,6 +122,15 @@ class Model(nn.Module):
     def noise(self, n: int) -> dict[str, Draw]:
         """Return what random numbers an update on n samples needs, by name."""
         raise NotImplementedError
+
+    def draws(self, n: int, *names: Literal["z", "eps", "xi"]) -> dict[str, Draw]:
+        """Return those of z (from the prior), eps (the encoder's noise) and xi (the decoder's) that the networks take."""
+        widths = {"z": self.latent, "eps": self._eps if self.stochastic else 0, "xi": self.decoder.noise}
+        return {
+            name: Draw("centred" if name == "z" and self.uniform else "normal", (n, widths[name]))
+            for name in names
+            if widths[name]
+        }
 
     def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
         """Return what the losses of `learners` need, from one pass through the networks."""
@@ -121,48 +147,68 @@ class Model(nn.Module):
             total[player] = total[player] + loss if player in total else loss
         return total
 
-    def conclude(self, x: Tensor, rng: torch.Generator) -> None:
-        """After training, estimate from train data x what has a closed form there. Most models have nothing."""
+    def conclude(self, batches: Iterable[Tensor], rng: torch.Generator) -> None:
+        """After training, estimate from all of train, in batches, what has a closed form there. Most models have nothing."""
 
     # ---------------------------------------------------------------------------------------------- use
 
-    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return mean and log sigma of q(z|x), each (B, latent); a deterministic encoder has no log sigma.
+    @property
+    def _eps(self) -> int:
+        return self.encoder.noise or self.latent
 
-        The first half of a stochastic encoder's outputs is the mean, the second log sigma (ALI's released code).
+    def condition(self, y: Tensor | None) -> Tensor | None:
+        """Return what the networks are told of the labels (B, E); nothing, unless the model is conditional."""
+        return None
+
+    def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return mean and log sigma of q(z|x), each (B, latent).
+
+        The first half of a Gaussian encoder's outputs is the mean, the second log sigma (ALI's released code). There is
+        no log sigma of a deterministic encoder, nor of one that draws by its input: its code at zero noise stands for
+        the mean.
         """
-        code = self.encoder(x)
-        if not self.stochastic:
+        code = self.encoder(x, None, self.condition(y))
+        if not self.stochastic or self.encoder.noise:
             return code, None
         mean, log_sigma = code.chunk(2, dim=1)
         return mean, log_sigma.clamp(*LOG_SIGMA)
 
-    def infer(self, x: Tensor, eps: Tensor | None) -> Tensor:
-        """Return z (B, latent) = mean(x) + sigma(x) * eps (ALI, section 2.2); without eps the mean."""
-        mean, log_sigma = self.posterior(x)
+    def infer(self, x: Tensor, eps: Tensor | None, y: Tensor | None = None) -> Tensor:
+        """Return z (B, latent) = mean(x) + sigma(x) * eps (ALI, section 2.2), or the encoder's output for (x, eps).
+
+        Without eps the mean.
+        """
+        if self.stochastic and self.encoder.noise:
+            z: Tensor = self.encoder(x, eps, self.condition(y))
+            return z
+        mean, log_sigma = self.posterior(x, y)
         return mean if eps is None or log_sigma is None else mean + log_sigma.exp() * eps
 
     def prior(self, n: int, rng: torch.Generator) -> Tensor:
-        """Draw z (n, latent) from p(z), standard normal."""
-        return torch.randn(n, self.latent, generator=rng, device=rng.device)
+        """Draw z (n, latent) from p(z): standard normal, or uniform on [-1, 1]."""
+        return self.draws(n, "z")["z"](rng)
 
-    def sample(self, n: int, rng: torch.Generator) -> Tensor:
+    def sample(self, n: int, rng: torch.Generator, y: Tensor | None = None) -> Tensor:
         """Draw n images from the model; for a model with a likelihood, its decoder means."""
-        return self.decode(self.prior(n, rng))
+        return self.decode(self.prior(n, rng), rng, y)
 
-    def encode(self, x: Tensor, draw: bool = False, rng: torch.Generator | None = None) -> Tensor:
+    def encode(self, x: Tensor, draw: bool = False, rng: torch.Generator | None = None, y: Tensor | None = None) -> Tensor:
         """Return the code (B, latent) of x: its mean, or one draw from q(z|x)."""
-        eps = torch.randn(len(x), self.latent, generator=rng, device=x.device) if draw else None
-        return self.infer(x, eps)
+        eps = torch.randn(len(x), self._eps, generator=rng, device=x.device) if draw else None
+        return self.infer(x, eps, y)
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Return x (B, ...) for z (B, latent)."""
-        x: Tensor = self.decoder(z)
+    def decode(self, z: Tensor, rng: torch.Generator | None = None, y: Tensor | None = None) -> Tensor:
+        """Return x (B, ...) for z (B, latent); a decoder that draws x takes its noise from rng, or none of it."""
+        draws = self.draws(len(z), "xi")
+        xi = draws["xi"](rng) if draws and rng is not None else None
+        x: Tensor = self.decoder(z, xi, self.condition(y))
         return x
 
-    def reconstruct(self, x: Tensor, draw: bool = False, rng: torch.Generator | None = None) -> Tensor:
+    def reconstruct(
+        self, x: Tensor, draw: bool = False, rng: torch.Generator | None = None, y: Tensor | None = None
+    ) -> Tensor:
         """Return Gx(Gz(x)), through the mean code or a drawn one."""
-        return self.decode(self.encode(x, draw, rng))
+        return self.decode(self.encode(x, draw, rng, y), rng if draw else None, y)
 
     def observe(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """Draw from p(x|z) around its mean x."""
@@ -170,5 +216,5 @@ class Model(nn.Module):
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
         """Return the encoder's hidden layers, in order, and the mean code last, each (B, F)."""
-        hidden = {name: h.flatten(1) for name, h in self.encoder.hidden(x).items()}  # type: ignore[operator]
+        hidden = {name: h.flatten(1) for name, h in self.encoder.hidden(x).items()}
         return hidden | {"code": self.encode(x)}

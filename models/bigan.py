@@ -10,3 +10,4 @@ class BiGAN(ALI):
     title = "BiGAN"
     source = "Donahue et al. 2017, eq. 3"
     stochastic = False
+    priors = ("normal", "uniform")

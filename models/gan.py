@@ -1,9 +1,11 @@
-"""GAN (Goodfellow et al., NeurIPS 2014, arXiv 1406.2661), and the encoder that the papers' baseline learns afterwards."""
+"""GAN (Goodfellow et al., NeurIPS 2014, arXiv 1406.2661), and the encoders that the papers' baselines give it."""
 
 from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from models import games
 from models.base import Batch, Draw, Model, Phase, Terms
@@ -13,23 +15,24 @@ from models.networks import Networks
 class GAN(Model):
     """A decoder against D(x), then, with the decoder fixed, an encoder by latent regression.
 
-    The second phase minimises E_z ||z - Gz(Gx(z))||^2 (Dumoulin et al. 2017, section 4.5, "learning the inverse
-    mapping"; Donahue et al. 2017, "latent regressor") on generated pairs only. `regression` is its number of rounds as a
+    The second phase minimises the distance of z to Gz(Gx(z)) on generated pairs only (Dumoulin et al. 2017, section 4.5,
+    "learning the inverse mapping"; Donahue et al. 2017, "latent regressor"). `regression` is its number of rounds as a
     multiple of the game's: extra updates, which the tables report.
     """
 
     name = "gan"
     title = "GAN + regression"
     source = "Goodfellow et al. 2014, eq. 1; encoder: Dumoulin et al. 2017, sec. 4.5"
+    inference: ClassVar[Literal["learnt with it", "learnt afterwards"]] = "learnt afterwards"
+    priors: ClassVar[tuple[str, ...]] = ("normal", "uniform")
     players = {"decoder": ("decoder",), "discriminator": ("discriminator",), "encoder": ("encoder",)}
 
     def __init__(self, networks: Networks, regression: float = 0.5) -> None:
-        super().__init__()
-        self.latent = networks.latent
+        super().__init__(networks)
         self.regression = regression
-        self.encoder = networks.encoder(1)
+        self.encoder = networks.encoder("drawn" if self.stochastic else "code")
         self.decoder = networks.decoder()
-        self.discriminator = networks.discriminator(joint=False)
+        self.discriminator = networks.discriminator("x")
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -41,18 +44,27 @@ class GAN(Model):
 
     def noise(self, n: int) -> dict[str, Draw]:
         """Prior codes, and the dropout masks of D on real and generated images."""
-        return {"z": Draw("normal", (n, self.latent))} | self.discriminator.noise(2 * n)
+        return self.draws(n, "z", "xi") | self.discriminator.noise(2 * n)
+
+    def distance(self, z: Tensor, x_tilde: Tensor) -> Tensor:
+        """Return how far z is from the code of x_tilde = Gx(z), per sample (B,).
+
+        The squared distance of a normal prior's codes (ALI); of a uniform one's the cross-entropy between the encoder's
+        sigmoid and (z + 1) / 2, mean over the code (BiGAN's code).
+        """
+        if self.uniform:
+            return binary_cross_entropy_with_logits(self.encoder.raw(x_tilde), (z + 1) / 2, reduction="none").mean(1)
+        return (z - self.encoder(x_tilde)).square().sum(1)
 
     def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
-        """D runs once on [x; Gx(z)]; the regression leaves D and the data aside."""
-        x, z = batch.x, batch.noise["z"]
+        """D runs on data and generated images; the regression leaves D and the data aside."""
+        z, xi = batch.noise["z"], batch.noise.get("xi")
         if "encoder" in learners:
             with torch.no_grad():
-                x_tilde = self.decoder(z)
-            return Terms(losses={"encoder": (z - self.encoder(x_tilde)).square().sum(1)})
-        x_tilde = self.decoder(z)
-        q, p = self.discriminator(torch.cat([x, x_tilde]), None, batch.noise).chunk(2)
-        return Terms(pairs={"q": (x,), "p": (x_tilde,)}, logits={"q": q, "p": p})
+                x_tilde = self.decoder(z, xi)
+            return Terms(losses={"encoder": self.distance(z, x_tilde)})
+        pairs = {"q": (batch.x,), "p": (self.decoder(z, xi),)}
+        return Terms(pairs, self.discriminator.compare(pairs, batch.noise))
 
     def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:
         """Return V for D and the non-saturating loss for the decoder."""

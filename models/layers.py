@@ -1,12 +1,13 @@
-"""Networks from layer tables, in the terms of the papers' appendices: operation, maps, kernel/stride, BN, dropout, act.
+"""Networks from layer tables, in the terms and the order of the papers' appendices.
 
-The conventions are those of ALI's released code: no padding anywhere, so a convolution maps size s to (s - k) / stride + 1
-and a transposed one to stride * (s - 1) + k; no bias beside batch norm; dropout on the input of the named operation.
+The conventions are those of ALI's released code: no padding unless a table says so, hence a convolution maps size s to
+(s - k) / stride + 1 and a transposed one to stride * (s - 1) + k; no bias beside batch norm; dropout on the input of the
+named operation; maxout over consecutive maps. `maps` counts filters, so maxout leaves `maps / pieces`.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -15,84 +16,144 @@ from torch.nn import functional
 
 from models.base import Draw
 
-# Blocks, the original's library: running statistics move by 5 % a batch, epsilon inside the root.
-EPSILON, MOMENTUM = 1e-4, 0.05
-
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a layer table. `slope` is LeakyReLU's; 0 is ReLU, None is linear."""
+    """One line of a layer table."""
 
-    op: Literal["conv", "convT", "dense"]
+    op: Literal["conv", "convT", "dense", "pool"]  # pool: the maximum
+    kernel: int
+    stride: int
     maps: int
-    kernel: int = 1
-    stride: int = 1
     bn: bool = False
-    drop: float = 0.0
-    slope: float | None = None
+    drop: float = 0.0  # dropout on the operation's input
+    act: Literal["linear", "leaky", "relu", "maxout"] = "linear"
+    bias: Literal["auto", "tied", "untied", "none"] = "auto"  # untied: one a map and pixel; auto: tied, none beside BN
+    inject: bool = False  # a linear map of z is added to the operation's output (BiGAN)
+    padding: int = 0
+    groups: int = 1
+    std: float | None = None  # of the first weights, where it is not the table's
+    drop_inside: float = 0.0  # dropout between operation and nonlinearity
+
+
+@dataclass(frozen=True)
+class Style:
+    """What a paper says once for all layers. Defaults: Blocks, the library of ALI's code."""
+
+    slope: float = 0.2  # of the leaky ReLU
+    pieces: int = 2  # of maxout
+    epsilon: float = 1e-4  # of batch norm, inside the root
+    momentum: float = 0.05  # by which its running statistics move in a batch
+    affine: bool = True  # it has scale and shift
+
+
+def dropped(h: Tensor, rate: float, uniform: Tensor | None) -> Tensor:
+    """Return h after inverted dropout by numbers uniform on [0, 1) of h's shape; without them h as it is."""
+    return h if uniform is None or not rate else h * ((uniform >= rate) / (1 - rate))
 
 
 class Layer(nn.Module):
-    """Dropout on the input, operation, batch norm, nonlinearity."""
+    """Dropout on the input, operation, z's injection, batch norm, nonlinearity."""
 
-    def __init__(self, row: Row, shape: tuple[int, ...]) -> None:
+    injection: nn.Linear | None
+
+    def __init__(self, row: Row, shape: tuple[int, ...], style: Style, injected: int) -> None:
         super().__init__()
-        self.row = row
+        self.row, self.style = row, style
         self.shape = shape  # of the input, without the batch
-        maps, kernel, stride, bias = row.maps, row.kernel, row.stride, not row.bn
+        maps, kernel, stride, padding = row.maps, row.kernel, row.stride, row.padding
+        tied = row.bias == "tied" or (row.bias == "auto" and not row.bn)
         self.op: nn.Module
-        self.output: tuple[int, ...]
         if row.op == "dense":
-            self.op = nn.Linear(math.prod(shape), maps, bias=bias)
-            self.output = (maps,)
+            self.op = nn.Linear(math.prod(shape), maps, bias=tied)
+            self.inner: tuple[int, ...] = (maps,)  # shape before the nonlinearity
         elif row.op == "conv":
-            self.op = nn.Conv2d(shape[0], maps, kernel, stride, bias=bias)
-            self.output = (maps, *((s - kernel) // stride + 1 for s in shape[1:]))
+            self.op = nn.Conv2d(shape[0], maps, kernel, stride, padding, groups=row.groups, bias=tied)
+            self.inner = (maps, *((s + 2 * padding - kernel) // stride + 1 for s in shape[1:]))
+        elif row.op == "convT":
+            # with padding the output is exactly `stride` times as large
+            extra = stride + 2 * padding - kernel if padding else 0
+            self.op = nn.ConvTranspose2d(shape[0], maps, kernel, stride, padding, extra, bias=tied)
+            self.inner = (maps, *(stride * (s - 1) + kernel - 2 * padding + extra for s in shape[1:]))
         else:
-            self.op = nn.ConvTranspose2d(shape[0], maps, kernel, stride, bias=bias)
-            self.output = (maps, *(stride * (s - 1) + kernel for s in shape[1:]))
+            self.op = nn.MaxPool2d(kernel, stride)
+            self.inner = (maps, *((s - kernel) // stride + 1 for s in shape[1:]))
+        self.bias = nn.Parameter(torch.zeros(self.inner)) if row.bias == "untied" else None
+        self.injection = nn.Linear(injected, maps, bias=False) if row.inject and injected else None
         self.bn: nn.Module | None = None
         if row.bn:
-            self.bn = (nn.BatchNorm1d if row.op == "dense" else nn.BatchNorm2d)(maps, EPSILON, MOMENTUM)
+            norm = nn.BatchNorm1d if row.op == "dense" else nn.BatchNorm2d
+            self.bn = norm(maps, style.epsilon, style.momentum, affine=style.affine)
+        self.output = (maps // style.pieces, *self.inner[1:]) if row.act == "maxout" else self.inner
 
-    def forward(self, h: Tensor, uniform: Tensor | None) -> Tensor:
-        """Apply the layer to h (B, *shape); `uniform`, of h's shape, makes the dropout mask, none means no dropout."""
-        if self.row.drop and uniform is not None:
-            h = h * ((uniform >= self.row.drop) / (1 - self.row.drop))
+    def forward(self, h: Tensor, uniform: Tensor | None, inside: Tensor | None, z: Tensor | None) -> Tensor:
+        """Apply the layer to h (B, *shape), with z (B, D) where it is injected.
+
+        `uniform`, of h's shape, and `inside`, of the operation's output's, make the dropout masks; none, no dropout.
+        """
+        h = dropped(h, self.row.drop, uniform)
         h = self.op(h.flatten(1) if self.row.op == "dense" else h)
+        if self.bias is not None:
+            h = h + self.bias
+        if self.injection is not None:
+            assert z is not None
+            h = h + self.injection(z).view(len(h), -1, *[1] * (h.dim() - 2))
         if self.bn is not None:
             h = self.bn(h)
-        return h if self.row.slope is None else functional.leaky_relu(h, self.row.slope)
+        h = dropped(h, self.row.drop_inside, inside)
+        if self.row.act == "maxout":
+            return h.unflatten(1, (-1, self.style.pieces)).amax(2)
+        if self.row.act == "linear":
+            return h
+        return functional.leaky_relu(h, self.style.slope if self.row.act == "leaky" else 0.0)
 
 
 class Stack(nn.Module):
     """A table of layers, applied in order. `name` keys its dropout masks in the batch's noise."""
 
-    def __init__(self, name: str, rows: Sequence[Row], shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        name: str,
+        rows: Sequence[Row],
+        shape: tuple[int, ...],
+        style: Style,
+        injected: int = 0,  # numbers in the z that is injected
+        appended: int = 0,  # maps that the last layer gets beside those of the layer before
+    ) -> None:
         super().__init__()
         self.name, self.shape = name, shape
         layers: list[Layer] = []
-        for row in rows:
-            layers.append(Layer(row, shape))
+        for i, row in enumerate(rows, start=1):
+            if appended and i == len(rows):
+                shape = (math.prod(shape) + appended,) if row.op == "dense" else (shape[0] + appended, *shape[1:])
+            layers.append(Layer(row, shape, style, injected))
             shape = layers[-1].output
         self.layers, self.output = nn.ModuleList(layers), shape
+        self.flat_end = bool(rows) and rows[-1].op == "dense"
         self.masks = {f"{name}.{i}": layer.shape for i, layer in enumerate(layers) if layer.row.drop}
+        self.masks |= {f"{name}.{i}.inside": layer.inner for i, layer in enumerate(layers) if layer.row.drop_inside}
 
     def noise(self, n: int) -> dict[str, Draw]:
         """Return the dropout masks that a training pass over n samples needs."""
         return {name: Draw("uniform", (n, *shape)) for name, shape in self.masks.items()}
 
-    def forward(self, h: Tensor, noise: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Map h (B, *shape) to (B, *output); without noise there is no dropout."""
+    def forward(
+        self, h: Tensor, noise: Mapping[str, Tensor] | None = None, z: Tensor | None = None, c: Tensor | None = None
+    ) -> Tensor:
+        """Map h (B, *shape) to (B, *output), with z injected and c appended; without noise there is no dropout."""
+        noise = noise or {}
         for i, layer in enumerate(self.layers):
-            h = layer(h, noise.get(f"{self.name}.{i}") if noise else None)
+            if c is not None and i == len(self.layers) - 1:
+                h = h.flatten(1) if self.flat_end else h
+                h = torch.cat([h, c.view(*c.shape, *[1] * (h.dim() - 2))], dim=1)  # maps of one pixel, if any
+            h = layer(h, noise.get(f"{self.name}.{i}"), noise.get(f"{self.name}.{i}.inside"), z)
         return h
 
     def hidden(self, h: Tensor) -> dict[str, Tensor]:
         """Return the output of every layer but the last, without dropout."""
         outputs = {}
         for i, layer in enumerate(self.layers[:-1], start=1):
-            h = outputs[f"layer{i}"] = layer(h, None)
+            h = outputs[f"layer{i}"] = layer(h, None, None, None)
         return outputs
 
 
@@ -101,91 +162,189 @@ def _latent_shape(rows: Sequence[Row], latent: int) -> tuple[int, ...]:
     return (latent,) if not rows or rows[0].op == "dense" else (latent, 1, 1)
 
 
+def _beside(h: Tensor, noise: Tensor | None, width: int) -> Tensor:
+    """Return h (B, D) with noise (B, width) beside it; without noise, with zeros."""
+    return torch.cat([h, h.new_zeros(len(h), width) if noise is None else noise], dim=1) if width else h
+
+
 class Encoder(nn.Module):
-    """x (B, *shape), divided by its scale, to codes (B, outputs)."""
+    """x (B, *shape) as (x / scale - centre) * gain, to codes (B, outputs).
 
-    def __init__(self, rows: Sequence[Row], shape: tuple[int, ...], scale: float) -> None:
+    `noise` numbers stand beside x in an encoder that draws z by its input; a condition enters before the last layer. An
+    encoder of codes with a uniform prior is squashed to [-1, 1].
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        shape: tuple[int, ...],
+        scale: float,
+        style: Style,
+        noise: int = 0,
+        condition: int = 0,
+        centre: float = 0.0,
+        gain: float = 1.0,
+        squashed: bool = False,
+    ) -> None:
         super().__init__()
-        self.scale = scale
-        self.stack = Stack("encoder", rows, shape)
+        self.scale, self.centre, self.gain, self.noise, self.squashed = scale, centre, gain, noise, squashed
+        shape = (shape[0] + noise, *shape[1:])
+        self.stack = Stack("encoder", rows, shape, style, appended=condition)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (B, outputs)."""
-        code: Tensor = self.stack(x / self.scale)
+    def _input(self, x: Tensor, eps: Tensor | None) -> Tensor:
+        return _beside((x / self.scale - self.centre) * self.gain, eps, self.noise)
+
+    def raw(self, x: Tensor, eps: Tensor | None = None, c: Tensor | None = None) -> Tensor:
+        """Return the last layer's outputs (B, outputs), before they are squashed."""
+        code: Tensor = self.stack(self._input(x, eps), c=c)
         return code.flatten(1)
+
+    def forward(self, x: Tensor, eps: Tensor | None = None, c: Tensor | None = None) -> Tensor:
+        """Return codes (B, outputs) for x, noise eps (B, noise) and condition c; without eps at zero noise."""
+        raw = self.raw(x, eps, c)
+        return 2 * torch.sigmoid(raw) - 1 if self.squashed else raw
 
     def hidden(self, x: Tensor) -> dict[str, Tensor]:
         """Return the hidden layers' outputs, in order."""
-        return self.stack.hidden(x / self.scale)
+        return self.stack.hidden(self._input(x, None))
 
 
 class Decoder(nn.Module):
-    """z (B, latent) to images (B, C, H, W) in [0, 1] through a sigmoid, or to points (B, D) times their scale."""
+    """z (B, latent) to images (B, C, H, W) in [0, 1] through a sigmoid, or to points (B, D) times their scale.
 
-    def __init__(self, rows: Sequence[Row], latent: int, shape: tuple[int, ...], scale: float) -> None:
+    Beside z stand `noise` numbers in a decoder that draws x by its input, and the condition.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        latent: int,
+        shape: tuple[int, ...],
+        scale: float,
+        style: Style,
+        noise: int = 0,
+        condition: int = 0,
+    ) -> None:
         super().__init__()
-        self.shape, self.scale = shape, scale
-        self.stack = Stack("decoder", rows, _latent_shape(rows, latent))
+        self.shape, self.scale, self.noise = shape, scale, noise
+        self.stack = Stack("decoder", rows, _latent_shape(rows, latent + noise + condition), style, injected=latent)
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Return (B, *shape) in the data's range."""
-        x: Tensor = self.stack(z.view(len(z), *self.stack.shape)).view(len(z), *self.shape)
+    def forward(self, z: Tensor, xi: Tensor | None = None, c: Tensor | None = None) -> Tensor:
+        """Return (B, *shape) in the data's range, for z, noise xi (B, noise) and condition c."""
+        h = _beside(z, xi, self.noise)
+        h = h if c is None else torch.cat([h, c], dim=1)
+        x: Tensor = self.stack(h.view(len(h), *self.stack.shape), z=z).view(len(z), *self.shape)
         return torch.sigmoid(x) if len(self.shape) == 3 else x * self.scale
 
 
 class Discriminator(nn.Module):
-    """Logits (B,) of x, or of pairs (x, z): one tower each, then a joint one on what both give, concatenated."""
+    """Logits (B,) of what it sees: pairs (x, z), x alone, z alone, or pairs (x, x) and (z, z).
+
+    One tower for x and one for z, then a joint one on what both give, concatenated with the condition. Where the table
+    injects z, z has no tower.
+    """
 
     def __init__(
         self,
-        dx: Sequence[Row],
-        dz: Sequence[Row],
-        dxz: Sequence[Row],
+        towers: tuple[Sequence[Row], Sequence[Row], Sequence[Row]],  # of x, of z, joint
+        sees: tuple[Literal["x", "z"], ...],
         shape: tuple[int, ...],
-        latent: int,  # 0: D sees x alone
+        latent: int,
+        style: Style,
         centre: float,
         gain: float,  # D sees (x - centre) * gain
+        condition: int = 0,
+        separate: bool = False,  # batch statistics of each kind of pair, rather than of all together
+        name: str = "",  # before those of its towers, where a model has several
     ) -> None:
         super().__init__()
-        self.centre, self.gain = centre, gain
-        self.dx = Stack("dx", dx, shape)
-        self.dz = Stack("dz", dz, _latent_shape(dz, latent)) if latent else None
-        towers = [tower.output for tower in (self.dx, self.dz) if tower is not None]
+        self.sees, self.centre, self.gain, self.separate = sees, centre, gain, separate
+        dx, dz, dxz = towers
+        xs, zs = sees.count("x"), sees.count("z")
+        self.injects = "x" in sees and any(row.inject for row in (*dx, *dxz))
+        injected = latent if self.injects and zs else 0
+        self.dx = Stack(f"{name}dx", dx, (xs * shape[0], *shape[1:]), style, injected) if xs else None
+        self.dz = Stack(f"{name}dz", dz, _latent_shape(dz, zs * latent), style) if zs and not injected else None
+        flat = sum(math.prod(tower.output) for tower in (self.dx, self.dz) if tower is not None) + condition
         # a dense joint tower takes flat inputs, a convolutional one maps of one pixel, either concatenated
-        flat = sum(math.prod(output) for output in towers)
-        self.dxz = Stack("dxz", dxz, (flat,) if dxz[0].op == "dense" else (flat, 1, 1))
+        self.dxz = Stack(f"{name}dxz", dxz, (flat,) if dxz[0].op == "dense" else (flat, 1, 1), style, injected)
 
     def noise(self, n: int) -> dict[str, Draw]:
-        """Return the dropout masks for a training pass over n pairs."""
+        """Return the dropout masks for a training pass over n samples of what it sees."""
         towers = [stack for stack in (self.dx, self.dz, self.dxz) if stack is not None]
         return {name: draw for stack in towers for name, draw in stack.noise(n).items()}
 
-    def forward(self, x: Tensor, z: Tensor | None, noise: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Return logits (B,); without noise there is no dropout."""
-        h = self.dx((x - self.centre) * self.gain, noise).flatten(1)
+    def forward(self, *inputs: Tensor, noise: Mapping[str, Tensor] | None = None, c: Tensor | None = None) -> Tensor:
+        """Return logits (B,) of inputs in the order of `sees`; without noise there is no dropout."""
+        xs = [part for part, kind in zip(inputs, self.sees, strict=True) if kind == "x"]
+        zs = [part for part, kind in zip(inputs, self.sees, strict=True) if kind == "z"]
+        z = torch.cat(zs, dim=1) if zs else None
+        parts = []
+        if self.dx is not None:
+            parts.append(self.dx((torch.cat(xs, dim=1) - self.centre) * self.gain, noise, z).flatten(1))
         if self.dz is not None:
             assert z is not None
-            h = torch.cat([h, self.dz(z.view(len(z), *self.dz.shape), noise).flatten(1)], dim=1)
-        logits: Tensor = self.dxz(h.view(len(h), *self.dxz.shape), noise)
+            parts.append(self.dz(z.view(len(z), *self.dz.shape), noise).flatten(1))
+        h = torch.cat(parts if c is None else [*parts, c], dim=1)
+        logits: Tensor = self.dxz(h.view(len(h), *self.dxz.shape), noise, z)
         return logits.flatten(1).squeeze(1)
+
+    def compare(
+        self,
+        pairs: Mapping[str, tuple[Tensor, ...]],
+        noise: Mapping[str, Tensor] | None = None,
+        c: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the logits (B,) of each kind of pair (each B, ...), from one pass over all of them.
+
+        So dropout and batch statistics cover all kinds, as in ALI's released code: with statistics of each kind apart
+        D cannot see what a whole batch has in common. BiGAN's code has them apart (`separate`).
+        """
+        kinds = len(pairs)
+        if self.separate:
+            masks = {name: noise[name].chunk(kinds) for name in self.noise(0)} if noise else {}
+            return {
+                kind: self(*parts, noise={name: mask[i] for name, mask in masks.items()}, c=c)
+                for i, (kind, parts) in enumerate(pairs.items())
+            }
+        inputs = [torch.cat(parts) for parts in zip(*pairs.values(), strict=True)]
+        logits = self(*inputs, noise=noise, c=None if c is None else c.repeat(kinds, 1))
+        return dict(zip(pairs, logits.chunk(kinds), strict=True))
+
+
+def without_norm(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Return a table without batch norm and dropout."""
+    return tuple(replace(row, bn=False, drop=0.0, drop_inside=0.0) for row in rows)
 
 
 def initialise(module: nn.Module, rng: torch.Generator, std: float | None) -> None:
     """Draw all weights from rng: N(0, std^2) with biases zero, as ALI's; where std is none, both uniform by fan-in.
 
     Uniform on +-1/sqrt(fan-in) is torch's default. In the plane its biases matter: with all of them zero, every unit of a
-    first layer bends on a line through the origin, far from most modes.
+    first layer bends on a line through the origin, far from most modes. A layer's own std wins; an injection of z into a
+    convolution with kernel k starts k * k times as wide (BiGAN's code). Untied biases start at zero.
     """
     for layer in module.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            if std is None:
-                # a unit of a transposed convolution sees in * k * k / stride^2 inputs
-                fan = layer.weight[0].numel()
-                if isinstance(layer, nn.ConvTranspose2d):
-                    fan = layer.weight.numel() // layer.out_channels // layer.stride[0] ** 2
-                for parameter in (p for p in (layer.weight, layer.bias) if p is not None):
-                    nn.init.uniform_(parameter, -(fan**-0.5), fan**-0.5, generator=rng)
-            else:
-                nn.init.normal_(layer.weight, 0.0, std, generator=rng)
-                if layer.bias is not None:
-                    nn.init.zeros_(layer.bias)
+        if not isinstance(layer, Layer) or isinstance(layer.op, nn.MaxPool2d):
+            continue
+        deviation = std if layer.row.std is None else layer.row.std
+        operations = [(layer.op, deviation)]
+        if layer.injection is not None:
+            operations.append((layer.injection, None if std is None else std * layer.row.kernel**2))
+        for op, width in operations:
+            _initialise(op, rng, width)
+
+
+def _initialise(op: nn.Module, rng: torch.Generator, std: float | None) -> None:
+    assert isinstance(op, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
+    if std is None:
+        # a unit of a transposed convolution sees in * k * k / stride^2 inputs
+        fan = op.weight[0].numel()
+        if isinstance(op, nn.ConvTranspose2d):
+            fan = op.weight.numel() // op.out_channels // op.stride[0] ** 2
+        for parameter in (p for p in (op.weight, op.bias) if p is not None):
+            nn.init.uniform_(parameter, -(fan**-0.5), fan**-0.5, generator=rng)
+    else:
+        nn.init.normal_(op.weight, 0.0, std, generator=rng)
+        if op.bias is not None:
+            nn.init.zeros_(op.bias)

@@ -1,6 +1,7 @@
 """Variational autoencoder (Kingma and Welling, ICLR 2014, arXiv 1312.6114)."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -31,18 +32,18 @@ class VAE(Model):
     stochastic = True
     likelihood = True
     players = {"autoencoder": ("encoder", "decoder")}
+    beta: float = 1.0  # weight of the KL term
     variance: Tensor
 
     def __init__(self, networks: Networks) -> None:
-        super().__init__()
-        self.latent = networks.latent
-        self.encoder = networks.encoder(2)
+        super().__init__(networks)
+        self.encoder = networks.encoder("gaussian")
         self.decoder = networks.decoder()
         self.register_buffer("variance", torch.tensor(0.01 * networks.scale**2))
 
     def noise(self, n: int) -> dict[str, Draw]:
         """Return the encoder's noise."""
-        return {"eps": Draw("normal", (n, self.latent))}
+        return self.draws(n, "eps")
 
     def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
         """Return the negative evidence bound per sample, in nats."""
@@ -53,11 +54,15 @@ class VAE(Model):
         self.variance.mul_(0.999).add_(0.001 * error.mean().detach())
         variance = self.variance.clone()
         log_likelihood = -0.5 * (error / variance + torch.log(2 * math.pi * variance)).sum(1)
-        return Terms(losses={"autoencoder": kl_to_prior(mean, log_sigma) - log_likelihood})
+        return Terms(losses={"autoencoder": self.beta * kl_to_prior(mean, log_sigma) - log_likelihood})
 
-    def conclude(self, x: Tensor, rng: torch.Generator) -> None:
-        """Store the variance that is optimal on x: the mean squared error through drawn codes."""
-        self.variance.copy_((x - self.reconstruct(x, draw=True, rng=rng)).square().mean())
+    def conclude(self, batches: Iterable[Tensor], rng: torch.Generator) -> None:
+        """Store the variance that is optimal on the batches: the mean squared error through drawn codes."""
+        squares, numbers = torch.zeros_like(self.variance, dtype=torch.float64), 0
+        for x in batches:
+            squares += (x - self.reconstruct(x, draw=True, rng=rng)).square().mean().double() * x.numel()
+            numbers += x.numel()
+        self.variance.copy_(squares / numbers)
 
     def observe(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """Draw from N(x, variance)."""

@@ -20,6 +20,11 @@ BUDGET = (
     Column("train_gflop", "training GFLOP", "", 0),
     Column("train_seconds", "training s", "", 1),
 )
+DRAWN = (
+    Column("drawn_lr", "learning rate", "", 6),
+    Column("drawn_beta1", "β₁", "", 3),
+    Column("drawn_std", "σ of first weights", "", 4),
+)
 CATALOGUE = COLUMNS | {column.metric: column for column in BUDGET}
 ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
 TESTED_FROM = 5  # seeds; fair-comparison rule: with fewer nothing is called better
@@ -61,6 +66,7 @@ TABLES = (
         (
             Cell("modes_3sigma"),
             Cell("high_quality"),
+            Cell("mixture_score"),
             Cell("kid"),
             Cell("fid"),
             Cell("fid_half"),
@@ -193,10 +199,33 @@ def _sizes(own: pd.DataFrame) -> str:
     return f"n = {usual}" + "".join(f" ({other})" for other in others)
 
 
+def runs(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a line for each run of a suite whose seeds drew their settings: what was drawn and what came out."""
+    drawn = rows[rows.metric.isin([column.metric for column in DRAWN])]
+    if drawn.empty:
+        return pd.DataFrame()
+    own = rows[rows.run_id.isin(drawn.run_id) & rows.model.isin(drawn.model)]
+    lines = []
+    for _, run in own.groupby("run_id", sort=False):
+        first = run.iloc[0]
+        line = {"model": first.title, "seed": str(first.seed)}
+        for column in (*DRAWN, *COLUMNS.values()):
+            found = run[run.metric == column.metric]
+            for (protocol, status), cells in found.groupby(["protocol", "status"], sort=False):
+                title = column.title + (f", {protocol}" if len(set(found.protocol)) > 1 else "")
+                if status != "not applicable":
+                    line[title] = status if status == "diverged" else f"{cells.value.mean():.{column.digits}f}"
+        lines.append(line)
+    return pd.DataFrame(lines).fillna("").set_index("model")
+
+
 def tables(rows: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:
     """Return all tables of all suites, name -> caption and table; lines stand in the rows' order."""
     made = {}
     for suite, own in rows.groupby("suite"):
+        every = runs(own)
+        if len(every):
+            made[f"{suite}-runs"] = (f"{own.dataset.iloc[0]}: every run, with the settings that its seed drew.", every)
         for table in TABLES:
             frame = wide(own, table)
             if len(frame):

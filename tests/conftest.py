@@ -9,7 +9,8 @@ from benchmarks import data
 from evaluation.base import Data, generator
 from models import REGISTRY
 from models.base import Batch, Model
-from models.networks import FAMILIES, Networks
+from models.networks import Networks
+from models.tables import FAMILIES
 
 torch.set_num_threads(1)
 
@@ -19,14 +20,15 @@ MODELS = sorted(REGISTRY)
 def build(name: str, seed: int = 0, dataset: str = "digits", latent: int = 4) -> Model:
     """Return a model with its first weights."""
     loaded = data.load(dataset)
-    family = FAMILIES["digits" if loaded.images else "plane"]
-    return REGISTRY[name](Networks(family, loaded.shape, loaded.scale, latent, generator(seed, "weights")))  # type: ignore[call-arg]
+    family = FAMILIES["digits" if loaded.images else "plane"]()
+    rng = generator(seed, "weights")
+    return REGISTRY[name](Networks(family, loaded.shape, loaded.scale, latent, rng, labels=loaded.classes))
 
 
 def batch_for(model: Model, x: torch.Tensor, seed: int = 0) -> Batch:
-    """Return x with the noise that the model asks for."""
+    """Return x with the noise that the model asks for, and classes in turn."""
     rng = generator(seed, "test noise")
-    return Batch(x, {name: draw(rng) for name, draw in model.noise(len(x)).items()})
+    return Batch(x, {name: draw(rng) for name, draw in model.noise(len(x)).items()}, torch.arange(len(x)) % 10)
 
 
 @pytest.fixture

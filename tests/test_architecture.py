@@ -1,6 +1,7 @@
 """The house: imports flow one way, adding a model is adding a file, the sessions explain themselves."""
 
 import ast
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,7 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_imports_flow_one_way(room: str) -> None:
-    files = list((ROOT / room).glob("*.py"))
+    files = list((ROOT / room).rglob("*.py"))
     assert files
     for path in files:
         ours = imported(path) & (MAY_IMPORT.keys() | {"tests"})
@@ -63,8 +64,9 @@ def test_adding_a_model_is_adding_one_file(tmp_path: Path) -> None:
 def test_every_model_is_one_short_file_that_cites_its_source() -> None:
     assert {"ali", "bigan", "gan", "vae"} <= set(models.REGISTRY)
     for name, model in models.REGISTRY.items():
-        lines = (ROOT / "models" / f"{name}.py").read_text().splitlines()
-        assert len(lines) <= 80, name
+        path = Path(inspect.getfile(model))
+        assert path.parent == ROOT / "models", name
+        assert len(path.read_text().splitlines()) <= 90, name
         assert any(year in model.source for year in ("20",)), name
         assert issubclass(model, Model)
 

@@ -7,20 +7,38 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from benchmarks.data import DATASETS, Batches, load
+from benchmarks.data import DATASETS, OPEN, Batches, Options, load
+from benchmarks.published import PUBLISHED
 from evaluation.base import BadInput, Data, Split, as_float, as_uint8, generator
 
 # of the first release; a split that moves makes old and new numbers incomparable
 SHA256 = {
+    "alice_toy": "ef5ac5c773da881d2d49db3a24f893ada3d6bc8a7cda5af955be4f43200ce084",
     "digits": "09c4cb7fd5bf9725c3a754c73d4df3054ecc17641921f1a73ef216e1fc6ffde3",
     "grid25": "c603c93910c89426812fa3a58c945becb026bc994ec0dc94712011f28112273c",
     "grid25_easy": "5f2011bcb6ec8fb49636cd062383ec6be3be8f3efcf2ac5e7fce2efcfb2c2748",
 }
 
 
-@pytest.mark.parametrize("name", sorted(DATASETS))
+@pytest.mark.parametrize("name", sorted(set(DATASETS) - set(PUBLISHED)))
 def test_contents_and_splits_are_stable(name: str) -> None:
     assert load(name).sha256 == SHA256[name]
+    assert load(name).splits
+
+
+def test_every_name_is_described_in_a_line() -> None:
+    described = {name: (make.__doc__ or "").split("\n")[0] for name, make in DATASETS.items()} | OPEN
+    assert {"mnist", "fashion_mnist", "cifar10", "svhn", "celeba", "folder:PATH", "npz:PATH"} <= set(described)
+    assert all(len(line) > 20 for line in described.values())
+
+
+def test_unknown_names_and_options_of_what_has_none_are_refused() -> None:
+    for name in ("minst", "folder:", "zip:x"):
+        with pytest.raises(BadInput, match=r"unknown data set '.*'; there are: .*digits.*folder:PATH, npz:PATH$"):
+            load(name)
+    for name in ("grid25", "digits"):
+        with pytest.raises(BadInput, match=f"^data set '{name}' takes no options"):
+            load(name, Options(size=16))
 
 
 def test_digits_are_all_there_once_stratified_and_disjoint(digits: Data) -> None:
@@ -61,6 +79,17 @@ def test_grid_is_25_equal_gaussians(name: str, spacing: float, std: float) -> No
     assert not torch.equal(data.validation.x, data.test.x)
 
 
+def test_alice_toy_is_five_gaussians_apart() -> None:
+    data = load("alice_toy")
+    assert data.mixture is not None
+    assert set(map(tuple, data.mixture.centres.tolist())) == {(0, 0), (-2, -2), (-2, 2), (2, -2), (2, 2)}
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [2048, 1024, 1024]
+    residual = data.train.x - data.mixture.centres[data.train.y]
+    assert residual.std().item() == pytest.approx(0.2, abs=0.01)  # not 0.04, which is the variance
+    assert (torch.bincount(data.train.y, minlength=5) - 2048 / 5).abs().max() < 5 * (2048 * 4 / 25) ** 0.5
+    assert not torch.equal(data.validation.x, data.test.x)
+
+
 @pytest.mark.parametrize(
     "x", [torch.arange(12).view(6, 2), torch.zeros(6, 1, 8, 8, dtype=torch.int64), torch.ones(6, 2) > 0]
 )
@@ -85,6 +114,35 @@ def test_batches_are_images_in_zero_to_one_with_their_labels(digits: Data) -> No
     assert x.max() == 1
     known = {image.numpy().tobytes(): int(label) for image, label in zip(digits.train.x, digits.train.y, strict=True)}
     assert [known[image.numpy().tobytes()] for image in as_uint8(x)] == y.tolist()
+
+
+@pytest.mark.parametrize("n", [100, 640, 1300])  # less than a chunk, just one, two and a remainder
+def test_streamed_batches_are_the_resident_ones(n: int) -> None:
+    x, y = torch.randint(256, (n, 1, 2, 2), dtype=torch.uint8), torch.arange(n)
+    resident, streamed = (Batches(Split(x, y), 10, generator(0, "test"), resident) for resident in (True, False))
+    assert resident.x is x  # on a CPU nothing is copied
+    for _ in range(2 * n // 10 + 1):  # two epochs, and into the third
+        for kept, sent in zip(resident.next(), streamed.next(), strict=True):
+            assert torch.equal(kept, sent)
+    # what else is drawn from the same generator is the same, too
+    assert torch.equal(*(torch.rand(3, generator=batches.rng) for batches in (resident, streamed)))
+
+
+@pytest.mark.gpu
+def test_streamed_batches_are_the_resident_ones_on_cuda() -> None:
+    x, y = torch.randint(256, (5000, 3, 32, 32), dtype=torch.uint8), torch.arange(5000)
+    resident, streamed = (Batches(Split(x, y), 10, generator(0, "test", "cuda"), resident) for resident in (True, False))
+    for _ in range(1001):
+        for kept, sent in zip(resident.next(), streamed.next(), strict=True):
+            assert kept.is_cuda
+            assert torch.equal(kept, sent)
+
+
+def test_attributes_count_as_labels() -> None:
+    x = torch.zeros(6, 1, 8, 8, dtype=torch.uint8)
+    classes, attributes = Split(x, torch.arange(6) % 3), Split(x, torch.zeros(6, 40, dtype=torch.uint8))
+    assert Data("three", classes, classes, classes, classes=3).labels == 3
+    assert Data("faces", attributes, attributes, attributes, classes=0).labels == 40
 
 
 def test_uint8_survives_the_way_to_floats_and_back() -> None:

@@ -1,11 +1,13 @@
 """Metrics against independent computations, known answers and the rules of a fair comparison."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
 from sklearn.svm import LinearSVC
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.data import load
 from evaluation import extractors, fidelity, modes, reconstruction, svm, throughput
@@ -197,13 +199,17 @@ class Shift(Model):
 
     name, title, stochastic, latent = "shift", "Shift", True, 64
 
-    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.encoder = self.decoder = SimpleNamespace(noise=0)  # type: ignore[assignment]
+
+    def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return x.flatten(1) + 0.1, torch.zeros(len(x), 64)
 
-    def encode(self, x: Tensor, draw: bool = False, rng: torch.Generator | None = None) -> Tensor:
+    def encode(self, x: Tensor, draw: bool = False, rng: torch.Generator | None = None, y: Tensor | None = None) -> Tensor:
         return x.flatten(1) + (0.3 if draw else 0.1)
 
-    def decode(self, z: Tensor) -> Tensor:
+    def decode(self, z: Tensor, rng: torch.Generator | None = None, y: Tensor | None = None) -> Tensor:
         return z.view(-1, 1, 8, 8)
 
 

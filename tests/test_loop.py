@@ -21,7 +21,7 @@ def separate_passes(model: Model, batch: Batch) -> dict[str, torch.Tensor]:
     z_hat, x_tilde = model.infer(x, batch.noise.get("eps")), model.decoder(z)
 
     def logits(x_fake: torch.Tensor, z_fake: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        both = model.discriminator(torch.cat([x, x_fake]), torch.cat([z_fake, z]), batch.noise)  # type: ignore[operator]
+        both = model.discriminator(torch.cat([x, x_fake]), torch.cat([z_fake, z]), noise=batch.noise)  # type: ignore[operator]
         q, p = torch.sigmoid(both.double()).chunk(2)
         return q, p
 

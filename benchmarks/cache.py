@@ -1,0 +1,209 @@
+"""Decoded images as memory-mapped arrays, written once and found by the content of their source.
+
+A cache is a folder of arrays with a header, named after the hash of its source's files, the options and what is done with
+them. It is written beside its place and renamed into it, so what stands there is whole. The header's checksum and the
+arrays' sizes are compared all the same when it is opened, and a damaged cache is built again, aloud.
+
+Hashing 60,000 files takes seconds, so hashes are kept too, by the files' paths, sizes and times. Files that were touched,
+copied or moved are hashed again and find the same cache.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks import images
+from benchmarks.sources import SPLITS, Contents, Options, Source, home
+from evaluation.base import BadInput, Data, Split
+from results.rows import replace_file
+
+FORMAT = 1  # of a cache's files
+READING = 1  # how images are split and decoded; raised when the same files and options begin to give other arrays
+
+
+class Damaged(Exception):
+    """A cache is not what was written; the message says how."""
+
+
+def load(source: Source, options: Options) -> Data:
+    """Return the source's data from its cache, which is built if it is not there. Raises BadInput."""
+    files = source.files()
+    stamp = _stamp(files)
+    content = _content(files, stamp, source.name)
+    folder = _folder() / _sha256(json.dumps([READING, type(source).__name__, asdict(options), content]))
+    if folder.exists():
+        try:
+            return _open(folder, source.name)
+        except Damaged as problem:
+            print(f"alibench: the cache of '{source.name}' in {folder} {problem}: it is built again", file=sys.stderr)
+    contents = source.read(files, options.seed)
+    temporary = folder.with_name(f".{uuid.uuid4().hex}")
+    try:
+        _write(temporary, contents, source, options, content)
+        if _stamp(source.files()) != stamp:
+            raise BadInput(f"{source.where} changed while it was read: try again")
+        _publish(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return _open(folder, source.name)
+
+
+def _folder() -> Path:
+    return home() / "cache"
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _track(items: Iterable[Any], total: int, description: str) -> Iterable[Any]:
+    console = Console(stderr=True)
+    return track(items, description, total, console=console, transient=True, disable=not console.is_terminal)
+
+
+@contextmanager
+def _writing(what: str) -> Iterator[None]:
+    """Explain what a full disk or a locked folder raises. A write through a memory map would be killed instead."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise BadInput(f"cannot write {what} to {_folder()} ({reason}): make room or set ALIBENCH_DATA") from None
+
+
+def _stamp(files: Mapping[str, str]) -> str:
+    """Return what changes when a file is changed, touched, moved or renamed."""
+    try:
+        states = [(path, state.st_size, state.st_mtime_ns) for path in files.values() if (state := os.stat(path))]
+    except OSError as error:
+        raise BadInput(f"cannot read {error.filename}: {error.strerror}") from None
+    return _sha256(json.dumps(states))
+
+
+def _content(files: Mapping[str, str], stamp: str, name: str) -> str:
+    """Return the hash of all files and their names, remembered by the stamp."""
+    memory = _folder() / "hashes" / stamp
+    with suppress(OSError):
+        if len(known := memory.read_text()) == 64:  # a crash of the machine may leave it empty
+            return known
+    hashes = {}
+    for file, path in _track(files.items(), len(files), f"hashing {name}"):
+        digest = hashlib.sha256()
+        try:
+            with open(path, "rb", buffering=0) as opened:  # hashlib.file_digest takes ten times as long on small files
+                while chunk := opened.read(1 << 20):
+                    digest.update(chunk)
+        except OSError as error:
+            raise BadInput(f"cannot read {path}: {error.strerror}") from None
+        hashes[file] = digest.hexdigest()
+    content = _sha256(json.dumps(hashes))
+    with _writing("a hash of the files"):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(memory, content)
+    return content
+
+
+def _write(folder: Path, contents: Contents, source: Source, options: Options, content: str) -> None:
+    """Decode all images into the arrays of a new cache. Raises BadInput for one that is broken or of another size."""
+    parts = [getattr(contents, split) for split in SPLITS]
+    size, channels = options.size or source.size, options.channels
+    if not channels:
+        channels = 1 if all(map(images.is_grey, chain.from_iterable(part.images for part in parts))) else 3
+    shape = images.decode(contents.train.images[0], size, channels).shape
+    count = sum(map(len, parts))
+    decoded = chain.from_iterable(images.decode_all(part.images, size, channels) for part in parts)
+    stream = iter(_track(decoded, count, f"decoding {source.name}"))
+    digest = hashlib.sha256()  # as Data.sha256
+    with _writing(f"the cache of '{source.name}', {count * np.prod(shape):,} bytes,"):
+        folder.mkdir(parents=True)
+        for split, part in zip(SPLITS, parts, strict=True):
+            with _file(folder / f"{split}-x.npy") as file:
+                array = {"descr": "|u1", "fortran_order": False, "shape": (len(part), *shape)}
+                np.lib.format.write_array_header_1_0(file, array)
+                for origin, image in zip(part.images, islice(stream, len(part)), strict=True):
+                    if image.shape != shape:
+                        where = origin if isinstance(origin, str) else f"{source.where}: an image of {split}"
+                        raise BadInput(
+                            f"{where} is {_dimensions(image.shape)}, others are {_dimensions(shape)}: set data.size"
+                        )
+                    digest.update(image.data)
+                    file.write(image)
+            with _file(folder / f"{split}-y.npy") as file:
+                np.save(file, part.y)
+                digest.update(np.ascontiguousarray(part.y).data)
+        body = {
+            "content": digest.hexdigest(),
+            "source": content,
+            "classes": contents.classes,
+            "class_names": contents.class_names,
+            "splits": contents.splits,
+            "files": {path.name: path.stat().st_size for path in folder.iterdir()},
+        }
+        with _file(folder / "header.json") as file:
+            file.write(json.dumps({"format": FORMAT, "sha256": _sha256(json.dumps(body)), "body": body}).encode())
+
+
+def _dimensions(shape: tuple[int, ...]) -> str:
+    return f"{shape[2]}x{shape[1]} pixels"
+
+
+@contextmanager
+def _file(path: Path) -> Iterator[IO[bytes]]:
+    """Give a new file that is on the disk, not only on its way, when it is closed."""
+    with open(path, "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    """Move a finished cache into its place, unless another process was first."""
+    with _writing("a finished cache"):
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+            try:
+                _open(folder, "")
+            except Damaged:
+                shutil.rmtree(folder)
+                temporary.rename(folder)
+
+
+def _open(folder: Path, name: str) -> Data:
+    """Return a cache's data, mapped into memory. Raises Damaged; whether pixels are still what they were is not checked."""
+    try:
+        header = json.loads((folder / "header.json").read_text())
+        if header["format"] != FORMAT:
+            raise Damaged(f"has format {header['format']}, not {FORMAT}")
+        body = header["body"]
+        if header["sha256"] != _sha256(json.dumps(body)):
+            raise Damaged("has a damaged header")
+        for file, size in body["files"].items():
+            if (found := (folder / file).stat().st_size) != size:
+                raise Damaged(f"is cut short: {file} has {found} bytes, not {size}")
+        splits = []
+        for split in SPLITS:
+            # "c": torch wants arrays that could be written to; nothing would reach the file
+            x, y = np.load(folder / f"{split}-x.npy", mmap_mode="c"), np.load(folder / f"{split}-y.npy")
+            splits.append(Split(torch.from_numpy(x), torch.from_numpy(y)))
+        train, validation, test = splits
+        about = {key: body[key] for key in ("classes", "splits", "content")}
+        return Data(name, train, validation, test, class_names=tuple(body["class_names"]), **about)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"cannot be read ({error})") from None

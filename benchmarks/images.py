@@ -1,0 +1,75 @@
+"""Images of any kind, as uint8 arrays of one number of channels and, if wanted, of one size."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import chain
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from evaluation.base import BadInput
+
+GREY = ("1", "L", "LA", "I;16", "I;16L", "I;16B")  # Pillow's modes; a palette counts as colour, whatever is in it
+GROUP = 64  # images a thread decodes at a time: one by one, threads hinder each other on small images
+AHEAD = 64 * GROUP  # images that may wait to be taken
+
+
+@contextmanager
+def _open(source: str | np.ndarray) -> Iterator[Image.Image]:
+    """Give the image of a file or an array (H, W) or (H, W, 3). What goes wrong with it becomes BadInput naming the file."""
+    try:
+        with Image.fromarray(source) if isinstance(source, np.ndarray) else Image.open(source) as image:
+            yield image
+    except Exception as error:  # a broken file shows as whatever it breaks: OSError, SyntaxError, ValueError, struct.error
+        reason = "no known format" if isinstance(error, UnidentifiedImageError) else error
+        raise BadInput(f"{source} cannot be read as an image ({reason}): mend or remove it") from None
+
+
+def is_grey(source: str | np.ndarray) -> bool:
+    """Return whether an image has no colours, by its mode alone."""
+    with _open(source) as image:
+        return image.mode in GREY
+
+
+def _convert(image: Image.Image, channels: int) -> Image.Image:
+    if image.mode in ("I", "F"):
+        raise ValueError("more than 16 bits a pixel and channel")
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "P":
+        image = image.convert("RGBA")  # in one step Pillow would warn of a transparent palette
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def _fit(image: Image.Image, size: int) -> Image.Image:
+    """Resize the shorter side to `size` and keep the square in the middle. Lanczos: it made the papers' CelebA."""
+    width, height = (round(side * size / min(image.size)) for side in image.size)
+    left, top = (width - size) // 2, (height - size) // 2
+    return image.resize((width, height), Image.Resampling.LANCZOS).crop((left, top, left + size, top + size))
+
+
+def decode(source: str | np.ndarray, size: int, channels: int) -> np.ndarray:
+    """Return an image as uint8 (C, H, W). Raises BadInput, naming the file, if it is no image or not a whole one.
+
+    It is turned upright as its EXIF orientation says. Alpha is dropped, and of 16 bits the upper 8 are kept.
+    """
+    with _open(source) as image:
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        image = _convert(image, channels)
+        pixels = np.asarray(_fit(image, size) if size else image)
+    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def decode_all(sources: np.ndarray, size: int, channels: int) -> Iterator[np.ndarray]:
+    """Yield the decoded images in order, never more than AHEAD of them in memory."""
+
+    def decode_group(start: int) -> list[np.ndarray]:
+        return [decode(source, size, channels) for source in sources[start : start + GROUP]]
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(sources), AHEAD):
+            groups = range(start, min(start + AHEAD, len(sources)), GROUP)
+            yield from chain.from_iterable(pool.map(decode_group, groups))

@@ -1,0 +1,46 @@
+"""Autoencoders with squared and absolute error: the baselines of Donahue et al. 2017 (table 1)."""
+
+from torch import Tensor
+
+from models.base import Batch, Draw, Model, Terms
+from models.networks import Networks
+
+
+class Autoencoder(Model):
+    """Encoder and decoder minimise ||x - Gx(Gz(x))||^2. Its codes follow no prior, so it draws no samples."""
+
+    name = "ae"
+    title = "autoencoder, l2"
+    source = "Donahue et al. 2017, sec. 4 and table 1"
+    generative = False
+    priors = ("normal", "uniform")  # of which it makes no use
+    players = {"autoencoder": ("encoder", "decoder")}
+
+    def __init__(self, networks: Networks) -> None:
+        super().__init__(networks)
+        self.encoder = networks.encoder("code")
+        self.decoder = networks.decoder()
+
+    def noise(self, n: int) -> dict[str, Draw]:
+        """Return none, unless the decoder draws."""
+        return self.draws(n, "xi")
+
+    def error(self, difference: Tensor) -> Tensor:
+        """Return the loss (B,) of x - x_hat (B, D)."""
+        return difference.square().sum(1)
+
+    def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
+        """Return the reconstruction error per sample, summed over x."""
+        x_hat = self.decoder(self.encoder(batch.x), batch.noise.get("xi"))
+        return Terms(losses={"autoencoder": self.error((batch.x - x_hat).flatten(1))})
+
+
+class AbsoluteAutoencoder(Autoencoder):
+    """The autoencoder that minimises ||x - Gx(Gz(x))||_1."""
+
+    name = "ae-l1"
+    title = "autoencoder, l1"
+
+    def error(self, difference: Tensor) -> Tensor:
+        """Return the loss (B,) of x - x_hat (B, D)."""
+        return difference.abs().sum(1)

@@ -1,0 +1,85 @@
+"""ALICE (Li et al., NeurIPS 2017, arXiv 1709.01215): ALI with a bound on the conditional entropy, by a cycle term."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from models import games
+from models.ali import ALI
+from models.base import Batch, Draw, Phase, Terms
+from models.networks import Networks
+
+
+class ALICE(ALI):
+    """ALI plus `weight` (the paper's lambda) times an explicit cycle term; at weight 0 it is ALI.
+
+    The term is the squared error of x against Gx(Gz(x)), mean over pixels or coordinates, plus that of z against
+    Gz(Gx(z)), mean over the code (the toy's script). `generator_updates`, if any, follow one update of D in every round
+    (five in the toy); 0: both at once, as ALI does.
+    """
+
+    name = "alice"
+    title = "ALICE"
+    source = "Li et al. 2017, explicit cycle; the code"
+
+    def __init__(self, networks: Networks, weight: float = 1.0, generator_updates: int = 0) -> None:
+        super().__init__(networks)
+        self.weight, self.generator_updates = weight, generator_updates
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """One phase; a round as `generator_updates` says."""
+        alternating = (("discriminator",), *(("generator",),) * self.generator_updates)
+        return (Phase("game", alternating if self.generator_updates else (tuple(self.players),)),)
+
+    def cycles(self, pairs: Mapping[str, tuple[Tensor, ...]], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return Gx(Gz(x)) and Gz(Gx(z)), by the noise that made the pairs."""
+        (_, z_hat), (x_tilde, _) = pairs["q"], pairs["p"]
+        x_hat = self.decoder(z_hat, batch.noise.get("xi"), self.condition(batch.y))
+        return x_hat, self.infer(x_tilde, batch.noise.get("eps"), batch.y)
+
+    def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
+        """ALI's terms; for the generator also the cycles' errors."""
+        terms = super().forward(batch, learners)
+        if "generator" not in learners or not self.weight:
+            return terms
+        (x, _), (_, z) = terms.pairs["q"], terms.pairs["p"]
+        x_hat, z_cycle = self.cycles(terms.pairs, batch)
+        error = (x - x_hat).square().flatten(1).mean(1) + (z - z_cycle).square().mean(1)
+        return Terms(terms.pairs, terms.logits, {"generator": self.weight * error})
+
+
+class AdversarialALICE(ALICE):
+    """ALICE with the implicit cycle term: one more D tells (x, x) from (x, Gx(Gz(x))), another (z, z) from its cycle."""
+
+    name = "alice-adversarial"
+    title = "ALICE, adversarial cycle"
+    source = "Li et al. 2017, implicit cycle; weight from the code"
+    players = {"generator": ("encoder", "decoder"), "discriminator": ("discriminator", "cycle_x", "cycle_z")}
+
+    def __init__(self, networks: Networks, weight: float = 0.1, generator_updates: int = 0) -> None:
+        super().__init__(networks, weight, generator_updates)
+        self.cycle_x = networks.discriminator("x", "x", name="xx ")
+        self.cycle_z = networks.discriminator("z", "z", name="zz ")
+
+    def noise(self, n: int) -> dict[str, Draw]:
+        """ALI's, and the dropout masks of the cycles' discriminators."""
+        return super().noise(n) | self.cycle_x.noise(2 * n) | self.cycle_z.noise(2 * n)
+
+    def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
+        """ALI's pairs, and the cycles' as two games more."""
+        terms = ALI.forward(self, batch, learners)
+        (x, _), (_, z) = terms.pairs["q"], terms.pairs["p"]
+        x_hat, z_cycle = self.cycles(terms.pairs, batch)
+        xx, zz = {"xx": (x, x), "xx cycle": (x, x_hat)}, {"zz": (z, z), "zz cycle": (z, z_cycle)}
+        logits = self.cycle_x.compare(xx, batch.noise) | self.cycle_z.compare(zz, batch.noise)
+        return Terms({**terms.pairs, **xx, **zz}, {**terms.logits, **logits})
+
+    def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:
+        """Return ALI's game plus `weight` times those of the cycles for the generator; D's three parts count alike."""
+        total = super().game(logits, y)
+        for kind in ("xx", "zz"):
+            losses = games.non_saturating(logits[kind], logits[f"{kind} cycle"])
+            total["discriminator"] = total["discriminator"] + losses["discriminator"]
+            total["generator"] = total["generator"] + self.weight * losses["decoder"]
+        return total

@@ -1,0 +1,36 @@
+"""Conditional ALI (Dumoulin et al. 2017, section 4.4): p(x, z | y) against q(x, z | y)."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from models.ali import ALI
+from models.networks import Networks
+
+
+class ConditionalALI(ALI):
+    """ALI whose three networks are told the labels by one linear map that they share.
+
+    `embedding`: the paper says that labels are linearly embedded; in the code the map is handed to no optimiser and stays
+    at its first random values ("frozen"). Here the generator learns it ("trained").
+    """
+
+    name = "cali"
+    title = "conditional ALI"
+    source = "Dumoulin et al. 2017, sec. 4.4; the code"
+    conditional = True
+    players = {"generator": ("encoder", "decoder", "embedding"), "discriminator": ("discriminator",)}
+
+    def __init__(self, networks: Networks, embedding: Literal["trained", "frozen"] = "trained") -> None:
+        super().__init__(networks)
+        self.labels = networks.labels
+        self.embedding = networks.embedding().requires_grad_(embedding == "trained")
+
+    def condition(self, y: Tensor | None) -> Tensor:
+        """Return the embedding (B, E) of classes (B,), one-hot, or of attributes (B, A) as 0 and 1."""
+        if y is None:
+            raise ValueError(f"{self.name} needs labels: pass y")
+        known = y if y.dim() == 2 else y[:, None] == torch.arange(self.labels, device=y.device)
+        embedded: Tensor = self.embedding(known.float())
+        return embedded

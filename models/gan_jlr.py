@@ -1,0 +1,33 @@
+"""GAN with joint latent regression (Donahue et al. 2017, section 4, baseline "JLR")."""
+
+from models.base import Batch, Phase, Terms
+from models.gan import GAN
+from models.networks import Networks
+
+
+class JointRegressionGAN(GAN):
+    """GAN whose encoder learns z from Gx(z) during the game; the decoder gets `weight` times the encoder's loss.
+
+    At weight 1 the game degenerates, says the code; 0.25 is its value.
+    """
+
+    name = "gan-jlr"
+    title = "GAN + joint regression"
+    source = "Donahue et al. 2017, sec. 4 (JLR); weight from the code"
+    inference = "learnt with it"
+    players = {"decoder": ("decoder",), "discriminator": ("discriminator",), "encoder": ("encoder",)}
+
+    def __init__(self, networks: Networks, weight: float = 0.25) -> None:
+        super().__init__(networks)
+        self.weight = weight
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """All at once."""
+        return (Phase("game", (tuple(self.players),)),)
+
+    def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
+        """The game, and the distance of z to the code of Gx(z) for encoder and decoder."""
+        terms = super().forward(batch, ("decoder", "discriminator"))
+        distance = self.distance(batch.noise["z"], terms.pairs["p"][0])
+        return Terms(terms.pairs, terms.logits, {"encoder": distance, "decoder": self.weight * distance})

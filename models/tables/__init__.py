@@ -1,0 +1,22 @@
+"""The layer tables, by the name that a suite calls them: functions whose keywords are a table's named options.
+
+A file for each paper; columns in the papers' order: operation, kernel, stride, maps, batch norm, dropout, nonlinearity.
+"""
+
+from collections.abc import Callable
+
+from models.networks import Family
+from models.tables import ali, ali64, alice, bigan, small
+
+FAMILIES: dict[str, Callable[..., Family]] = {
+    "digits": small.digits,
+    "plane": small.plane,
+    "cifar10": ali.cifar10,
+    "svhn": ali.svhn,
+    "toy": ali.toy,
+    "celeba": ali64.celeba,
+    "tiny_imagenet": ali64.tiny_imagenet,
+    "bigan_mnist": bigan.mnist,
+    "bigan_imagenet": bigan.imagenet,
+    "alice_toy": alice.toy,
+}

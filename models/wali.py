@@ -1,0 +1,57 @@
+"""Wasserstein ALI with gradient penalty: ALI's pairs, the critic of Gulrajani et al. 2017 (arXiv 1704.00028)."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.func import grad
+
+from models.ali import ALI
+from models.base import Batch, Draw, Phase, Terms
+from models.networks import Networks
+
+
+class WassersteinALI(ALI):
+    """The critic f estimates the Wasserstein distance of encoder pairs and decoder pairs.
+
+    The critic minimises E f(p) - E f(q) + `penalty` * E (||grad f|| - 1)^2 on pairs interpolated between both kinds; the
+    generator minimises E f(q) - E f(p). `critic_updates` of the critic to one of the generator. The critic has neither
+    batch norm, which the penalty per sample forbids (section 4), nor dropout.
+    """
+
+    name = "wali"
+    title = "Wasserstein ALI, GP"
+    source = "Gulrajani et al. 2017, eq. 3, on the pairs of Dumoulin et al. 2017"
+    plain = True
+
+    def __init__(self, networks: Networks, penalty: float = 10.0, critic_updates: int = 5) -> None:
+        super().__init__(networks)
+        self.penalty, self.critic_updates = penalty, critic_updates
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """Several updates of the critic, then one of the generator."""
+        return (Phase("game", (*(("discriminator",),) * self.critic_updates, ("generator",))),)
+
+    def noise(self, n: int) -> dict[str, Draw]:
+        """ALI's, and where between the pairs the penalty is taken."""
+        return super().noise(n) | {"interpolation": Draw("uniform", (n,))}
+
+    def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
+        """ALI's terms; for the critic also the penalty."""
+        terms = super().forward(batch, learners)
+        if "discriminator" not in learners:
+            return terms
+        share = batch.noise["interpolation"]
+        between = [
+            q.detach() + share.view(-1, *[1] * (q.dim() - 1)) * (p.detach() - q.detach())
+            for q, p in zip(terms.pairs["q"], terms.pairs["p"], strict=True)
+        ]
+        slopes = grad(lambda x, z: self.discriminator(x, z).sum(), argnums=(0, 1))(*between)
+        norm = torch.cat([slope.flatten(1) for slope in slopes], dim=1).square().sum(1).clamp(min=1e-12).sqrt()
+        return Terms(terms.pairs, terms.logits, {"discriminator": self.penalty * (norm - 1).square()})
+
+    def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:
+        """Return the two sides' differences of f."""
+        difference = logits["q"] - logits["p"]
+        return {"discriminator": -difference, "generator": difference}

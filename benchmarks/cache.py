@@ -88,10 +88,10 @@ def _writing(what: str) -> Iterator[None]:
 def _stamp(files: Mapping[str, str]) -> str:
     """Return what changes when a file is changed, touched, moved or renamed."""
     try:
-        states = [(path, state.st_size, state.st_mtime_ns) for path in files.values() if (state := os.stat(path))]
+        states = [(state.st_size, state.st_mtime_ns) for state in map(os.stat, files.values())]
     except OSError as error:
         raise BadInput(f"cannot read {error.filename}: {error.strerror}") from None
-    return _sha256(json.dumps(states))
+    return _sha256(json.dumps([[*files.items()], states]))
 
 
 def _content(files: Mapping[str, str], stamp: str, name: str) -> str:
@@ -138,7 +138,7 @@ def _write(folder: Path, contents: Contents, source: Source, options: Options, c
                     if image.shape != shape:
                         where = origin if isinstance(origin, str) else f"{source.where}: an image of {split}"
                         raise BadInput(
-                            f"{where} is {_dimensions(image.shape)}, others are {_dimensions(shape)}: set data.size"
+                            f"{where} is {_dimensions(image.shape)}, others are {_dimensions(shape)}: resize all by --size N"
                         )
                     digest.update(image.data)
                     file.write(image)

@@ -77,20 +77,21 @@ def home() -> Path:
 
 def walk(folder: str, prefix: str = "") -> Iterator[str]:
     """Yield the files below a folder, as names/with/slashes; hidden ones are no part of it. Raises BadInput."""
+    here = os.path.normpath(os.path.join(folder, prefix))
     try:
-        entries = sorted((entry.name, entry.is_dir()) for entry in os.scandir(os.path.join(folder, prefix)))
+        entries = sorted((entry.name, entry.is_dir()) for entry in os.scandir(here))
     except OSError as error:
-        raise BadInput(f"cannot read the folder {error.filename}: {error.strerror}") from None
+        raise BadInput(f"cannot read the folder {here}: {error.strerror}") from None
     entries = [(name, is_folder) for name, is_folder in entries if not name.startswith(".")]
     if not entries:
-        raise BadInput(f"the folder {os.path.join(folder, prefix)} is empty: put images into it or remove it")
+        raise BadInput(f"the folder {here} is empty: put images into it or remove it")
     for name, is_folder in entries:
         if not is_folder:
             yield prefix + name
         elif prefix.count("/") < 2:
             yield from walk(folder, f"{prefix}{name}/")
         else:
-            raise BadInput(f"{os.path.join(folder, prefix, name)} lies too deep: class folders hold images alone")
+            raise BadInput(f"{os.path.join(here, name)} lies too deep: class folders hold images alone")
 
 
 def tenths(y: np.ndarray, seed: int) -> np.ndarray:

@@ -289,7 +289,10 @@ def _measurable(suite: Suite) -> Suite:
     for metric, reason in reasons.items():
         if reason:
             print(f"alibench: metric '{metric}' is left out: {reason}", file=sys.stderr)
-    return replace(suite, metrics=[metric for metric in suite.metrics if not reasons.get(metric)])
+    kept = [metric for metric in suite.metrics if not reasons.get(metric)]
+    if not kept:
+        raise BadInput(f"suite '{suite.name}': no metric of the suite can be measured on '{suite.load().name}'")
+    return replace(suite, metrics=kept)
 
 
 def check(suite: Suite) -> None:

@@ -265,6 +265,66 @@ def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
     assert not list(tmp_path.iterdir())
 
 
+def truncated(folder: Path) -> None:
+    path = next(folder.rglob("003.png"))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def of_two_sizes(folder: Path) -> None:
+    Image.new("RGB", (9, 8)).save(next(folder.rglob("003.png")))
+
+
+FOLDERS = {
+    "truncated image": (truncated, [], "003.png cannot be read as an image"),
+    "mixed sizes": (of_two_sizes, [], "resize all by --size"),
+    "not an image": (lambda folder: (folder / "class0" / "notes.txt").write_text("x"), [], "notes.txt"),
+    "empty class": (lambda folder: (folder / "class9").mkdir(), [], "class9 is empty"),
+    "fewer images than the batch": (lambda folder: None, [], "batch 100 is larger than the 48 training samples"),
+    "images of another size": (lambda folder: None, ["--set", "networks=cifar10"], "--size and --channels change images"),
+    "nothing to measure": (
+        *(lambda folder: None, ["--set", 'metrics=["modes"]', "--set", "batch=8"]),
+        "no metric of the suite can be measured",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_a_bad_folder_is_named_in_one_line_and_nothing_is_written(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path / "data"))
+    folder = pictures(tmp_path / "mine", 8, 3)
+    spoil, more, message = FOLDERS[case]
+    spoil(folder)
+    out = tmp_path / "out"
+    assert main(["run", "digits", "--data", f"folder:{folder}", *more, "--out", str(out)]) == 2
+    captured = capsys.readouterr()
+    (line,) = [line for line in captured.err.splitlines() if "is left out" not in line]
+    assert message in line
+    assert not out.exists()
+
+
+def test_odd_sizes_and_one_class_run_with_the_metrics_that_they_allow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path / "data"))
+    x = np.random.RandomState(0).randint(256, size=(40, 7, 5), dtype=np.uint8)
+    np.savez(tmp_path / "odd.npz", x=x, y=np.zeros(40, int))
+    arguments = ["run", "digits", "--data", f"npz:{tmp_path / 'odd.npz'}", "--models", "ali", "ae", "--seeds", "1"]
+    arguments += [*TINY, "--set", "batch=8", "--set", 'metrics=["reconstruction","fidelity","svm"]']
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().err
+    assert "metric 'fidelity' is left out: data set 'odd' has no feature extractor" in said
+    assert "metric 'svm' is left out: data set 'odd' has no two classes" in said
+    frame = rows.read(tmp_path / "out")
+    assert set(frame.dataset) == {"odd"}
+    assert frame[(frame.model == "ae") & (frame.metric == "reconstruction_error")].value.notna().any()
+    with np.load(tmp_path / "out" / "runs" / "digits-ali-seed0" / "arrays.npz") as arrays:
+        assert arrays["samples"].shape[1:] == (1, 7, 5)
+    with np.load(tmp_path / "out" / "runs" / "digits-ae-seed0" / "arrays.npz") as arrays:
+        assert "samples" not in arrays
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 def test_no_gpu_for_cuda(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "quick", "--device", "cuda", "--out", str(tmp_path / "out")]) == 2

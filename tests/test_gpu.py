@@ -19,7 +19,8 @@ def test_gradients_are_those_of_the_cpu(name: str, dataset: str) -> None:
     loaded = data.load(dataset)
     on_cpu, on_gpu = build(name, dataset=dataset), build(name, dataset=dataset).cuda()
     batch = batch_for(on_cpu, as_float(loaded.train.x[:50]))
-    moved = Batch(batch.x.cuda(), {key: value.cuda() for key, value in batch.noise.items()})
+    assert batch.y is not None
+    moved = Batch(batch.x.cuda(), {key: value.cuda() for key, value in batch.noise.items()}, batch.y.cuda())
     for phase in on_cpu.phases:
         for group in phase.round:
             gradients(on_cpu, batch, {player: parameters(on_cpu, player) for player in group})
@@ -31,7 +32,7 @@ def test_gradients_are_those_of_the_cpu(name: str, dataset: str) -> None:
                     torch.testing.assert_close(b.grad.cpu(), a.grad, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["ali", "bigan", "gan", "vae"])
 def test_a_short_run_learns_and_is_measured(name: str, digits: Data) -> None:
     device = torch.device("cuda")
 

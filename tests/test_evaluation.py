@@ -10,9 +10,12 @@ from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
 from benchmarks.data import load
-from evaluation import extractors, fidelity, modes, reconstruction, svm, throughput
+from evaluation import extractors, fidelity, mixture_score, modes, reconstruction, svm, throughput
 from evaluation.base import Baseline, Data, Measurement, Settings, Subject, as_float, as_uint8, generator
+from models import REGISTRY
 from models.base import Model
+from models.networks import Networks
+from models.tables import FAMILIES
 from tests.conftest import build
 
 FEW = Settings(samples=2000, labels=50, draws=2)
@@ -211,6 +214,59 @@ class Shift(Model):
 
     def decode(self, z: Tensor, rng: torch.Generator | None = None, y: Tensor | None = None) -> Tensor:
         return z.view(-1, 1, 8, 8)
+
+
+def test_a_mixtures_score_counts_modes_that_are_told_apart_and_even() -> None:
+    data = load("alice_toy")
+    assert data.mixture is not None
+    centres = data.mixture.centres
+    for count in (1, 2, 5):
+        assert mixture_score.score(centres[:count].repeat(20, 1), data.mixture) == pytest.approx(count)
+    uneven = torch.cat([centres[:1].repeat(3, 1), centres[1:2]])
+    entropy = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
+    assert mixture_score.score(uneven, data.mixture) == pytest.approx(np.exp(entropy))
+    # half way between two modes nothing is told apart
+    assert mixture_score.score((centres[:1] + centres[1:2]) / 2, data.mixture) == pytest.approx(1.0)
+    assert mixture_score.score(data.test.x, data.mixture) == pytest.approx(5.0, abs=0.05)
+
+
+def test_a_model_leaves_empty_what_it_cannot_have(digits: Data) -> None:
+    autoencoder = Subject(build("ae"), digits, FEW, 0)
+    for metric in (fidelity, throughput):
+        assert {row.metric for row in metric.measure(autoencoder) if row.status == "not applicable"} <= {
+            *(column.metric for column in fidelity.COLUMNS),
+            "sample_rate",
+        }
+    assert all("no samples" in row.reason for row in fidelity.measure(autoencoder))
+    (accuracy, c) = svm.measure(Subject(build("cali"), digits, FEW, 0))
+    assert (accuracy.value, c.value) == (None, None)
+    assert "told the class" in accuracy.reason
+
+
+def test_a_conditional_model_is_given_the_labels_of_what_it_is_compared_with(digits: Data) -> None:
+    model = build("cali")
+    subject = Subject(model, digits, FEW, 0)
+    x, y = as_float(digits.test.x), digits.test.y
+    with torch.no_grad():
+        torch.testing.assert_close(subject.codes, model.encode(x, y=y))
+        torch.testing.assert_close(subject.reconstructions, model.reconstruct(x, y=y))
+        z = model.prior(len(x), subject.rng("samples"))
+        torch.testing.assert_close(subject.samples, model.decode(z, y=y))
+
+
+def test_an_encoder_that_draws_by_its_input_has_no_mean_code() -> None:
+    data = load("alice_toy")
+    networks = Networks(FAMILIES["alice_toy"](), (2,), 1.0, 2, generator(0, "weights"))
+    subject = Subject(REGISTRY["ali"](networks), data, FEW, 0)
+    mean, drawn, sigma = reconstruction.measure(subject)
+    assert (mean.status, drawn.status, sigma.status) == ("not applicable", "ok", "not applicable")
+    x = data.test.x
+    codes, rng = subject.drawn_codes, subject.rng("reconstructions")
+    with torch.no_grad():  # the decoder draws too, in the order of the batches
+        x_hat = torch.cat([subject.model.decode(z, rng) for z in codes.split(1000)])
+    assert drawn.value == pytest.approx(float((x - x_hat).double().square().sum(1).mean()), rel=1e-5)
+    rng = subject.rng("samples")
+    assert torch.equal(subject.samples, subject.model.sample(FEW.samples, rng))
 
 
 def test_reconstruction_error_is_per_pixel_through_mean_and_drawn_codes(digits: Data) -> None:

@@ -1,6 +1,8 @@
 """The loop: its gradients, steps, schedule, averages and phases against independent computations."""
 
 import copy
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -84,6 +86,47 @@ def test_schedule_is_constant_and_then_linear_to_zero(digits: Data) -> None:
         trainer.rate(step / 10)
         rates.append(trainer.optimisers["autoencoder"].param_groups[0]["lr"])
     assert rates == pytest.approx([0.2] * 6 + [0.16, 0.12, 0.08, 0.04])
+
+
+def test_schedule_may_fall_exponentially(digits: Data) -> None:
+    """BiGAN's: constant, then to a hundredth, by the same factor every step."""
+    model = build("vae")
+    recipe = Recipe(steps=10, lr=0.2, decay=0.5, decay_to=0.01)
+    trainer = Trainer(model, model.phases[0], recipe, digits.train, generator(0, "t"))
+    rates = []
+    for step in range(11):
+        trainer.rate(step / 10)
+        rates.append(trainer.optimisers["autoencoder"].param_groups[0]["lr"])
+    assert rates[:6] == pytest.approx([0.2] * 6)
+    assert rates[10] == pytest.approx(0.002)
+    factors = [after / before for before, after in pairwise(rates[5:])]
+    assert factors == pytest.approx([0.01**0.2] * 5)
+
+
+def test_weight_decay_is_added_to_the_gradient(digits: Data) -> None:
+    """Adam's first step is lr times the sign of gradient plus decay times weight."""
+    model = build("ae")
+    before = [p.detach().clone() for p in parameters(model, "autoencoder")]
+    recipe = Recipe(steps=1, batch=50, lr=0.01, weight_decay=1e9)
+    Trainer(model, model.phases[0], recipe, digits.train, generator(0, "t")).round()
+    for p, old in zip(parameters(model, "autoencoder"), before, strict=True):
+        large = old.abs() > 1e-3
+        torch.testing.assert_close(p[large], (old - 0.01 * old.sign())[large], rtol=1e-4, atol=1e-6)
+
+
+def test_settled_statistics_are_those_of_the_final_weights_on_all_of_train(digits: Data) -> None:
+    """The plain mean over batches of an epoch; the moving average lags behind the weights."""
+    recipe = Recipe(steps=30, batch=1087 // 3, ema=0, lr=1e-2)
+    errors = []
+    for statistics in (0, 3):
+        model = build("ae")
+        train(model, digits.train, replace(recipe, statistics=statistics), 0, torch.device("cpu"))
+        layer = model.encoder.stack.layers[0]
+        with torch.no_grad():
+            h = layer.op(as_float(digits.train.x).flatten(1))
+        errors.append(float((layer.bn.running_mean - h.mean(0)).abs().max() / h.std(0).mean()))
+        assert layer.bn.momentum == 0.05
+    assert errors[1] < 0.01 < errors[0]
 
 
 def test_adam_steps_are_those_of_the_formula(digits: Data) -> None:

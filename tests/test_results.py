@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks import config
 from evaluation.base import Measurement
+from models import REGISTRY
 from results import figures, rows, tables
 
 PROVENANCE = dict.fromkeys(rows.PROVENANCE, "test") | {"config": {"models": ["ali", "vae"]}}
@@ -118,6 +120,25 @@ def test_the_two_rules_of_counting_modes_never_share_a_table() -> None:
         assert not {"modes_paper", "modes_3sigma"} <= {cell.metric for cell in table.cells}
 
 
+def test_every_run_with_drawn_settings_has_a_line(tmp_path: Path) -> None:
+    def drawn(lr: float) -> list[Measurement]:
+        return [
+            Measurement(f"drawn_{key}", value, kind="budget") for key, value in (("lr", lr), ("beta1", 0.5), ("std", 0.02))
+        ]
+
+    store(tmp_path, "ali", 0, [*drawn(1e-4), Measurement("modes_paper", 13.0, protocol="nearest centre")])
+    store(tmp_path, "ali", 1, [*drawn(2e-4), Measurement("modes_paper", None, status="diverged")])
+    store(tmp_path, "vae", 0, [*drawn(1e-4), Measurement("modes_paper", 25.0, protocol="nearest centre")])
+    made = tables.tables(rows.read(tmp_path))
+    _, frame = made["digits-runs"]
+    assert frame.index.tolist() == ["ALI", "ALI", "VAE"]
+    assert frame.seed.tolist() == ["0", "1", "0"]
+    assert frame["learning rate"].tolist() == ["0.000100", "0.000200", "0.000100"]
+    (counts,) = (frame[column].tolist() for column in frame if "paper's rule" in column)
+    assert counts == ["13.0", "diverged", "25.0"]
+    assert "digits-runs" not in tables.tables(rows.read(tmp_path)[lambda rows: ~rows.metric.str.startswith("drawn")])
+
+
 def test_tables_are_written_as_markdown_csv_and_latex(tmp_path: Path) -> None:
     store(tmp_path, "ali", 0, [Measurement("high_quality", 50.0, n=10)])
     made = tables.write(tmp_path, rows.derive(tmp_path))
@@ -137,9 +158,12 @@ def test_markdown_keeps_every_digit_and_sign() -> None:
 
 
 def test_titles_make_columns_and_files_that_markdown_and_latex_can_hold() -> None:
-    for column in tables.CATALOGUE.values():
-        assert "|" not in column.title
-        assert tables.latex("", pd.DataFrame({column.title: ["1"]}, index=pd.Index(["m"], name="model"))).isascii()
+    own = [table for name in config.builtin() for table in config.read(name)[1].get("model", {}).values()]
+    titles = [column.title for column in (*tables.CATALOGUE.values(), *tables.DRAWN)]
+    titles += [model.title for model in REGISTRY.values()] + [table["title"] for table in own if "title" in table]
+    for title in titles:
+        assert "|" not in title
+        assert tables.latex("", pd.DataFrame({title: ["1"]}, index=pd.Index(["m"], name="model"))).isascii()
 
 
 def test_a_references_note_stands_in_its_title(tmp_path: Path) -> None:
@@ -153,6 +177,16 @@ def test_tiles_show_every_image_once_in_reading_order() -> None:
     canvas = figures.tile(images, 3)[..., 0]
     assert canvas.shape == (7, 10)
     assert [int(canvas[1 + 3 * (i // 3), 1 + 3 * (i % 3)]) for i in range(6)] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_model_without_samples_has_a_picture_without_them(tmp_path: Path) -> None:
+    for name, shape in (("image", (1, 8, 8)), ("point", (2,))):
+        folder = tmp_path / name
+        folder.mkdir()
+        x = np.zeros((50, *shape), np.uint8 if len(shape) == 3 else np.float32)
+        np.savez(folder / "arrays.npz", x=x, y=np.zeros(50, int), codes=np.zeros((50, 2)), reconstructions=x)
+        figures.draw(folder, "title", tmp_path / f"{name}.png")
+        assert (tmp_path / f"{name}.png").stat().st_size > 3000
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (2,)])

@@ -139,6 +139,8 @@ class Folder(Source):
 
     def files(self) -> dict[str, str]:
         """Return all files that are not hidden."""
+        if not os.path.isdir(self.where):
+            raise BadInput(f"there is no folder {self.where}: name one by --data folder:PATH")
         return {name: os.path.join(self.where, name) for name in walk(self.where)}
 
     def read(self, files: Mapping[str, str], seed: int) -> Contents:

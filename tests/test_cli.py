@@ -18,6 +18,7 @@ from benchmarks import config, cost, data
 from benchmarks.cli import main
 from evaluation import METRICS
 from evaluation.base import Data, Split
+from models import REGISTRY
 from results import rows
 
 SETTINGS = ("steps=4", "evaluation.draws=1", "evaluation.labels=50", "evaluation.seconds=0.02")
@@ -168,6 +169,17 @@ def test_flops_are_those_of_the_matrix_products() -> None:
     products = sum(a * b for a, b in encoder + decoder)
     expected = 2 * 100 * (3 * products - 2 * 128)
     assert cost.flops_a_round(suite.build("vae", 0), suite.recipe, suite.load().train) == [expected]
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_every_models_operations_can_be_counted(name: str) -> None:
+    suite = config.load("digits", ["batch=8"])[0]
+    model = suite.build(name, 0)
+    counts = cost.flops_a_round(model, suite.recipe, suite.load().train)
+    # every group of players passes its own networks forward and backward: at least two products of each weight and sample
+    for phase, counted in zip(model.phases, counts, strict=True):
+        networks = [getattr(model, part) for group in phase.round for player in group for part in model.players[player]]
+        assert counted >= 2 * 2 * 8 * sum(p.numel() for part in networks for p in part.parameters() if p.dim() == 2)
 
 
 def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:

@@ -376,7 +376,7 @@ def spoil(root: Path, how: str) -> None:
         ("empty class", "empty is empty: put images into it or remove it"),
         ("loose image", "set: train has loose images beside class folder 'b'"),
         ("class in a class", "set: a/deeper lies too deep"),
-        ("no folder", "set: No such file or directory"),
+        ("no folder", "there is no folder"),
         ("few images", "set: no images are left for the test split"),
         ("test", "set: the folders of splits are"),
         ("train val validation", "set: the folders of splits are"),

@@ -74,9 +74,9 @@ def test_the_papers_networks_run_on_a_folder_of_pictures(
 ) -> None:
     monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path / "data"))
     folder = pictures(tmp_path / "mine", *IMAGES[suite])
-    settings = ("batch=6", "statistics=1", "evaluation.draws=1", "evaluation.labels=20", "evaluation.seconds=0.01")
+    settings = ["batch=6", "statistics=1", "evaluation.draws=1", "evaluation.labels=20", "evaluation.seconds=0.01"]
+    settings += ["model.cali.recipe.batch=6"] if suite == "celeba" else []
     tiny = ["--seeds", "1", "--scale", "1e-9", *(part for setting in settings for part in ("--set", setting))]
-    tiny += ["--set", "model.cali.recipe.batch=6"] if suite == "celeba" else []
     out = tmp_path / "out"
     assert main(["run", suite, "--data", f"folder:{folder}", "--device", "cpu", *tiny, "--out", str(out)]) == 0
     frame = rows.read(out)

@@ -151,6 +151,7 @@ class Settings:
     samples: int = 10_000  # drawn from a model of points; for images as many as the reference split holds
     labels: int = 100  # labelled images of the SVM
     draws: int = 10  # draws of them
+    newton_steps: int = 1000  # that the SVM's solver may take
     seconds: float = 0.5  # that each speed is measured for
 
 

@@ -34,7 +34,6 @@ COLUMNS = (
 GRID = np.exp(np.linspace(-20, 20, 50))
 COARSE_GRID = GRID[8:25:4]  # 1e-6 to 0.7 in five values: fifty would cost ten times as much within every draw
 HIDDEN_LAYERS = 3
-ITERATIONS = 50
 
 
 def refuses(data: Data) -> str:
@@ -52,23 +51,23 @@ def draw_labels(y: np.ndarray, labels: int, draw: int) -> np.ndarray:
     return np.concatenate([rng.permutation(np.flatnonzero(y == c))[:each] for c in classes])
 
 
-def machine(c: float = 1.0) -> Pipeline:
+def machine(c: float = 1.0, steps: int = 1000) -> Pipeline:
     """Return the classifier: standardisation fitted with it, then an L2-SVM solved in the primal.
 
     The rotation in between changes no solution, since weights lie in the span of the images they were fitted on; with
-    fewer images than features it leaves as many dimensions as images, and the solver converges several times faster. Where
-    a larger C just begins to separate the images it would take thousands of Newton steps; it gets ITERATIONS of them.
+    fewer images than features it leaves as many dimensions as images, and the solver converges several times faster. It
+    gets at most `steps` Newton steps: where C just begins to separate the images it would take thousands.
     """
-    svc = LinearSVC(C=c, dual=False, tol=1e-3, max_iter=ITERATIONS, random_state=0)
+    svc = LinearSVC(C=c, dual=False, tol=1e-3, max_iter=steps, random_state=0)
     return make_pipeline(StandardScaler(), PCA(svd_solver="full"), svc)
 
 
-def choose_c(train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray]) -> float:
+def choose_c(train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray], steps: int = 1000) -> float:
     """Return the C of GRID with the highest validation accuracy; the smallest of equals."""
     (x, y), (x_validation, y_validation) = train, validation
     prepare = machine()[:-1].fit(x)  # no part of it depends on C
     x, x_validation = prepare.transform(x), prepare.transform(x_validation)
-    return float(GRID[np.argmax([machine(c)[-1].fit(x, y).score(x_validation, y_validation) for c in GRID])])
+    return float(GRID[np.argmax([machine(c, steps)[-1].fit(x, y).score(x_validation, y_validation) for c in GRID])])
 
 
 @dataclass(frozen=True)
@@ -92,17 +91,17 @@ class _Sets:
         return cls(known, validation, scored, [np.searchsorted(labelled, draw) for draw in draws])
 
 
-def _accuracies(sets: _Sets) -> tuple[dict[str, list[float]], float]:
+def _accuracies(sets: _Sets, steps: int) -> tuple[dict[str, list[float]], float]:
     """Return test accuracies in percent by protocol, a value a draw, and the C that validation chose."""
     (x, y), *draws, chosen = sets.train, *sets.draws
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     accuracies: dict[str, list[float]] = {"validation": [], "labels": []}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # at the grid's end, where C is never chosen
-        c = choose_c((x[chosen], y[chosen]), sets.validation)
+        c = choose_c((x[chosen], y[chosen]), sets.validation, steps)
         for labelled in draws:
-            search = GridSearchCV(machine(), {"linearsvc__C": COARSE_GRID}, cv=folds)
-            for protocol, classifier in (("validation", machine(c)), ("labels", search)):
+            search = GridSearchCV(machine(steps=steps), {"linearsvc__C": COARSE_GRID}, cv=folds)
+            for protocol, classifier in (("validation", machine(c, steps)), ("labels", search)):
                 accuracies[protocol].append(100 * classifier.fit(x[labelled], y[labelled]).score(*sets.scored))
     return accuracies, c
 
@@ -111,7 +110,7 @@ def _measurements(
     features: Callable[[Tensor], Tensor], data: Data, settings: Settings, split: str, **options: Any
 ) -> list[Measurement]:
     sets = _Sets.of(features, data, settings, split)
-    accuracies, c = _accuracies(sets)
+    accuracies, c = _accuracies(sets, settings.newton_steps)
     common = {"n": len(sets.scored[1]), "split": split, "labels": settings.labels, **options}
     return [
         Measurement("svm_accuracy", value, "%", protocol=f"C by {protocol}", draw=draw, **common)

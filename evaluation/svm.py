@@ -56,7 +56,7 @@ def machine(c: float = 1.0, steps: int = 1000) -> Pipeline:
 
     The rotation in between changes no solution, since weights lie in the span of the images they were fitted on; with
     fewer images than features it leaves as many dimensions as images, and the solver converges several times faster. It
-    gets at most `steps` Newton steps: where C just begins to separate the images it would take thousands.
+    gets at most `steps` Newton steps: where C just begins to separate the images a thousand may not do.
     """
     svc = LinearSVC(C=c, dual=False, tol=1e-3, max_iter=steps, random_state=0)
     return make_pipeline(StandardScaler(), PCA(svd_solver="full"), svc)

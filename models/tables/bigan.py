@@ -1,8 +1,8 @@
 """BiGAN's networks (Donahue et al. 2017, sections 4.1 and 4.2, and the released code).
 
-No biases anywhere. z enters D and the decoder at every layer between first and last, by a linear map of its own that is added
-before batch norm. Real and generated pairs pass D in batches of their own, each with its own statistics: the opposite of
-ALI. Weights N(0, 0.02^2); D's last layer starts at zero, hence at a loss of log 2 for each term.
+No biases anywhere. z enters D and the decoder at every layer between first and last, by a linear map of its own that is
+added before batch norm. Real and generated pairs pass D in batches of their own, each with its own statistics: the opposite
+of ALI. Weights N(0, 0.02^2); D's last layer starts at zero, hence at a loss of log 2 for each term.
 """
 
 from models.layers import Row, Style

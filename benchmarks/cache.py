@@ -27,8 +27,9 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks import images
-from benchmarks.sources import SPLITS, Contents, Options, Source, home
+from benchmarks.sources import SPLITS, Contents, Options, Source
 from evaluation.base import BadInput, Data, Split
+from evaluation.store import home
 from results.rows import replace_file
 
 FORMAT = 1  # of a cache's files

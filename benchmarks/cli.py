@@ -1,16 +1,20 @@
-"""The command line: `alibench run|list|table|tune|fit-extractor`, the same as `python -m benchmarks ...`.
+"""The command line: `alibench run|evaluate|list|table|tune|fit-extractor`, the same as `python -m benchmarks ...`.
 
 Exit codes: 0 done; 1 a run failed; 2 bad input, said in one line before anything ran; 3 a run diverged; 130 interrupted.
 """
 
 import argparse
+import hashlib
+import json
+import shlex
 import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pandas as pd
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -38,6 +42,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="alibench", description="Compare ALI with its relatives: train, evaluate, print the tables.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
+    def image_options(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--size", type=int, metavar="N", help="resize and crop images to N x N")
+        sub.add_argument("--channels", type=int, choices=(1, 3), help="turn images grey (1) or into colour (3)")
+
     def suite_options(name: str, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
         sub.add_argument("suite", help="a built-in suite (see 'alibench list') or a TOML file")
@@ -51,18 +59,25 @@ def _parser() -> argparse.ArgumentParser:
             "--scale", type=float, default=1.0, metavar="SHARE", help="train for this share of the suite's steps"
         )
         sub.add_argument("--data", metavar="NAME", help="other data: a built-in set, folder:PATH or npz:PATH")
-        sub.add_argument("--size", type=int, metavar="N", help="resize and crop images to N x N")
-        sub.add_argument("--channels", type=int, choices=(1, 3), help="turn images grey (1) or into colour (3)")
+        image_options(sub)
         return sub
 
     sub = suite_options("run", "train, evaluate, print and write the tables of a suite")
     sub.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1; default: the suite's number")
     suite_options("tune", "give every model the suite's tuning trials, judged on validation")
+    text = "evaluate trained models again, by other metrics or settings, without training"
+    sub = commands.add_parser("evaluate", help=text, description=text)
+    sub.add_argument("folder", type=Path, metavar="DIR", help="what --out named, or one run of it (DIR/runs/RUN)")
+    sub.add_argument("--metrics", nargs="+", default=[], metavar="METRIC", help="default: those of the suite")
+    sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="evaluation.KEY=VALUE")
+    sub.add_argument("--device", help="cpu, cuda, cuda:1 or mps; default: the best there is")
+    sub.add_argument("--out", type=Path, metavar="DIR", help="folder for everything that comes out; default: a fresh one")
     commands.add_parser("list", help="list models, suites, data sets and metrics")
     sub = commands.add_parser("table", help="make the tables again from stored rows, without training")
     sub.add_argument("folder", type=Path, metavar="DIR", help="what --out named")
     sub = commands.add_parser("fit-extractor", help="fit a data set's feature extractor again and store its weights")
-    sub.add_argument("dataset")
+    sub.add_argument("dataset", help="a data set (see 'alibench list'), folder:PATH or npz:PATH")
+    image_options(sub)
     return parser
 
 
@@ -113,8 +128,12 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     work = [job("run", s, name, seed) for s in suites for name in s.models for seed in range(s.seeds)]
     work += [job("references", s, s.models[0], 0) for s in suites]
     work += [job("throughput", s, name, 0) for s in suites for name in s.models if "throughput" in s.metrics]
-    outcomes = run(work, device, console)
+    return _carry_out(work, device, out, console)
 
+
+def _carry_out(work: Sequence[Job], device: torch.device, out: Path, console: Console) -> int:
+    """Do the jobs, write and show what came out; return the exit code."""
+    outcomes = run(work, device, console)
     made = tables.write(out, rows.derive(out))
     _draw(out, work)
     show(console, made)
@@ -138,10 +157,51 @@ def _draw(out: Path, work: Sequence[Job]) -> None:
     drawn = set()
     for job in work:
         key = f"{job.suite.name}-{job.name}"
-        if job.kind == "run" and key not in drawn and (job.folder / "arrays.npz").exists():
+        if job.kind in ("run", "evaluation") and key not in drawn and (job.folder / "arrays.npz").exists():
             title = f"{job.suite.entry(job.name).title}, {job.suite.load().name}, seed {job.seed}"
             figures.draw(job.folder, title, out / "figures" / f"{key}.png")
             drawn.add(key)
+
+
+def _trained(folder: Path) -> list[tuple[dict[str, Any], Path]]:
+    """Return run.json and weights of the trained runs in a folder. Raises BadInput if there are none, or damaged ones."""
+    places = [folder] if (folder / "run.json").exists() else sorted((folder / "runs").glob("*"))
+    found = []
+    for place in places:
+        weights = place / "model.safetensors"
+        if weights.exists() and (place / "run.json").exists():
+            try:
+                origin = json.loads((place / "run.json").read_text(encoding="utf-8"))
+                intact = hashlib.sha256(weights.read_bytes()).hexdigest() == origin["weights_sha256"]
+            except (ValueError, KeyError, OSError):
+                intact = False
+            if not intact:
+                raise BadInput(f"{place} is damaged: its weights are not those that run.json names; run this run again")
+            found.append((origin, weights))
+    if not found:
+        raise BadInput(f"{folder} holds no trained runs (model.safetensors): name a folder that 'alibench run --out' made")
+    return found
+
+
+def _evaluate(arguments: argparse.Namespace, console: Console) -> int:
+    trained = _trained(arguments.folder)
+    suites = {origin["suite"]: config.stored(origin, arguments.metrics, arguments.set) for origin, _ in trained}
+    for origin, weights in trained:
+        loaded = suites[origin["suite"]].load()
+        if loaded.sha256 != origin["data_sha256"]:
+            raise BadInput(f"{weights.parent}: its model was trained on other data than '{loaded.name}' holds now")
+    device = config.device(arguments.device)
+    out = fresh(arguments.out, "evaluation")
+
+    def job(kind: str, suite: str, name: str, seed: int, **options: Any) -> Job:
+        return Job(kind, suites[suite], name, seed, out, str(device), tuple(command()), **options)  # type: ignore[arg-type]
+
+    work = [
+        job("evaluation", origin["suite"], origin["model"], origin["seed"], weights=weights.absolute(), step=origin["step"])
+        for origin, weights in trained
+    ]
+    work += [job("references", name, suite.models[0], 0) for name, suite in suites.items()]
+    return _carry_out(work, device, out, console)
 
 
 def _list(arguments: argparse.Namespace, console: Console) -> int:
@@ -154,11 +214,11 @@ def _list(arguments: argparse.Namespace, console: Console) -> int:
     yes = {True: "yes", False: "–"}
     listing(
         "models",
-        ("name", "title", "encoder", "it draws z", "samples", "likelihood", "labels", "source"),
+        ("name", "title", "encoder", "it draws z", "samples", "likelihood", "told labels", "learns classes", "source"),
         [
             (
                 *(m.name, m.title, m.inference),
-                *(yes[can] for can in (m.stochastic, m.generative, m.likelihood, m.conditional)),
+                *(yes[can] for can in (m.stochastic, m.generative, m.likelihood, m.conditional, m.semi_supervised)),
                 m.source,
             )
             for m in models.REGISTRY.values()
@@ -213,19 +273,26 @@ def _tune(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _fit_extractor(arguments: argparse.Namespace, console: Console) -> int:
-    loaded = data.load(arguments.dataset)
-    if not loaded.extractor:
-        raise BadInput(f"data set '{loaded.name}' has no feature extractor")
-    network = extractors.fit(loaded)
-    path = extractors.save(network, loaded, f"alibench fit-extractor {loaded.name}")
-    console.print(f"{path}: {extractors.provenance(loaded.extractor)['accuracy']}", highlight=False)
+    given = {key: value for key in ("size", "channels") if (value := getattr(arguments, key)) is not None}
+    loaded = data.load(arguments.dataset, config.parse(given, data.Options, f"data set '{arguments.dataset}'"))
+    words = ["alibench", "fit-extractor", arguments.dataset, *(f"--{key}={value}" for key, value in given.items())]
+    network = extractors.fit(loaded, config.device(None))
+    path, accuracy = extractors.save(network, loaded, shlex.join(words))
+    console.print(f"{path}: {accuracy}", soft_wrap=True, highlight=False)
     return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     console = Console(width=None if sys.stdout.isatty() else 160)  # a log has no width of its own
-    commands = {"run": _run, "list": _list, "table": _table, "tune": _tune, "fit-extractor": _fit_extractor}
+    commands = {
+        "run": _run,
+        "evaluate": _evaluate,
+        "list": _list,
+        "table": _table,
+        "tune": _tune,
+        "fit-extractor": _fit_extractor,
+    }
     try:
         parsed = _parser().parse_args(arguments)
         return commands[parsed.command](parsed, console)

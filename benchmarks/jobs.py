@@ -1,4 +1,4 @@
-"""What one worker does: a run (train, evaluate, store), a data set's reference rows, or a run's throughput."""
+"""What one worker does: a run (train, evaluate, store), an evaluation alone, reference rows, or a run's throughput."""
 
 import csv
 from collections.abc import Callable, Iterable
@@ -16,6 +16,7 @@ from benchmarks.loop import Diverged, Trained, Trainer, steps_of, train
 from evaluation import METRICS, pictures, throughput
 from evaluation.base import Baseline, Measurement, Subject, generator
 from models import REGISTRY
+from models.base import Model
 from results import rows
 from results.tables import BUDGET
 
@@ -26,7 +27,7 @@ Split = Literal["validation", "test"]
 class Job:
     """One folder of results below `out`."""
 
-    kind: Literal["run", "references", "throughput"]
+    kind: Literal["run", "evaluation", "references", "throughput"]
     suite: Suite
     name: str  # of the entry
     seed: int
@@ -34,11 +35,13 @@ class Job:
     device: str
     command: tuple[str, ...]
     split: Split = "test"
+    weights: Path | None = None  # of an earlier run; only an evaluation has them
+    step: int | None = None  # that they were trained to
 
     @property
     def run_id(self) -> str:
         """The folder's name."""
-        ending = {"run": f"seed{self.seed}", "throughput": "throughput"}
+        ending = {"run": f"seed{self.seed}", "evaluation": f"seed{self.seed}", "throughput": "throughput"}
         return "-".join([self.suite.name, *([self.name, ending[self.kind]] if self.kind in ending else ["references"])])
 
     @property
@@ -54,9 +57,9 @@ class Job:
         recipe = cost.recipe_of(self.suite, self.name, self.seed)
         return sum(steps_of(phase, recipe) for phase in self.suite.build(self.name, 0).phases)
 
-    def subject(self, model: torch.nn.Module) -> Subject:
+    def subject(self, model: Model) -> Subject:
         """Return the model as the evaluation takes it."""
-        return Subject(model, self.suite.load(), self.suite.evaluation, self.seed, self.split, torch.device(self.device))  # type: ignore[arg-type]
+        return Subject(model, self.suite.load(), self.suite.evaluation, self.seed, self.split, torch.device(self.device))
 
     def store(self, measurements: Iterable[Measurement], weights: Path | None, step: int | None) -> None:
         """Write the rows with their provenance."""
@@ -78,7 +81,8 @@ class Job:
 def execute(job: Job, report: Callable[[int], None]) -> str:
     """Do the job; return "ok", or why it has no numbers."""
     job.folder.mkdir(parents=True)
-    return {"run": _run, "references": _references, "throughput": _throughput}[job.kind](job, report)
+    work = {"run": _run, "evaluation": _evaluation, "references": _references, "throughput": _throughput}
+    return work[job.kind](job, report)
 
 
 def _run(job: Job, report: Callable[[int], None]) -> str:
@@ -87,8 +91,9 @@ def _run(job: Job, report: Callable[[int], None]) -> str:
     model = suite.build(job.name, job.seed)
     steps = sum(steps_of(phase, recipe) for phase in model.phases)
     metrics = [METRICS[name] for name in suite.metrics if name != "throughput"]
+    labelled = cost.labelled_of(suite, job.name, job.seed)
     try:
-        trained = train(model, loaded.train, recipe, job.seed, torch.device(job.device), report)
+        trained = train(model, loaded.train, recipe, job.seed, torch.device(job.device), report, labelled)
     except Diverged as diverged:
         columns = [column.metric for metric in metrics for column in metric.COLUMNS]
         reason = str(diverged)
@@ -98,11 +103,26 @@ def _run(job: Job, report: Callable[[int], None]) -> str:
     weights = job.folder / "model.safetensors"
     save_file({key: value.cpu().contiguous() for key, value in model.state_dict().items()}, weights)
     _write_curves(job.folder / "curves.csv", trained)
-    subject = job.subject(model)
-    measured = [measurement for metric in metrics for measurement in metric.measure(subject)]
-    np.savez_compressed(job.folder / "arrays.npz", **pictures.arrays(subject))  # type: ignore[arg-type]
+    measured = _measured(job, model)
     job.store([*measured, *_budget(trained, cost.gflop(suite, job.name, recipe)), *_drawn(job)], weights, steps)
     return "ok"
+
+
+def _evaluation(job: Job, report: Callable[[int], None]) -> str:
+    model = job.suite.build(job.name, job.seed)
+    assert job.weights is not None
+    model.load_state_dict(load_file(job.weights))
+    job.store(_measured(job, model), job.weights, job.step)
+    return "ok"
+
+
+def _measured(job: Job, model: Model) -> list[Measurement]:
+    """Measure a trained model, and keep the arrays that its pictures are drawn from."""
+    subject = job.subject(model)
+    metrics = [METRICS[name] for name in job.suite.metrics if name != "throughput"]
+    measured = [measurement for metric in metrics for measurement in metric.measure(subject)]
+    np.savez_compressed(job.folder / "arrays.npz", **pictures.arrays(subject))  # type: ignore[arg-type]
+    return measured
 
 
 def _budget(trained: Trained, gflop: float) -> list[Measurement]:
@@ -134,15 +154,17 @@ def _write_curves(path: Path, trained: Trained) -> None:
 
 def _references(job: Job, report: Callable[[int], None]) -> str:
     suite, loaded = job.suite, job.suite.load()
-    # a conditional model's encoder has no features of x alone; any other has the same networks
-    told_nothing = next((n for n in suite.models if not REGISTRY[suite.entry(n).of].conditional), job.name)
+    # the encoder of any model that has one, and is not conditional: their networks are the same
+    kinds = {name: REGISTRY[suite.entry(name).of] for name in suite.models}
+    encoding = next((n for n, kind in kinds.items() if not kind.conditional and kind.inference != "none"), job.name)
     baseline = Baseline(
         loaded,
         suite.evaluation,
         suite.latent,
         range(suite.seeds),
-        lambda seed: suite.build(told_nothing, seed),
+        lambda seed: suite.build(encoding, seed),
         job.split,
+        torch.device(job.device),
     )
     metrics = [METRICS[name] for name in suite.metrics if hasattr(METRICS[name], "references")]
     measured = [measurement for metric in metrics for measurement in metric.references(baseline)]
@@ -162,7 +184,8 @@ def _throughput(job: Job, report: Callable[[int], None]) -> str:
     model.load_state_dict(load_file(weights))
     measured = throughput.measure(job.subject(model))
     recipe, phase = suite.recipe_of(job.name, job.seed), model.phases[0]
-    trainer = Trainer(model, phase, recipe, loaded.train, generator(job.seed, "throughput", device))
+    labelled = cost.labelled_of(suite, job.name, job.seed)
+    trainer = Trainer(model, phase, recipe, loaded.train, generator(job.seed, "throughput", device), labelled)
     images = recipe.batch * len(phase.round)
     measured += throughput.rate("train_rate", trainer.round, images, f"batch {recipe.batch}", suite.evaluation.seconds)
     job.store(measured, weights, None)

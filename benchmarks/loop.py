@@ -5,6 +5,7 @@ player's gradient of its own loss by its own parameters, and only then all their
 player sees another's step of the same moment. The device is waited for at the logging tick alone.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -86,12 +87,37 @@ def gradients(model: Model, batch: Batch, learners: Mapping[str, Sequence[Tensor
     return monitored | {f"logit {kind}": logits.detach().mean() for kind, logits in terms.logits.items()}
 
 
-class Trainer:
-    """One phase's optimisers and data, and its round; `train` is the loop around it, throughput times it alone."""
+def repeated(split: Split, size: int) -> Split:
+    """Return a split as it is, or as many times over as fill a batch."""
+    if len(split) >= size:
+        return split
+    times = math.ceil(size / len(split))
+    return Split(split.x.repeat(times, *[1] * (split.x.dim() - 1)), split.y.repeat(times))
 
-    def __init__(self, model: Model, phase: Phase, recipe: Recipe, split: Split, rng: torch.Generator) -> None:
+
+class Trainer:
+    """One phase's optimisers and data, and its round; `train` is the loop around it, throughput times it alone.
+
+    A semi-supervised model gets a batch of `labelled` beside each of `split`, and of as many images: fresh permutations of
+    its own, so that few labels come round often.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        phase: Phase,
+        recipe: Recipe,
+        split: Split,
+        rng: torch.Generator,
+        labelled: Split | None = None,
+    ) -> None:
         self.model, self.phase, self.recipe, self.rng = model, phase, recipe, rng
         self.batches = Batches(split, recipe.batch, rng)
+        self.labelled: Batches | None = None
+        if model.semi_supervised:
+            if labelled is None:
+                raise ValueError(f"{model.name} learns from labels: pass labelled")
+            self.labelled = Batches(repeated(labelled, recipe.batch), recipe.batch, rng)
         self.draws = model.noise(recipe.batch)
         self.groups = [{player: parameters(model, player) for player in group} for group in phase.round]
         betas = (recipe.beta1, recipe.beta2)
@@ -116,7 +142,8 @@ class Trainer:
     def batch(self) -> Batch:
         """Return the next batch with fresh noise."""
         x, y = self.batches.next()
-        return Batch(x, {name: draw(self.rng) for name, draw in self.draws.items()}, y)
+        labelled = self.labelled.next() if self.labelled else None
+        return Batch(x, {name: draw(self.rng) for name, draw in self.draws.items()}, y, labelled)
 
     def round(self) -> dict[str, Tensor]:
         """Let every group of the round learn; return what was monitored, on the device."""
@@ -177,18 +204,20 @@ def train(
     seed: int,
     device: torch.device,
     report: Callable[[int], None] = lambda steps: None,
+    labelled: Split | None = None,
 ) -> Trained:
     """Train the model in place, through all its phases; at its end it holds the averaged weights.
 
     A phase ends by adopting the average, so that what learns later learns on the weights that will be scored. `report`
-    is told how many rounds passed since its last call. Raises Diverged, naming phase and step.
+    is told how many rounds passed since its last call. `labelled` is what a semi-supervised model learns classes from.
+    Raises Diverged, naming phase and step.
     """
     model.to(device)
     rng = generator(seed, "training", device)
     trained = Trained(updates={network: 0 for networks in model.players.values() for network in networks})
     start = time.perf_counter()
     for phase in model.phases:
-        trainer = Trainer(model, phase, recipe, split, rng)
+        trainer = Trainer(model, phase, recipe, split, rng, labelled)
         average = Average(model, recipe.ema)
         steps = steps_of(phase, recipe)
         tick = max(1, steps // TICKS)

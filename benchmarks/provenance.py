@@ -56,7 +56,7 @@ def of(suite: Suite, name: str, seed: int, command: list[str], device: torch.dev
         "device": device_name(device),
         "data_sha256": loaded.sha256,
         "data_splits": loaded.splits,
-        "extractor": extractors.provenance(loaded.extractor) if loaded.extractor else None,
+        "extractor": extractors.provenance(loaded, suite.evaluation) if "fidelity" in suite.metrics else None,
         "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest() if weights else None,
         "command": shlex.join(command),
     }

@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 from torchvision import datasets
 
-from benchmarks.sources import Contents, Part, Source, home, walk
+from benchmarks.sources import Contents, Part, Source, walk
 from evaluation.base import BadInput
+from evaluation.store import home
 
 
 class Published(Source):

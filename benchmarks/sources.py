@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-import platformdirs
 from msgspec import Meta
 
 from evaluation.base import BadInput
@@ -68,11 +67,6 @@ class Source(ABC):
     @abstractmethod
     def read(self, files: Mapping[str, str], seed: int) -> Contents:
         """Return which image stands where, given what `files` returned. Raises BadInput."""
-
-
-def home() -> Path:
-    """Return the folder of downloads and caches."""
-    return Path(os.environ.get("ALIBENCH_DATA") or platformdirs.user_cache_dir("alibench")).expanduser()
 
 
 def walk(folder: str, prefix: str = "") -> Iterator[str]:

@@ -1,20 +1,14 @@
-"""What is measured: each metric is a module with `measure(subject)`, `refuses(data)` and the `COLUMNS` it fills.
+"""What is measured: each metric is a module with `measure(subject)`, `refuses(data, settings)` and the `COLUMNS` it fills.
 
-A metric that has reference rows gives them by `references(baseline)`. Nothing here knows how a model was trained.
+A metric that has reference rows gives them by `references(baseline)`. Nothing here knows how a model was trained. In three
+lines, for a model of the suite or any object with `sample(n)`, `encode(x)`, `decode(z)` or some of them:
+
+    from benchmarks import data
+    from evaluation import evaluate
+    print(evaluate(my_model, data.load("digits"), metrics=["fidelity", "svm"]))
 """
 
-from types import ModuleType
+from evaluation.metrics import COLUMNS, METRICS
+from evaluation.own import evaluate
 
-from evaluation import fidelity, mixture_score, modes, reconstruction, svm, throughput
-from evaluation.base import Column
-
-METRICS: dict[str, ModuleType] = {
-    "reconstruction": reconstruction,
-    "fidelity": fidelity,
-    "svm": svm,
-    "modes": modes,
-    "mixture_score": mixture_score,
-    "throughput": throughput,
-}
-
-COLUMNS: dict[str, Column] = {column.metric: column for module in METRICS.values() for column in module.COLUMNS}
+__all__ = ["COLUMNS", "METRICS", "evaluate"]

@@ -4,15 +4,21 @@ import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from models.base import Model
 
 BATCH = 1000  # samples that pass a model at once
+TOLERANCE = 1e-4  # by which rounding may carry an image out of [0, 1]
+POINTS = 10_000  # samples drawn from a model of points
+
+Count = Annotated[int, Meta(ge=1)]
+T = TypeVar("T")
 
 
 class BadInput(Exception):
@@ -111,6 +117,17 @@ def as_uint8(x: Tensor) -> Tensor:
     return (x.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
+def unfit(x: Tensor, images: bool) -> str:
+    """Say why what a model made (N, ...) cannot be measured, if it cannot: not finite, or no images in [0, 1]."""
+    finite = x.isfinite()
+    if not bool(finite.all()):
+        return f"{int((~finite).flatten(1).any(1).sum())} of {len(x)} are not finite"
+    low, high = float(x.min()), float(x.max())
+    if images and (low < -TOLERANCE or high > 1 + TOLERANCE):
+        return f"images lie outside [0, 1]: from {low:.3g} to {high:.3g}"
+    return ""
+
+
 def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
     """Return the random stream of a seed for one purpose; streams of other purposes are independent of it."""
     key = int.from_bytes(hashlib.sha256(purpose.encode()).digest()[:4])
@@ -132,9 +149,10 @@ class Measurement:
     labels: int | None = None
     draw: int | None = None  # which draw of labels, where there are several
     kind: Literal["quality", "timing", "budget"] = "quality"
-    status: Literal["ok", "not applicable", "diverged"] = "ok"
+    status: Literal["ok", "not applicable", "refused", "diverged"] = "ok"  # refused: what came in cannot be measured
     reason: str = ""
     reference: str = ""  # the name of the row, if it is not the model's own
+    note: str = ""  # beside that name
     seed: int | None = None  # the seed of a reference that is random itself
 
 
@@ -146,17 +164,37 @@ def not_sampled(columns: Iterable["Column"]) -> list[Measurement]:
 
 @dataclass(frozen=True)
 class Settings:
-    """How much is measured; a suite's [evaluation] table."""
+    """How much is measured, and by which of the published protocols; a suite's [evaluation] table."""
 
-    samples: int = 10_000  # drawn from a model of points; for images as many as the reference split holds
-    labels: int = 100  # labelled images of the SVM
-    draws: int = 10  # draws of them
-    newton_steps: int = 1000  # that the SVM's solver may take
-    seconds: float = 0.5  # that each speed is measured for
+    samples: Count | None = None  # drawn from a model; none: 10,000 points, or as many images as the scored split holds
+    reference: Literal["", "train", "validation", "test"] = ""  # of fidelity; none: the split that is scored
+    extractor: str = "classifier"  # of fidelity: the data set's own, "inception", or one that the user registered
+    inception: str = ""  # file of Inception's weights; none: the one in ALIBENCH_DATA, downloaded if it is not there
+    perceptual: str = ""  # file of LPIPS's weights; none: the one in ALIBENCH_DATA, if it is there
+    labels: Count | Literal["all"] = 100  # labelled images: of the classifiers on features, and of semi-supervised training
+    labels_from: Literal["train", "validation"] = "train"  # the split they are drawn from
+    kept_back: Count = 10_000  # of that split, its last images, to choose on where labels come from validation
+    draws: Count = 10  # of labels
+    standardise: bool = False  # features, by the labelled images' mean and deviation; ALI's protocol leaves them as they are
+    neighbours: Count = 5  # of the k-nearest-neighbour classifier that stands beside 1-NN
+    seconds: Annotated[float, Meta(gt=0)] = 0.5  # that each speed is measured for
+
+
+class Shared:
+    """What several metrics need is computed by the first that asks for it."""
+
+    shared: dict[str, Any]
+
+    def once(self, name: str, compute: Callable[[], T]) -> T:
+        """Return what `compute` gives, from the second time on without computing it."""
+        if name not in self.shared:
+            self.shared[name] = compute()
+        found: T = self.shared[name]
+        return found
 
 
 @dataclass
-class Subject:
+class Subject(Shared):
     """A trained model under evaluation. What several metrics need is drawn once and shared."""
 
     model: Model
@@ -165,6 +203,7 @@ class Subject:
     seed: int
     split: Literal["validation", "test"] = "test"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    shared: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.model.to(self.device).eval()
@@ -185,16 +224,31 @@ class Subject:
             return torch.cat([function(*(part.to(self.device) for part in row)).cpu() for row in parts])
 
     @cached_property
-    def samples(self) -> Tensor:
-        """Samples, on the CPU: as many as the reference split holds for images, `settings.samples` for points.
+    def prior_labels(self) -> Tensor:
+        """Labels that samples are drawn for, those of the held-out data in turn; only conditional models look at them."""
+        n = self.settings.samples or (len(self.held_out) if self.data.images else POINTS)
+        return self.held_out.y[torch.arange(n) % len(self.held_out)]
 
-        A conditional model draws them for the labels of the reference.
-        """
-        n = len(self.held_out) if self.data.images else self.settings.samples
-        y = self.held_out.y[torch.arange(n) % len(self.held_out)]
-        rng = self.rng("samples")
-        size = BATCH if self.data.images else n
-        return self.batched(lambda y: self.model.sample(len(y), rng, y), y, size=size)
+    @cached_property
+    def _generated(self) -> tuple[Tensor, Tensor]:
+        rng, y = self.rng("samples"), self.prior_labels
+        codes, samples = [], []
+        with torch.no_grad():
+            for part in y.split(BATCH if self.data.images else len(y)):
+                z, x = self.model.generate(len(part), rng, part.to(self.device))
+                codes.append(z.cpu())
+                samples.append(x.cpu())
+        return torch.cat(codes), torch.cat(samples)
+
+    @property
+    def prior_codes(self) -> Tensor:
+        """The codes z (n, latent) that samples are decoded from, on the CPU."""
+        return self._generated[0]
+
+    @property
+    def samples(self) -> Tensor:
+        """Samples (n, ...), on the CPU: `settings.samples`, or as many images as the held-out split has."""
+        return self._generated[1]
 
     @cached_property
     def observed_samples(self) -> Tensor:
@@ -231,9 +285,23 @@ class Subject:
         rng = self.rng("reconstructions")
         return self.batched(lambda z, y: self.model.decode(z, rng, y), self.drawn_codes, self.held_out.y)
 
+    @cached_property
+    def posterior_deviation(self) -> float | None:
+        """Mean deviation of q(z|x) over the held-out split and the code; none of an encoder without one in closed form."""
+        model = self.model
+        if not model.stochastic or model.implicit:
+            return None
+
+        def sigma(x: Tensor, y: Tensor) -> Tensor:
+            log_sigma = model.posterior(as_float(x), y)[1]
+            assert log_sigma is not None
+            return log_sigma.exp()
+
+        return float(self.batched(sigma, self.held_out.x, self.held_out.y).double().mean())
+
 
 @dataclass(frozen=True)
-class Baseline:
+class Baseline(Shared):
     """What the reference rows of a metric are computed from; they stand in the same tables as the models."""
 
     data: Data
@@ -242,6 +310,8 @@ class Baseline:
     seeds: range  # for references that are random themselves
     untrained: Callable[[int], Model]  # seed -> a model with an encoder as it is before training
     split: Literal["validation", "test"] = "test"
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    shared: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def held_out(self) -> Split:

@@ -1,38 +1,137 @@
-"""Feature extractors for the fidelity metrics: small classifiers fitted to a data set's train labels.
+"""Feature extractors for the fidelity metrics: a data set's own classifier, Inception, and those that the user registers.
 
-They stand in for Inception where images are too small or too different for it, and are named in every result
-("digits-cnn@<hash>") so that nobody compares such a number with an Inception score or a published FID.
-Weights are safetensors files with the command that made them; `alibench fit-extractor DATASET` makes them again.
+`classifier` is a small network fitted to a data set's train labels. It stands in for Inception where images are too small or
+too different for it. The one of digits ships with the project; `alibench fit-extractor DATASET` makes any. `inception` is
+torch-fidelity's InceptionV3, with its weights from a file or a verified download. Every result names the extractor and its
+weights' hash ("digits-cnn@<hash>"), so that nobody compares such a number with an Inception score or a published FID.
+
+No file of weights can run code here: safetensors hold tensors alone, and torch's own files are read as such.
 """
 
+import difflib
 import hashlib
-from functools import cache
+import io
+import sys
+import urllib.request
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from torch_fidelity import FeatureExtractorBase, register_feature_extractor
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from evaluation.base import Data, as_float, generator
+from evaluation.base import BadInput, Data, Settings, Split, as_float, generator
+from evaluation.store import home
 
 WEIGHTS = Path(__file__).parent / "weights"
-WIDTH = 32  # features; at most a quarter of the images that FID is computed on
+INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
+URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION}"
+SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+TIMEOUT = 30  # seconds without a byte
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A network whose features images are compared by.
+
+    It takes uint8 images (B, C, H, W) on its device to features (B, width) and, if it is a classifier, logits (B, K).
+    """
+
+    name: str
+    sha256: str  # of its weights
+    width: int
+    network: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+    device: torch.device = CPU
+    note: str = ""  # what images go through that it was not made for
+    origin: Mapping[str, str] = field(default_factory=dict)  # how its weights were made
+
+    @property
+    def identity(self) -> str:
+        """The name and the first eight digits of the weights' sha256, as results carry them."""
+        return f"{self.name}@{self.sha256[:8]}" + (f", {self.note}" if self.note else "")
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return features (B, width) and logits (B, K), or None, of uint8 images (B, C, H, W), all on the CPU."""
+        with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # ten bits are too few
+            features, logits = self.network(images.to(self.device))
+        return features.cpu(), None if logits is None else logits.cpu()
+
+
+Maker = Callable[[Data, Settings, torch.device], Extractor]
+_MADE: dict[str, Maker] = {}
+
+
+def register(name: str, make: Maker) -> None:
+    """Add an extractor of the user's, made for data, settings and a device; `evaluation.extractor` then takes its name.
+
+    Do it where a script begins, not under `if __name__ == "__main__"`: the processes that do runs import the script again.
+    """
+    if name in ("classifier", "inception"):
+        raise BadInput(f"extractor '{name}' is built in: register yours by another name")
+    _MADE[name] = make
+
+
+def _maker(name: str) -> Maker:
+    makers = {"classifier": _classifier, "inception": _inception, **_MADE}
+    if name not in makers:
+        close = difflib.get_close_matches(name, makers, 1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        raise BadInput(f"evaluation.extractor: unknown extractor '{name}'; {hint}there are: {', '.join(makers)}")
+    return makers[name]
+
+
+def get(data: Data, settings: Settings, device: torch.device = CPU) -> Extractor:
+    """Return the extractor that the settings name, for these data. Raises BadInput."""
+    make = _maker(settings.extractor)
+    if not data.images:
+        raise BadInput(f"data set '{data.name}' has no feature extractor: it has points, not images")
+    return make(data, settings, device)
+
+
+def refuses(data: Data, settings: Settings) -> str:
+    """Say why there is no extractor, before anything is trained; weights are downloaded and checked.
+
+    Raises BadInput for an unknown name, whatever the data.
+    """
+    _maker(settings.extractor)
+    try:
+        get(data, settings)
+    except BadInput as problem:
+        return str(problem)
+    return ""
+
+
+def provenance(data: Data, settings: Settings) -> dict[str, str]:
+    """Return the extractor's identity, its weights' hash, and what is known about how they were made."""
+    extractor = get(data, settings)
+    return {"identity": extractor.identity, "sha256": extractor.sha256, **extractor.origin}
+
+
+# ------------------------------------------------------------------------------------- the data set's own classifier
 
 
 class DigitsCNN(nn.Module):
     """Grey 8x8 images in [0, 1] to features (B, 32) and logits (B, 10): LeNet-5's pattern, mean pooling and tanh."""
+
+    width = 32
 
     def __init__(self) -> None:
         super().__init__()
         self.body = nn.Sequential(
             *(nn.Conv2d(1, 32, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2)),  # 4x4
             *(nn.Conv2d(32, 64, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2)),  # 2x2
-            *(nn.Flatten(), nn.Linear(256, WIDTH), nn.Tanh()),
+            *(nn.Flatten(), nn.Linear(256, self.width), nn.Tanh()),
         )
-        self.head = nn.Linear(WIDTH, 10)
+        self.head = nn.Linear(self.width, 10)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (B, 32) and logits (B, 10)."""
@@ -40,97 +139,252 @@ class DigitsCNN(nn.Module):
         return features, self.head(features)
 
 
-NETWORKS: dict[str, type[nn.Module]] = {"digits-cnn": DigitsCNN}
+class ImageCNN(nn.Module):
+    """Images (B, channels, H, W) in [0, 1] of any size to features (B, 64) and logits (B, classes)."""
+
+    width = 64
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        maps = (channels, 32, 64, 128)
+        blocks = [
+            # halves each side, rounded up, so that a side of 1 stays
+            (nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2, ceil_mode=True))
+            for before, after in pairwise(maps)
+        ]
+        self.body = nn.Sequential(
+            *(layer for block in blocks for layer in block),
+            *(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(512, self.width), nn.Tanh()),
+        )
+        self.head = nn.Linear(self.width, classes)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features (B, 64) and logits (B, classes)."""
+        features = self.body(x)
+        return features, self.head(features)
 
 
-def path(name: str) -> Path:
-    """Return where an extractor's weights are."""
-    return WEIGHTS / f"{name}.safetensors"
+SHIPPED: dict[str, type[DigitsCNN]] = {"digits-cnn": DigitsCNN}
 
 
-@cache
-def identity(name: str) -> str:
-    """Return the extractor's name and the first eight digits of its weights' sha256, as results carry it."""
-    return f"{name}@{hashlib.sha256(path(name).read_bytes()).hexdigest()[:8]}"
+def path(data: Data) -> Path:
+    """Return where the weights of the data set's classifier are, or would be: named by the data's content."""
+    if data.extractor in SHIPPED:
+        return WEIGHTS / f"{data.extractor}.safetensors"
+    return home() / "extractors" / f"{data.name}-cnn-{data.sha256[:16]}.safetensors"
 
 
-def provenance(name: str) -> dict[str, str]:
-    """Return what is written in the weights' file about how they were made."""
-    with safe_open(path(name), "pt") as file:
-        return dict(file.metadata())
+def _network(data: Data) -> DigitsCNN | ImageCNN:
+    return SHIPPED[data.extractor]() if data.extractor in SHIPPED else ImageCNN(data.shape[0], data.classes)
 
 
-def load(name: str) -> nn.Module:
-    """Return the extractor, in evaluation mode."""
-    network = NETWORKS[name]()
-    network.load_state_dict(load_file(path(name)))
-    return network.eval()
+def _classifier(data: Data, settings: Settings, device: torch.device) -> Extractor:
+    _check_classes(data)
+    file = path(data)
+    if not file.exists():
+        raise BadInput(
+            f"data set '{data.name}' has no classifier yet: run 'alibench fit-extractor {data.name}' "
+            "(folder:PATH or npz:PATH by that name, with the same --size and --channels)"
+        )
+    network = _network(data)
+    try:
+        raw = file.read_bytes()
+        with safe_open(file, "pt") as opened:
+            origin = dict(opened.metadata() or {})
+        network.load_state_dict(safetensors.torch.load(raw))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        line = str(error).splitlines()[0]
+        raise BadInput(f"{file} cannot be used ({line}): remove it and run 'alibench fit-extractor' again") from None
+    if data.extractor not in SHIPPED and data.sha256 not in origin.get("data", ""):
+        raise BadInput(f"{file} was fitted to other data: remove it and run 'alibench fit-extractor' again")
+    network.to(device).eval().requires_grad_(False)
+    return Extractor(
+        data.extractor or f"{data.name}-cnn",
+        hashlib.sha256(raw).hexdigest(),
+        network.width,
+        lambda images: network(as_float(images)),
+        device,
+        origin=origin,
+    )
 
 
-def accuracy(network: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Return the percentage of images x (uint8) that the extractor's classifier gets right."""
+def _check_classes(data: Data) -> None:
+    if not data.images:
+        raise BadInput(f"data set '{data.name}' has no feature extractor: it has points, not images")
+    if data.classes < 2:
+        raise BadInput(
+            f"data set '{data.name}' has no feature extractor: it has no two classes to fit a classifier to; "
+            "set evaluation.extractor=inception"
+        )
+
+
+def accuracy(network: nn.Module, split: Split, device: torch.device = CPU) -> float:
+    """Return the percentage of images that a classifier gets right."""
+    right = 0
     with torch.no_grad():
-        return 100 * float((network(as_float(x))[1].argmax(1) == y).double().mean())
+        for x, y in zip(split.x.split(1000), split.y.split(1000), strict=True):
+            right += int((network(as_float(x.to(device)))[1].argmax(1).cpu() == y).sum())
+    return 100 * right / len(split)
 
 
-def fit(data: Data, epochs: int = 40, batch: int = 50, seed: int = 0) -> nn.Module:
-    """Fit the extractor that `data` names to its train labels: AdamW, 3e-3 falling linearly to zero, weight decay 1e-4."""
-    x, y, rng = as_float(data.train.x), data.train.y, generator(seed, "extractor")
-    with torch.random.fork_rng():
+def _batches(n: int, batch: int, rng: torch.Generator) -> Iterator[Tensor]:
+    """Yield indices of batches without end: a fresh permutation every epoch, its remainder dropped."""
+    while True:
+        yield from torch.randperm(n, generator=rng)[: n // batch * batch].split(batch)
+
+
+def fit(data: Data, device: torch.device = CPU, seed: int = 0) -> nn.Module:
+    """Fit the data set's classifier to its train labels: AdamW, 3e-3 falling linearly to zero, weight decay 1e-4.
+
+    40 epochs in batches of 50, at most 8,000 steps. Raises BadInput for data without classes.
+    """
+    _check_classes(data)
+    x, y = data.train.x, data.train.y
+    batch = min(50, len(x))
+    steps = min(40 * (len(x) // batch), 8000)
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = NETWORKS[data.extractor]()
-    steps = epochs * (len(x) // batch)
+        network = _network(data).to(device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, total_iters=steps)
-    for _ in range(epochs):
-        for index in torch.randperm(len(x), generator=rng)[: len(x) // batch * batch].split(batch):
-            optimiser.zero_grad()
-            nn.functional.cross_entropy(network(x[index])[1], y[index]).backward()
-            optimiser.step()
-            schedule.step()
+    for index in islice(_batches(len(x), batch, generator(seed, "extractor")), steps):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(network(as_float(x[index].to(device)))[1], y[index].to(device)).backward()
+        optimiser.step()
+        schedule.step()
     return network.eval()
 
 
-def save(network: nn.Module, data: Data, command: str) -> Path:
-    """Write the weights with the command that made them, the data's hash and the held-out accuracy; return the path."""
+def save(network: nn.Module, data: Data, command: str) -> tuple[Path, str]:
+    """Write the weights with the command that made them, the data's hash and the accuracy; return the path and the latter.
+
+    Raises BadInput if they cannot be written.
+    """
+    network.to(CPU)
+    right = f"{accuracy(network, data.validation):.2f} % on validation"
     metadata = {
         "command": command,
         "data": f"{data.name} train, sha256 {data.sha256}",
         "torch": torch.__version__,
-        "accuracy": f"{accuracy(network, data.validation.x, data.validation.y):.2f} % on validation",
+        "accuracy": right,
     }
-    save_file(network.state_dict(), path(data.extractor), metadata)
-    return path(data.extractor)
+    file = path(data)
+    try:
+        _publish(file, safetensors.torch.save(network.state_dict(), metadata))
+    except OSError as error:
+        raise BadInput(f"cannot write {file} ({error.strerror or error}): make room or set ALIBENCH_DATA") from None
+    return file, right
 
 
-class _Extractor(FeatureExtractorBase):
-    """An extractor as torch-fidelity wants it: uint8 images in, a tuple of what is asked for out, in double precision."""
-
-    def __init__(self, name: str, features_list: list[str], **kwargs: Any) -> None:
-        super().__init__(name, features_list)
-        self.network = load(name)
-
-    @staticmethod
-    def get_provided_features_list() -> tuple[str, ...]:
-        return ("features", "logits")
-
-    @staticmethod
-    def get_default_feature_layer_for_metric(metric: str) -> str:
-        return "logits" if metric == "isc" else "features"  # torch-fidelity applies the softmax itself
-
-    @staticmethod
-    def can_be_compiled() -> bool:
-        return False
-
-    @staticmethod
-    def get_dummy_input_for_compile() -> Tensor:
-        raise NotImplementedError
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        features, logits = self.network(as_float(x))
-        outputs = {"features": features.double(), "logits": logits.double()}
-        return tuple(outputs[name] for name in self.features_list)
+def _publish(file: Path, content: bytes) -> None:
+    """Write a file so that a reader sees all of it or nothing."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-for _name in NETWORKS:
-    register_feature_extractor(_name, _Extractor)
+# ------------------------------------------------------------------------------------------------ Inception
+
+
+class Inception(FeatureExtractorInceptionV3):
+    """torch-fidelity's InceptionV3 with weights that are in memory already: 2,048 features and unbiased logits.
+
+    Its constructor reads weights in a way that runs code in the file, so it is given a copy made here, of tensors alone.
+    Raises ValueError naming the first tensor that is another network's.
+    """
+
+    width = 2048
+
+    def __init__(self, weights: dict[str, Tensor]) -> None:
+        copy = io.BytesIO()
+        torch.save(weights, copy)
+        copy.seek(0)
+        with torch.random.fork_rng(devices=[]):  # the first weights that it draws are replaced
+            super().__init__("inception", ["2048", "logits_unbiased"], feature_extractor_weights_path=copy)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load the weights once their names and shapes are known to be this network's."""
+        own = self.state_dict()
+        for name in (*own, *state_dict):
+            if name not in state_dict:
+                raise ValueError(f"it has no tensor '{name}'")
+            if name not in own:
+                raise ValueError(f"its tensor '{name}' is not Inception's")
+            found, wanted = tuple(state_dict[name].shape), tuple(own[name].shape)
+            if found != wanted:
+                raise ValueError(f"its tensor '{name}' has shape {found}, Inception's {wanted}")
+        return super().load_state_dict(state_dict, strict, assign)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features (B, 2048) and logits (B, 1008) of uint8 images (B, 1 or 3, H, W), resized to 299x299."""
+        features, logits = super().forward(x.expand(-1, 3, -1, -1))
+        return features, logits
+
+
+def _inception(data: Data, settings: Settings, device: torch.device) -> Extractor:
+    given = settings.inception
+    file = Path(given).expanduser() if given else home() / "extractors" / INCEPTION
+    if not given and not file.exists():
+        _download(file)
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        raise BadInput(
+            f"cannot read Inception's weights {file} ({error.strerror}): name a file by evaluation.inception"
+        ) from None
+    sha256 = hashlib.sha256(raw).hexdigest()
+    if not given and sha256 != SHA256:
+        raise BadInput(f"{file} is not what was published (sha256 {sha256[:8]}…): remove it, so that it is downloaded again")
+    weights = read_weights(file, raw)
+    try:
+        network = Inception(weights)
+    except ValueError as difference:
+        raise BadInput(
+            f"{file} holds the weights of another network than Inception: {difference}; take {INCEPTION} from {URL}"
+        ) from None
+    network.to(device)
+    return Extractor(
+        "inception",
+        sha256,
+        network.width,
+        network,
+        device,
+        note="grey repeated to 3 channels" if data.shape[0] == 1 else "",
+        origin={"source": URL if sha256 == SHA256 else "a file of the user's"},
+    )
+
+
+def read_weights(file: Path, raw: bytes) -> dict[str, Tensor]:
+    """Return the tensors in a file of weights: safetensors by its suffix, else torch's. Raises BadInput; runs no code."""
+    try:
+        if file.suffix == ".safetensors":
+            weights = safetensors.torch.load(raw)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the refusal of a scripted network comes with a page of advice
+                weights = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+    except Exception as error:  # a broken file shows as whatever it breaks: RuntimeError, EOFError, KeyError
+        if any(sign in str(error) for sign in ("Unsupported global", "Unsupported class", "TorchScript")):
+            raise BadInput(f"{file} holds more than tensors, code that would run: it was not loaded; take {URL}") from None
+        raise BadInput(f"{file} cannot be read, it is damaged or cut short ({len(raw):,} bytes): take {URL} again") from None
+    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise BadInput(f"{file} holds no weights by name: take {URL}")
+    return dict(weights)
+
+
+def _download(file: Path) -> None:
+    """Download Inception's weights, and keep them if they are what was published. Raises BadInput."""
+    remedy = f"put {INCEPTION} into {file.parent}, or name a file by evaluation.inception"
+    print(f"alibench: downloading Inception's weights, 96 MB, into {file.parent}", file=sys.stderr)
+    try:
+        with urllib.request.urlopen(URL, timeout=TIMEOUT) as response:
+            raw = response.read()
+        if (sha256 := hashlib.sha256(raw).hexdigest()) != SHA256:
+            raise BadInput(f"{URL} gave something else than was published (sha256 {sha256[:8]}…): {remedy}")
+        _publish(file, raw)
+    except (OSError, HTTPException) as error:
+        raise BadInput(f"cannot download Inception's weights from {URL} ({error}): {remedy}") from None

@@ -8,12 +8,12 @@ are told apart and spread evenly: it does not see how far they are from the data
 import torch
 from torch import Tensor
 
-from evaluation.base import Baseline, Column, Data, Measurement, Mixture, Subject, not_sampled
+from evaluation.base import Baseline, Column, Data, Measurement, Mixture, Settings, Subject, not_sampled
 
 COLUMNS = (Column("mixture_score", "mixture score", "higher", 2),)
 
 
-def refuses(data: Data) -> str:
+def refuses(data: Data, settings: Settings) -> str:
     """Only a known mixture has a posterior."""
     return "" if data.mixture else f"data set '{data.name}' is no known mixture"
 

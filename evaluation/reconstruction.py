@@ -1,71 +1,148 @@
-"""Reconstruction error on held-out data, beside what needs no learning: the mean, the class mean, PCA.
+"""Reconstruction of held-out data, beside what needs no learning: the mean, the class mean, PCA.
 
-Images: mean squared error per pixel, in [0, 1] units. Points: squared distance, summed over the coordinates, in the data's
-own units. Through the mean code, and through one drawn from q(z|x) where the encoder draws (ALI's figures use drawn codes).
+Images: mean squared error per pixel, in [0, 1] units; PSNR and SSIM, means over images; LPIPS where its weights are there.
+Points: squared distance, summed over the coordinates, in the data's own units. Through the mean code, and through one drawn
+from q(z|x) where the encoder draws (ALI's figures use drawn codes). The latent error is the other cycle, z to x and back.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from evaluation.base import BATCH, Baseline, Column, Data, Measurement, Subject, as_float
+from evaluation import perceptual
+from evaluation.base import BATCH, Baseline, Column, Data, Measurement, Settings, Subject, as_float, unfit
 
 FITTED = 2**26  # numbers at most, in train samples, that a trivial reconstructor is fitted on
+SSIM_SIZE = 6  # pixels that its window needs on each side
 
 COLUMNS = (
     Column("reconstruction_error", "reconstruction error", "lower", 4),
+    Column("psnr", "PSNR, dB", "higher", 2),
+    Column("ssim", "SSIM", "higher", 3),
+    Column("lpips", "LPIPS", "lower", 3),
+    Column("latent_error", "latent error, z − E(G(z))", "lower", 3),
     Column("posterior_sigma", "posterior σ", "", 3),
 )
 
 
-def refuses(data: Data) -> str:
+def refuses(data: Data, settings: Settings) -> str:
     """Any data can be reconstructed."""
     return ""
 
 
-def error(x: Tensor, x_hat: Tensor, images: bool) -> float:
-    """Mean squared error per pixel, or mean squared distance of points; (N, ...) each, x as the data hold it."""
-    parts = zip(x.split(BATCH), x_hat.split(BATCH), strict=True)
-    squares = ((as_float(part).double() - part_hat.double()).square().flatten(1) for part, part_hat in parts)
-    return float(torch.cat([s.mean(1) if images else s.sum(1) for s in squares]).mean())
+def _by_batch(x: Tensor, x_hat: Tensor, function: Callable[[Tensor, Tensor], Tensor], size: int = BATCH) -> Tensor:
+    """Return function(x, x_hat) (N,) of float tensors, batch by batch."""
+    parts = zip(x.split(size), x_hat.split(size), strict=True)
+    return torch.cat([function(as_float(part), part_hat) for part, part_hat in parts])
 
 
-def _measurement(data: Data, split: str, x: Tensor, x_hat: Tensor | None, protocol: str, **options: str) -> Measurement:
+def errors(x: Tensor, x_hat: Tensor, images: bool) -> Tensor:
+    """Return squared errors (N,), mean over an image's pixels or sum over a point's coordinates; x as the data hold it."""
+
+    def squares(part: Tensor, part_hat: Tensor) -> Tensor:
+        difference = (part.double() - part_hat.double()).square().flatten(1)
+        return difference.mean(1) if images else difference.sum(1)
+
+    return _by_batch(x, x_hat, squares)
+
+
+def psnr(errors: Tensor) -> Tensor:
+    """Return peak signal-to-noise ratios (N,) in dB of images in [0, 1] with mean squared errors (N,)."""
+    return -10 * errors.log10()
+
+
+def ssim(x: Tensor, x_hat: Tensor) -> Tensor:
+    """Return structural similarities (N,) of images in [0, 1] (Wang et al. 2004, eq. 13: 11x11 Gaussian window, sigma 1.5).
+
+    Mean over all pixels, images mirrored at their edges, and over channels.
+    """
+
+    def blurred(pictures: np.ndarray) -> np.ndarray:
+        return gaussian_filter(pictures, 1.5, radius=5, mode="mirror", axes=(2, 3))
+
+    def similarity(part: Tensor, part_hat: Tensor) -> Tensor:
+        a, b = part.double().numpy(), part_hat.double().numpy()
+        mean_a, mean_b = blurred(a), blurred(b)
+        variances = blurred(a * a) - mean_a**2 + blurred(b * b) - mean_b**2
+        covariance = blurred(a * b) - mean_a * mean_b
+        luminance = (2 * mean_a * mean_b + 0.01**2) / (mean_a**2 + mean_b**2 + 0.01**2)
+        return torch.from_numpy((luminance * (2 * covariance + 0.03**2) / (variances + 0.03**2)).mean((1, 2, 3)))
+
+    return _by_batch(x, x_hat, similarity)
+
+
+def _compared(
+    data: Data, settings: Settings, x: Tensor, x_hat: Tensor, row: Callable[..., Measurement]
+) -> list[Measurement]:
+    """Return the measures of one set of reconstructions; `row` makes a Measurement of what they share."""
+    squares = errors(x, x_hat, data.images)
     unit = "per pixel, [0, 1]" if data.images else "squared distance"
-    value = None if x_hat is None else error(x, x_hat, data.images)
-    return Measurement("reconstruction_error", value, unit, len(x), split, protocol=protocol, **options)  # type: ignore[arg-type]
+    rows = [row("reconstruction_error", float(squares.mean()), unit)]
+    if not data.images:
+        return rows
+    if squares.min() > 0:
+        rows.append(row("psnr", float(psnr(squares).mean()), "dB"))
+    else:
+        rows.append(row("psnr", None, "dB", status="refused", reason="an image is reconstructed exactly: PSNR is infinite"))
+    if min(data.shape[1:]) >= SSIM_SIZE:
+        rows.append(row("ssim", float(ssim(x, x_hat).mean())))
+    else:
+        reason = f"images are smaller than SSIM's window: {SSIM_SIZE} pixels are needed"
+        rows.append(row("ssim", None, status="not applicable", reason=reason))
+    if reason := perceptual.refuses(data, settings):
+        return [*rows, row("lpips", None, status="not applicable", reason=reason)]
+    distance = perceptual.load(settings)
+    return [*rows, row("lpips", float(_by_batch(x, x_hat, distance, perceptual.BATCH).mean()), extractor=distance.identity)]
 
 
 def measure(subject: Subject) -> list[Measurement]:
-    """Return errors through mean and drawn codes, and the mean posterior deviation: zero means that the noise is lost."""
-    data, model = subject.data, subject.model
-    x, y = subject.held_out.x, subject.held_out.y
-    implicit = model.stochastic and bool(model.encoder.noise)
-    deterministic = "" if model.stochastic or model.decoder.noise else "encoder and decoder are deterministic"
-    no_mean = "the encoder draws by its input, so its mean code has no closed form" if implicit else ""
+    """Return errors through mean and drawn codes, the latent error, and the posterior's deviation (zero: noise is lost)."""
+    data, model, settings = subject.data, subject.model, subject.settings
+    x = subject.held_out.x
+    if model.inference == "none" or not model.inverts:
+        reason = "it has no encoder" if model.inference == "none" else "it has no decoder"
+        return [Measurement(c.metric, None, status="not applicable", reason=reason) for c in COLUMNS]
+    deterministic = "" if model.stochastic or model.draws_x else "encoder and decoder are deterministic"
+    no_mean = "the encoder draws by its input, so its mean code has no closed form" if model.implicit else ""
 
-    def row(x_hat: Callable[[], Tensor], protocol: str, reason: str) -> Measurement:
+    def rows(x_hat: Callable[[], Tensor], protocol: str, reason: str) -> list[Measurement]:
+        row = partial(Measurement, n=len(x), split=subject.split, protocol=protocol)
         if reason:
-            return _measurement(data, subject.split, x, None, protocol, status="not applicable", reason=reason)
-        return _measurement(data, subject.split, x, x_hat(), protocol)
+            return [row("reconstruction_error", None, status="not applicable", reason=reason)]
+        found = x_hat()
+        if bad := unfit(found, data.images):
+            measures = ("reconstruction_error", "psnr", "ssim", "lpips")[: 4 if data.images else 1]
+            return [row(metric, None, status="refused", reason=bad) for metric in measures]
+        return _compared(data, settings, x, found, row)
 
-    def sigma(part: Tensor, y: Tensor) -> Tensor:
-        log_sigma = model.posterior(as_float(part), y)[1]
-        assert log_sigma is not None
-        return log_sigma.exp()
-
-    rows = [
-        row(lambda: subject.reconstructions, "mean code", no_mean),
-        row(lambda: subject.drawn_reconstructions, "drawn code", deterministic),
+    found = [
+        *rows(lambda: subject.reconstructions, "mean code", no_mean),
+        *rows(lambda: subject.drawn_reconstructions, "drawn code", deterministic),
+        _latent_error(subject, no_mean),
     ]
-    if no_mean or not model.stochastic:
-        reason = (no_mean and "the encoder draws by its input") or "the encoder is deterministic"
-        return [*rows, Measurement("posterior_sigma", None, status="not applicable", reason=reason)]
-    value = float(subject.batched(sigma, x, y).double().mean())
-    return [*rows, Measurement("posterior_sigma", value, n=len(x), split=subject.split)]
+    sigma = subject.posterior_deviation
+    if sigma is None:
+        reason = "the encoder draws by its input" if no_mean else "the encoder is deterministic"
+        return [*found, Measurement("posterior_sigma", None, status="not applicable", reason=reason)]
+    return [*found, Measurement("posterior_sigma", sigma, n=len(x), split=subject.split)]
+
+
+def _latent_error(subject: Subject, no_mean: str) -> Measurement:
+    """Return |z - E(G(z))|, mean over the code's numbers and as many prior draws as there are samples."""
+    reason = no_mean or ("" if subject.model.generative else "its codes follow no prior")
+    if not reason and not subject.prior_codes.numel():
+        reason = "it does not tell the codes of its samples"
+    if reason:
+        return Measurement("latent_error", None, status="not applicable", reason=reason)
+    z, y, x = subject.prior_codes, subject.prior_labels, subject.samples
+    z_hat = subject.batched(lambda x, y: subject.model.encode(x, y=y), x, y)
+    value = float((z.double() - z_hat.double()).abs().mean())
+    return Measurement("latent_error", value, "per number of the code", len(z), protocol="mean code")
 
 
 def references(baseline: Baseline) -> list[Measurement]:
@@ -91,8 +168,20 @@ def references(baseline: Baseline) -> list[Measurement]:
             by_class[held_out.y == c] = x_train[y_train == c].mean(0)
         candidates = {"mean": candidates["mean"], "class mean": by_class, "PCA": candidates["PCA"]}
     return [
-        _measurement(
-            data, split, held_out.x, x_hat, "mean code", reference=name, reason=", ".join(filter(None, notes[name]))
-        )
+        measurement
         for name, x_hat in candidates.items()
+        for measurement in _compared(
+            data,
+            baseline.settings,
+            held_out.x,
+            x_hat,
+            partial(
+                Measurement,
+                n=len(held_out),
+                split=split,
+                protocol="mean code",
+                reference=name,
+                note=", ".join(filter(None, notes[name])),
+            ),
+        )
     ]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from evaluation.base import Column, Data, Measurement, Subject, as_float, not_sampled
+from evaluation.base import Column, Data, Measurement, Settings, Subject, as_float, not_sampled
 
 COLUMNS = (
     Column("train_rate", "training, samples/s", "higher", 0),
@@ -19,7 +19,7 @@ COLUMNS = (
 BATCH = 500
 
 
-def refuses(data: Data) -> str:
+def refuses(data: Data, settings: Settings) -> str:
     """Any data can be timed."""
     return ""
 
@@ -52,4 +52,7 @@ def measure(subject: Subject) -> list[Measurement]:
             rows = rate("sample_rate", lambda: model.sample(n, rng, y), n, f"batch {n}", seconds)
         else:
             rows = not_sampled(column for column in COLUMNS if column.metric == "sample_rate")
+        if model.inference == "none":
+            reason = "it has no encoder"
+            return [*rows, Measurement("encode_rate", None, kind="timing", status="not applicable", reason=reason)]
         return [*rows, *rate("encode_rate", lambda: model.encode(x, y=y), n, f"batch {n}", seconds)]

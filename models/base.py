@@ -61,12 +61,14 @@ class Draw:
 class Batch:
     """What one update sees: x (B, C, H, W) in [0, 1] or (B, D) in the data's coordinates, with labels or none.
 
-    Labels are classes (B,), -1 where there is none, or binary attributes (B, A).
+    Labels are classes (B,), -1 where there is none, or binary attributes (B, A). `labelled` is a second batch, of images
+    (B, ...) and their classes (B,), for models that learn from a few labels; they look at no others.
     """
 
     x: Tensor
     noise: Mapping[str, Tensor]
     y: Tensor | None = None
+    labelled: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,15 @@ class Model(nn.Module):
     name: ClassVar[str]  # in suites and on the command line
     title: ClassVar[str]  # in tables
     source: ClassVar[str]  # paper and equation
-    inference: ClassVar[Literal["learnt with it", "learnt afterwards"]] = "learnt with it"  # how it comes by its encoder
+    # how it comes by its encoder; "none": it has none
+    inference: ClassVar[Literal["learnt with it", "learnt afterwards", "none"]] = "learnt with it"
     stochastic: ClassVar[bool] = False  # the encoder draws z rather than computing it
     generative: ClassVar[bool] = True  # decoded draws of the prior are meant to look like data
+    inverts: ClassVar[bool] = True  # codes can be decoded
     likelihood: ClassVar[bool] = False  # p(x|z) is a density, `observe` draws from it
     conditional: ClassVar[bool] = False  # all networks are told the labels
+    critic: ClassVar[bool] = False  # D's output is a score, no log-odds (Wasserstein)
+    semi_supervised: ClassVar[bool] = False  # it learns classes from `Batch.labelled`, `classify` tells them
     priors: ClassVar[tuple[str, ...]] = ("normal",)  # of z, that it can work with
     players: ClassVar[Mapping[str, tuple[str, ...]]]  # player -> the attributes that hold its networks
 
@@ -156,6 +162,16 @@ class Model(nn.Module):
     def _eps(self) -> int:
         return self.encoder.noise or self.latent
 
+    @property
+    def implicit(self) -> bool:
+        """Whether the encoder draws z by its input (x, eps), so that q(z|x) has no mean in closed form."""
+        return self.stochastic and bool(self.encoder.noise)
+
+    @property
+    def draws_x(self) -> bool:
+        """Whether the decoder draws x by its input (z, xi)."""
+        return bool(self.decoder.noise)
+
     def condition(self, y: Tensor | None) -> Tensor | None:
         """Return what the networks are told of the labels (B, E); nothing, unless the model is conditional."""
         return None
@@ -188,9 +204,14 @@ class Model(nn.Module):
         """Draw z (n, latent) from p(z): standard normal, or uniform on [-1, 1]."""
         return self.draws(n, "z")["z"](rng)
 
+    def generate(self, n: int, rng: torch.Generator, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Draw n codes z from the prior, and x for each; for a model with a likelihood, its decoder means."""
+        z = self.prior(n, rng)
+        return z, self.decode(z, rng, y)
+
     def sample(self, n: int, rng: torch.Generator, y: Tensor | None = None) -> Tensor:
-        """Draw n images from the model; for a model with a likelihood, its decoder means."""
-        return self.decode(self.prior(n, rng), rng, y)
+        """Draw n images from the model."""
+        return self.generate(n, rng, y)[1]
 
     def encode(self, x: Tensor, draw: bool = False, rng: torch.Generator | None = None, y: Tensor | None = None) -> Tensor:
         """Return the code (B, latent) of x: its mean, or one draw from q(z|x)."""
@@ -213,6 +234,10 @@ class Model(nn.Module):
     def observe(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """Draw from p(x|z) around its mean x."""
         raise NotImplementedError(f"{self.name} has no likelihood")
+
+    def classify(self, x: Tensor) -> Tensor:
+        """Return the logits (B, K) of x's class."""
+        raise NotImplementedError(f"{self.name} learns no classes")
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
         """Return the encoder's hidden layers, in order, and the mean code last, each (B, F)."""

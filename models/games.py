@@ -8,6 +8,15 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 
+def realness(logits: Tensor) -> Tensor:
+    """Return the logit (B,) of "one of K" against "generated" (Salimans et al. 2016, section 5), for D's logits (B, K).
+
+    A softmax over K + 1 classes has one logit to spare: that of class K+1, the generated, is 0. So
+    D = Z / (Z + 1) = sigmoid(log Z), with Z = sum exp(l).
+    """
+    return logits.logsumexp(1)
+
+
 def joint(q: Tensor, p: Tensor) -> dict[str, Tensor]:
     """ALI and BiGAN (Dumoulin et al. 2017, eq. 3 and the V' that follows it; Donahue et al. 2017, eq. 3).
 

@@ -6,8 +6,9 @@ named operation; maxout over consecutive maps. `maps` counts filters, so maxout 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -137,24 +138,31 @@ class Stack(nn.Module):
         """Return the dropout masks that a training pass over n samples needs."""
         return {name: Draw("uniform", (n, *shape)) for name, shape in self.masks.items()}
 
-    def forward(
+    def outputs(
         self, h: Tensor, noise: Mapping[str, Tensor] | None = None, z: Tensor | None = None, c: Tensor | None = None
-    ) -> Tensor:
-        """Map h (B, *shape) to (B, *output), with z injected and c appended; without noise there is no dropout."""
+    ) -> Iterator[Tensor]:
+        """Yield h (B, *shape) itself, then the output of each layer, as `forward` computes them."""
         noise = noise or {}
+        yield h
         for i, layer in enumerate(self.layers):
             if c is not None and i == len(self.layers) - 1:
                 h = h.flatten(1) if self.flat_end else h
                 h = torch.cat([h, c.view(*c.shape, *[1] * (h.dim() - 2))], dim=1)  # maps of one pixel, if any
             h = layer(h, noise.get(f"{self.name}.{i}"), noise.get(f"{self.name}.{i}.inside"), z)
+            yield h
+
+    def forward(
+        self, h: Tensor, noise: Mapping[str, Tensor] | None = None, z: Tensor | None = None, c: Tensor | None = None
+    ) -> Tensor:
+        """Map h (B, *shape) to (B, *output), with z injected and c appended; without noise there is no dropout."""
+        for output in self.outputs(h, noise, z, c):  # one at a time: where nothing learns, memory holds no more
+            h = output
         return h
 
     def hidden(self, h: Tensor) -> dict[str, Tensor]:
         """Return the output of every layer but the last, without dropout."""
-        outputs = {}
-        for i, layer in enumerate(self.layers[:-1], start=1):
-            h = outputs[f"layer{i}"] = layer(h, None, None, None)
-        return outputs
+        outputs = islice(self.outputs(h), 1, len(self.layers))
+        return {f"layer{i}": output for i, output in enumerate(outputs, start=1)}
 
 
 def _latent_shape(rows: Sequence[Row], latent: int) -> tuple[int, ...]:
@@ -238,7 +246,7 @@ class Decoder(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Logits (B,) of what it sees: pairs (x, z), x alone, z alone, or pairs (x, x) and (z, z).
+    """Logits, (B,) or (B, K), of what it sees: pairs (x, z), x alone, z alone, or pairs (x, x) and (z, z).
 
     One tower for x and one for z, then a joint one on what both give, concatenated with the condition. Where the table
     injects z, z has no tower.
@@ -275,19 +283,37 @@ class Discriminator(nn.Module):
         return {name: draw for stack in towers for name, draw in stack.noise(n).items()}
 
     def forward(self, *inputs: Tensor, noise: Mapping[str, Tensor] | None = None, c: Tensor | None = None) -> Tensor:
-        """Return logits (B,) of inputs in the order of `sees`; without noise there is no dropout."""
+        """Return logits of inputs in the order of `sees`; without noise there is no dropout."""
+        return self.judge(*inputs, noise=noise, c=c)[1]
+
+    def judge(
+        self, *inputs: Tensor, noise: Mapping[str, Tensor] | None = None, c: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return what the last layer sees (B, F), before its dropout, and the logits, from one pass."""
         xs = [part for part, kind in zip(inputs, self.sees, strict=True) if kind == "x"]
         zs = [part for part, kind in zip(inputs, self.sees, strict=True) if kind == "z"]
         z = torch.cat(zs, dim=1) if zs else None
         parts = []
         if self.dx is not None:
-            parts.append(self.dx((torch.cat(xs, dim=1) - self.centre) * self.gain, noise, z).flatten(1))
+            parts.append(self.dx(self._scaled(torch.cat(xs, dim=1)), noise, z).flatten(1))
         if self.dz is not None:
             assert z is not None
             parts.append(self.dz(z.view(len(z), *self.dz.shape), noise).flatten(1))
         h = torch.cat(parts if c is None else [*parts, c], dim=1)
-        logits: Tensor = self.dxz(h.view(len(h), *self.dxz.shape), noise, z)
-        return logits.flatten(1).squeeze(1)
+        *_, last, logits = self.dxz.outputs(h.view(len(h), *self.dxz.shape), noise, z)
+        return last.flatten(1), logits.flatten(1).squeeze(1)
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        return (x - self.centre) * self.gain
+
+    def hidden(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the outputs (B, ...) of every layer but the last, in order, of a D that sees x alone; without dropout."""
+        assert self.sees == ("x",)
+        assert self.dx is not None
+        h, *tower = self.dx.outputs(self._scaled(x))
+        h = tower[-1] if tower else h
+        _, *joint, _ = self.dxz.outputs(h.reshape(len(h), *self.dxz.shape))
+        return {f"layer{i}": output for i, output in enumerate([*tower, *joint], start=1)}
 
     def compare(
         self,
@@ -295,21 +321,30 @@ class Discriminator(nn.Module):
         noise: Mapping[str, Tensor] | None = None,
         c: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Return the logits (B,) of each kind of pair (each B, ...), from one pass over all of them.
+        """Return the logits of each kind of pair (each B, ...), from one pass over all of them."""
+        return {kind: logits for kind, (_, logits) in self.judge_all(pairs, noise, c).items()}
+
+    def judge_all(
+        self,
+        pairs: Mapping[str, tuple[Tensor, ...]],
+        noise: Mapping[str, Tensor] | None = None,
+        c: Tensor | None = None,
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return what the last layer sees, and the logits, of each kind of pair, from one pass over all of them.
 
         So dropout and batch statistics cover all kinds, as in ALI's released code: with statistics of each kind apart
         D cannot see what a whole batch has in common. BiGAN's code has them apart (`separate`).
         """
         kinds = len(pairs)
         if self.separate:
-            masks = {name: noise[name].chunk(kinds) for name in self.noise(0)} if noise else {}
+            masks = {name: noise[name].chunk(kinds) for name in self.noise(0) if name in noise} if noise else {}
             return {
-                kind: self(*parts, noise={name: mask[i] for name, mask in masks.items()}, c=c)
+                kind: self.judge(*parts, noise={name: mask[i] for name, mask in masks.items()}, c=c)
                 for i, (kind, parts) in enumerate(pairs.items())
             }
         inputs = [torch.cat(parts) for parts in zip(*pairs.values(), strict=True)]
-        logits = self(*inputs, noise=noise, c=None if c is None else c.repeat(kinds, 1))
-        return dict(zip(pairs, logits.chunk(kinds), strict=True))
+        last, logits = self.judge(*inputs, noise=noise, c=None if c is None else c.repeat(kinds, 1))
+        return dict(zip(pairs, zip(last.chunk(kinds), logits.chunk(kinds), strict=True), strict=True))
 
 
 def without_norm(rows: Sequence[Row]) -> tuple[Row, ...]:

@@ -97,14 +97,15 @@ class Networks:
         return decoder
 
     def discriminator(
-        self, *sees: Literal["x", "z"], conditional: bool = False, plain: bool = False, name: str = ""
+        self, *sees: Literal["x", "z"], conditional: bool = False, plain: bool = False, outputs: int = 1, name: str = ""
     ) -> Discriminator:
         """Return D of what it sees, the same towers for all; `plain` has neither batch norm nor dropout.
 
-        A model's second D needs a name, so that it has dropout masks of its own.
+        `outputs` logits stand in for the table's one. A model's second D needs a name, so that it has dropout masks of its
+        own.
         """
         family = self.family
-        rows = (family.dx, family.dz, family.dxz)
+        rows = (family.dx, family.dz, (*family.dxz[:-1], replace(family.dxz[-1], maps=outputs)))
         dx, dz, dxz = (without_norm(tower) for tower in rows) if plain else rows
         discriminator = Discriminator(
             (dx, dz, dxz),

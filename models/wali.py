@@ -23,6 +23,7 @@ class WassersteinALI(ALI):
     title = "Wasserstein ALI, GP"
     source = "Gulrajani et al. 2017, eq. 3, on the pairs of Dumoulin et al. 2017"
     plain = True
+    critic = True
 
     def __init__(self, networks: Networks, penalty: float = 10.0, critic_updates: int = 5) -> None:
         super().__init__(networks)

@@ -30,10 +30,11 @@ def _show(axes: Axes, picture: np.ndarray, title: str) -> None:
 
 
 def images(arrays: dict[str, np.ndarray], title: str, path: Path) -> None:
-    """Draw a 10x10 grid of samples, if any, and 10 rows of five pairs: original on the left, its reconstruction beside."""
-    pairs = np.stack([arrays["x"], arrays["reconstructions"]], axis=1).reshape(-1, *arrays["x"].shape[1:])
+    """Draw what there is of a 10x10 grid of samples and 10 rows of five pairs, original left, reconstruction right."""
     panels = {"samples": arrays["samples"]} if "samples" in arrays else {}
-    panels |= {"pairs: original, reconstruction": pairs}
+    if "reconstructions" in arrays:
+        pairs = np.stack([arrays["x"], arrays["reconstructions"]], axis=1).reshape(-1, *arrays["x"].shape[1:])
+        panels |= {"pairs: original, reconstruction": pairs}
     figure, row = plt.subplots(1, len(panels), figsize=(5.5 * len(panels), 5.8), layout="constrained", squeeze=False)
     for axes, (name, pictures) in zip(row[0], panels.items(), strict=True):
         _show(axes, tile(pictures, 10), name)
@@ -48,11 +49,11 @@ def plane(arrays: dict[str, np.ndarray], title: str, path: Path) -> None:
     limit = 1.15 * float(np.abs(x).max())
     panels = (
         ("held-out data", x, y, limit),
-        ("codes of the data, q(z|x)", arrays["codes"], y, 4.0),
-        ("reconstructions", arrays["reconstructions"], y, limit),
+        *([("codes of the data, q(z|x)", arrays["codes"], y, 4.0)] if "codes" in arrays else []),
+        *([("reconstructions", arrays["reconstructions"], y, limit)] if "reconstructions" in arrays else []),
         *([("samples", arrays["samples"], None, limit)] if "samples" in arrays else []),
     )
-    figure, row = plt.subplots(1, len(panels), figsize=(15, 4.2), layout="constrained")
+    figure, row = plt.subplots(1, len(panels), figsize=(3.75 * len(panels), 4.2), layout="constrained")
     for axes, (name, points, colours, extent) in zip(row, panels, strict=True):
         colour = {"color": "black"} if colours is None else {"c": colours * 7 % 25, "cmap": "turbo"}
         axes.scatter(points[:, 0], points[:, 1], s=1.5, linewidths=0, **colour)

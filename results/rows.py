@@ -60,7 +60,7 @@ def write(folder: Path, run: Run, measurements: Iterable[Mapping[str, Any]], pro
         row = {**vars(run), **{key: value for key, value in measurement.items() if key in COLUMNS and key != "seed"}}
         if measurement["reference"]:
             seed = run.seed if run.seed is not None else measurement["seed"]
-            note = f" ({measurement['reason']})" if measurement["reason"] else ""
+            note = f" ({measurement['note']})" if measurement["note"] else ""
             row |= {"model": measurement["reference"], "title": measurement["reference"] + note, "seed": seed}
         rows.append({column: row[column] for column in COLUMNS})
     replace_file(folder / "run.json", json.dumps({"version": VERSION, **vars(run), **provenance}, indent=1, default=str))

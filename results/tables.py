@@ -35,9 +35,11 @@ class Cell:
     """One column of a table: a metric by one protocol, under the metric's title or another."""
 
     metric: str
-    protocol: str = ""
+    protocol: str = ""  # or the beginning of it; how features were scaled, say, may follow
     title: str = ""
-    derived: str = ""  # "error": 100 - value; "over NAME": paired difference to a reference; "spread": over label draws
+    # "error": 100 - value; "over NAME": paired difference to a reference; "spread": over label draws; "same labels": of the
+    # draw that semi-supervised training had; "reasons": in words, and in how many runs
+    derived: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Table:
     name: str
     caption: str
     cells: tuple[Cell, ...]
+    needs: str = ""  # a metric without which there is no such table
 
 
 def _svm(protocol: str, by: str) -> tuple[Cell, ...]:
@@ -66,16 +69,45 @@ TABLES = (
         (
             Cell("modes_3sigma"),
             Cell("high_quality"),
+            Cell("mode_divergence"),
             Cell("mixture_score"),
             Cell("kid"),
             Cell("fid"),
-            Cell("fid_half"),
-            Cell("fid_extrapolated"),
+            Cell("inception_score"),
             Cell("classifier_score"),
             Cell("reconstruction_error", "mean code", "reconstruction, mean code"),
             Cell("reconstruction_error", "drawn code", "drawn code"),
+        ),
+    ),
+    Table(
+        "fidelity",
+        "Samples against held-out data: FID's dependence on n, then realism (precision, density) and variety (recall, "
+        "coverage) apart. {facts}",
+        tuple(Cell(metric) for metric in ("fid_half", "fid_extrapolated", "precision", "recall", "density", "coverage")),
+        needs="fid",
+    ),
+    Table(
+        "reconstruction",
+        "Reconstructions by other measures, through mean codes; prior codes decoded and encoded again. {facts}",
+        (
+            *(Cell(metric, "mean code") for metric in ("psnr", "ssim", "lpips", "latent_error")),
+            *(
+                Cell(metric, "drawn code", f"{title}, drawn code")
+                for metric, title in (("psnr", "PSNR, dB"), ("ssim", "SSIM"))
+            ),
             Cell("posterior_sigma"),
         ),
+    ),
+    Table(
+        "health",
+        "Did it train? D's verdicts on held-out data, what codes carry, how much of the data samples reach. Alarms name "
+        "what went wrong, and in how many runs. {facts}",
+        (
+            *(Cell(m) for m in ("d_accuracy_q", "d_accuracy_p", "d_saturation", "code_use", "posterior_sigma")),
+            *(Cell(m) for m in ("drawing_cost", "data_coverage")),
+            Cell("alarms", title="alarms", derived="reasons"),
+        ),
+        needs="alarms",
     ),
     Table(
         "modes-paper",
@@ -94,6 +126,30 @@ TABLES = (
         _svm("C by labels", "C by the labels"),
     ),
     Table(
+        "neighbours",
+        "Nearest neighbours and a linear probe on the last hidden layer. Differences are paired: the same draws of labels. "
+        "{facts}",
+        tuple(
+            Cell(metric, title=title.format(name), derived=derived)
+            for metric, name in (("nn_accuracy", "1-NN"), ("knn_accuracy", "k-NN"), ("probe_accuracy", "linear probe"))
+            for title, derived in (
+                ("{}, %", ""),
+                ("{} − raw pixels", "over raw pixels"),
+                ("{} − untrained", "over untrained encoder"),
+            )
+        ),
+    ),
+    Table(
+        "semi-supervised",
+        "Test error with few labels: classes learnt in training (K+1) and an SVM on features, on the same labels. {facts}",
+        (
+            Cell("class_accuracy", title="K+1 error, %", derived="error"),
+            Cell("svm_accuracy", "C by validation", "SVM error, C by validation, %", "same labels error"),
+            Cell("svm_accuracy", "C by labels", "SVM error, C by the labels, %", "same labels error"),
+        ),
+        needs="class_accuracy",
+    ),
+    Table(
         "cost",
         "What a training takes: updates of each network, floating-point operations, seconds beside other runs. {facts}",
         tuple(Cell(column.metric) for column in BUDGET),
@@ -108,10 +164,13 @@ TABLES = (
 
 def _values(rows: pd.DataFrame, cell: Cell) -> pd.Series:
     """Return one value for each (model, seed) of a cell's column; draws of labels averaged."""
+    trained = rows[rows.metric == "class_accuracy"].seed.dropna().unique()
     rows = rows[(rows.metric == cell.metric) & (rows.status == "ok")]
     if cell.protocol:
-        rows = rows[rows.protocol == cell.protocol]
-    if cell.derived == "error":
+        rows = rows[rows.protocol.str.startswith(cell.protocol)]
+    if cell.derived.startswith("same labels"):  # a reference without a seed has every run's draw
+        rows = rows[(rows.draw == rows.seed).fillna(False) | (rows.seed.isna() & rows.draw.isin(trained))]
+    if cell.derived.endswith("error"):
         rows = rows.assign(value=100 - rows.value)
     elif cell.derived.startswith("over "):
         reference = cell.derived.removeprefix("over ")
@@ -131,14 +190,28 @@ def _show(values: pd.Series, column: Column, signed: bool) -> str:
 
 
 def _absent(rows: pd.DataFrame, model: str, cell: Cell) -> str:
-    """Say why a cell is empty: nothing was asked of a reference, a model cannot, or its runs diverged."""
+    """Say why a cell is empty: its runs diverged, or made what cannot be measured; nothing where there is no such number."""
     own = rows[(rows.model == model) & (rows.metric == cell.metric)]
-    own = own[(own.protocol == cell.protocol) | (own.status == "diverged")] if cell.protocol else own
-    return "diverged" if (own.status == "diverged").any() else ""
+    own = own[own.protocol.str.startswith(cell.protocol) | (own.status == "diverged")] if cell.protocol else own
+    for status in ("diverged", "refused"):
+        if (own.status == status).any():
+            return status
+    return ""
+
+
+def _reasons(rows: pd.DataFrame, model: str, metric: str) -> str:
+    """Return the reasons that a model's rows of a metric give, each with the number of runs if not all have it."""
+    own = rows[(rows.model == model) & (rows.metric == metric)]
+    named = own.reason.str.split(", ").explode()
+    counts = named[named != ""].value_counts(sort=False)
+    told = [str(name) if count == len(own) else f"{name} ({count} of {len(own)})" for name, count in counts.items()]
+    return ", ".join(told) or ("none" if len(own) else "")
 
 
 def wide(rows: pd.DataFrame, table: Table) -> pd.DataFrame:
     """Return a table of one suite's rows: titles as index, formatted cells; empty if no cell of it was measured."""
+    if table.needs and not (rows.metric == table.needs).any():
+        return pd.DataFrame()
     asked = rows[rows.metric.isin({cell.metric for cell in table.cells})]
     models = list(dict.fromkeys(asked.model))
     titles = dict(zip(asked.model, asked.title, strict=True))
@@ -148,6 +221,9 @@ def wide(rows: pd.DataFrame, table: Table) -> pd.DataFrame:
         if values.empty:
             continue
         spread = _values(rows, Cell(f"{cell.metric}_iqr"))
+        if cell.derived == "reasons":
+            columns[cell.title] = [_reasons(rows, model, cell.metric) for model in models]
+            continue
         shown = []
         for model in models:
             own = values[values.index.get_level_values("model") == model].dropna()
@@ -155,7 +231,7 @@ def wide(rows: pd.DataFrame, table: Table) -> pd.DataFrame:
             if len(own) == 1 and model in spread.index.get_level_values("model"):
                 text += f" ± {spread[model].iloc[0]:.{column.digits}f}"
             shown.append(text)
-        better = {"": column.better, "error": "lower", "spread": ""}.get(cell.derived, column.better)
+        better = {"error": "lower", "same labels error": "lower", "spread": ""}.get(cell.derived, column.better)
         columns[(cell.title or column.title) + ARROWS[better]] = shown
     if not columns:
         return pd.DataFrame()
@@ -178,6 +254,8 @@ def facts(rows: pd.DataFrame, table: Table) -> str:
         parts = [f"Split: {', '.join(sorted(split for split in set(own.split) if split)) or 'none'}", _sizes(own)]
         parts += [f"extractor {name}" for name in sorted(set(own.extractor) - {""})]
         parts += [f"{labels} labels" for labels in sorted(own.labels.dropna().unique())]
+        if own.protocol.str.endswith(", standardised").any():
+            parts.append("features standardised by the labelled images")
         parts.append(f"weights: {', '.join(sorted(set(own.weights)))}")
         if own.groupby("model").seed.nunique().max() < TESTED_FROM:
             parts.append(f"differences between models: not tested (fewer than {TESTED_FROM} seeds)")

@@ -1,6 +1,6 @@
 """What tests share: data, models with known weights, batches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -26,9 +26,17 @@ def build(name: str, seed: int = 0, dataset: str = "digits", latent: int = 4) ->
 
 
 def batch_for(model: Model, x: torch.Tensor, seed: int = 0) -> Batch:
-    """Return x with the noise that the model asks for, and classes in turn."""
-    rng = generator(seed, "test noise")
-    return Batch(x, {name: draw(rng) for name, draw in model.noise(len(x)).items()}, torch.arange(len(x)) % 10)
+    """Return x with the noise that the model asks for, classes in turn, and the same images as the labelled ones."""
+    rng, y = generator(seed, "test noise"), torch.arange(len(x)) % 10
+    return Batch(x, {name: draw(rng) for name, draw in model.noise(len(x)).items()}, y, (x, y))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep caches and downloads of the tests apart from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ALIBENCH_DATA", str(tmp_path_factory.mktemp("home")))
+        yield
 
 
 @pytest.fixture

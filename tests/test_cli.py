@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -76,6 +77,7 @@ def test_the_papers_networks_run_on_a_folder_of_pictures(
     folder = pictures(tmp_path / "mine", *IMAGES[suite])
     settings = ["batch=6", "statistics=1", "evaluation.draws=1", "evaluation.labels=20", "evaluation.seconds=0.01"]
     settings += ["model.cali.recipe.batch=6"] if suite == "celeba" else []
+    settings += ["evaluation.extractor=classifier"]  # there is none for these pictures, and no download is tried
     tiny = ["--seeds", "1", "--scale", "1e-9", *(part for setting in settings for part in ("--set", setting))]
     out = tmp_path / "out"
     assert main(["run", suite, "--data", f"folder:{folder}", "--device", "cpu", *tiny, "--out", str(out)]) == 0
@@ -101,6 +103,68 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("finished") / "out"
     assert main(["run", "digits", "--models", "ali", "gan", "--seeds", "2", *TINY, "--out", str(out)]) == 0
     return out
+
+
+def test_a_trained_model_is_evaluated_again_without_training(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    out = tmp_path / "again"
+    assert main(["evaluate", str(finished), "--device", "cpu", "--out", str(out)]) == 0
+    first, second = rows.read(finished), rows.read(out)
+    keys = ["run_id", "model", "metric", "protocol", "draw", "seed", "step", "weights"]
+    quality = [frame[frame.kind == "quality"].sort_values(keys).reset_index(drop=True) for frame in (first, second)]
+    pd.testing.assert_frame_equal(*quality, check_exact=True)
+    assert set(second[second.kind != "quality"].metric) == set()
+    assert "digits-quality" in capsys.readouterr().out
+    assert (out / "figures" / "digits-ali.png").stat().st_size > 10_000
+    for run in ("digits-ali-seed0", "digits-gan-seed1"):
+        told = [json.loads((folder / "runs" / run / "run.json").read_text()) for folder in (finished, out)]
+        assert told[0]["weights_sha256"] == told[1]["weights_sha256"] is not None
+    assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+
+
+def test_one_run_by_other_metrics_and_settings(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "one"
+    run = finished / "runs" / "digits-ali-seed1"
+    options = ["--metrics", "neighbours", "reconstruction", "--set", "evaluation.labels=200", "--set", "evaluation.draws=3"]
+    assert main(["evaluate", str(run), *options, "--device", "cpu", "--out", str(out)]) == 0
+    frame = rows.read(out)
+    own = frame[(frame.model == "ali") & (frame.metric == "nn_accuracy")]
+    assert own.draw.tolist() == [0, 1, 2]
+    assert (set(own.labels), set(own.seed)) == ({200}, {1})
+    assert set(frame.metric) & {"kid", "svm_accuracy"} == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["{empty}"], "holds no trained runs (model.safetensors): name a folder that 'alibench run --out' made"),
+        (["{finished}", "--metrics", "fidelty"], "unknown metric 'fidelty'; did you mean 'fidelity'?"),
+        (["{finished}", "--metrics", "modes"], "metric 'modes' cannot be measured: data set 'digits' is no known mixture"),
+        (["{finished}", "--set", "recipe.lr=1"], "a trained model takes settings of its evaluation alone"),
+        (["{finished}", "--set", "evaluation.labels=7"], "evaluation.labels = 7: it must be between 50 (5 a class)"),
+        (["{finished}", "--set", "evaluation.extractor=resnet"], "unknown extractor 'resnet'"),
+        (["{damaged}"], "is damaged: its weights are not those that run.json names; run this run again"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_is_one_line_and_nothing_written(
+    arguments: list[str], told: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    damaged = tmp_path / "damaged"
+    shutil.copytree(finished / "runs" / "digits-ali-seed0", damaged)
+    raw = bytearray((damaged / "model.safetensors").read_bytes())
+    raw[-1] ^= 1
+    (damaged / "model.safetensors").write_bytes(raw)
+    places = {"empty": tmp_path / "empty", "finished": finished, "damaged": damaged}
+    out = tmp_path / "out"
+    arguments = [argument.format(**places) for argument in arguments]
+    assert main(["evaluate", *arguments, "--out", str(out)]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert told in message
+    assert not out.exists()
 
 
 def test_the_same_command_gives_the_same_rows_to_the_last_digit(finished: Path, tmp_path: Path) -> None:
@@ -175,7 +239,7 @@ def test_flops_are_those_of_the_matrix_products() -> None:
 def test_every_models_operations_can_be_counted(name: str) -> None:
     suite = config.load("digits", ["batch=8"])[0]
     model = suite.build(name, 0)
-    counts = cost.flops_a_round(model, suite.recipe, suite.load().train)
+    counts = cost.flops_a_round(model, suite.recipe, suite.load().train, suite.load().train)
     # every group of players passes its own networks forward and backward: at least two products of each weight and sample
     for phase, counted in zip(model.phases, counts, strict=True):
         networks = [getattr(model, part) for group in phase.round for player in group for part in model.players[player]]
@@ -251,7 +315,7 @@ BAD = {
     ),
     "wrong option of a model": (["run", "digits", "--set", "model.gan.options.regression='x'"], "regression"),
     "unknown table of a model": (["run", "digits", "--set", "model.gan.recipy.lr=1.0"], "did you mean 'recipe'?"),
-    "too few labels": (["run", "digits", "--set", "evaluation.labels=10"], "evaluation.labels must be between"),
+    "too few labels": (["run", "digits", "--set", "evaluation.labels=10"], "evaluation.labels = 10: it must be between 50"),
     "no such command": (["rum", "quick"], "invalid choice: 'rum'"),
     "no such option": (["run", "quick", "--sed", "1"], "unrecognized arguments: --sed 1"),
     "nothing to tabulate": (["table", "nowhere"], "nowhere holds no runs"),

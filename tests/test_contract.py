@@ -126,7 +126,7 @@ def test_stacked_seeds_have_the_losses_and_gradients_of_each_alone(name: str, di
 
             together = vmap(grad(loss), in_dims=(0, 0, 0, 0, None))(parameters, buffers, x, stacked, learners)
             for i, model in enumerate(replicas):
-                alone = model.losses(model(Batch(x[i], noise[i], y), learners))
+                alone = model.losses(model(Batch(x[i], noise[i], y, (x[i], y)), learners))
                 sum(alone[player].mean() for player in learners).backward()  # type: ignore[union-attr]
                 for key, p in model.named_parameters():
                     expected = torch.zeros_like(p) if p.grad is None else p.grad
@@ -142,7 +142,7 @@ class _Losses(nn.Module):
         self.model, self.learners, self.y = model, learners, y
 
     def forward(self, x: Tensor, noise: dict[str, Tensor]) -> dict[str, Tensor]:
-        losses = self.model.losses(self.model(Batch(x, noise, self.y), self.learners))
+        losses = self.model.losses(self.model(Batch(x, noise, self.y, (x, self.y)), self.learners))
         return {player: losses[player].mean() for player in self.learners}
 
 

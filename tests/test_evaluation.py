@@ -4,21 +4,22 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import scipy.linalg
 import torch
-from sklearn.svm import LinearSVC
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import Tensor, nn
 
 from benchmarks.data import load
-from evaluation import extractors, fidelity, mixture_score, modes, reconstruction, svm, throughput
+from evaluation import fidelity, mixture_score, modes, reconstruction, svm, throughput
 from evaluation.base import Baseline, Data, Measurement, Settings, Subject, as_float, as_uint8, generator
+from evaluation.own import Own
 from models import REGISTRY
 from models.base import Model
 from models.networks import Networks
 from models.tables import FAMILIES
 from tests.conftest import build
 
-FEW = Settings(samples=2000, labels=50, draws=2)
+FEW = Settings(labels=50, draws=2)
+POINTS = Settings(samples=2000)
 
 
 def value(rows: list[Measurement], metric: str, **where: object) -> float:
@@ -29,141 +30,6 @@ def value(rows: list[Measurement], metric: str, **where: object) -> float:
 
 def baseline(data: Data, seeds: int = 1) -> Baseline:
     return Baseline(data, FEW, 8, range(seeds), lambda seed: build("ali", seed, data.name))
-
-
-# ------------------------------------------------------------------------------------------------ fidelity
-
-
-def features(images: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    with torch.no_grad():
-        x, logits = extractors.load("digits-cnn")(as_float(images))
-    return x.double().numpy(), logits.double().numpy()
-
-
-def test_fid_is_the_frechet_distance_by_a_matrix_square_root(digits: Data) -> None:
-    a, b = digits.train.x[:300], digits.test.x[:300]
-    (fa, _), (fb, _) = features(a), features(b)
-    root = scipy.linalg.sqrtm(np.cov(fa.T) @ np.cov(fb.T))
-    expected = ((fa.mean(0) - fb.mean(0)) ** 2).sum() + np.trace(np.cov(fa.T) + np.cov(fb.T) - 2 * root.real)
-    assert fidelity.scores(a, b, "digits-cnn")["fid"] == pytest.approx(expected, rel=1e-4)
-
-
-def test_kid_is_the_unbiased_mmd_of_the_cubic_kernel(digits: Data) -> None:
-    a, b = digits.train.x[:60], digits.test.x[:60]
-    (fa, _), (fb, _) = features(a), features(b)
-
-    def kernel(x: np.ndarray, y: np.ndarray) -> float:
-        return (x @ y / len(x) + 1) ** 3
-
-    n = len(fa)
-    aa = sum(kernel(fa[i], fa[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
-    bb = sum(kernel(fb[i], fb[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
-    ab = sum(kernel(x, y) for x in fa for y in fb) / n**2
-    assert fidelity.scores(a, b, "digits-cnn")["kid"] == pytest.approx(1000 * (aa + bb - 2 * ab), rel=1e-6, abs=1e-8)
-
-
-def test_classifier_score_is_the_inception_scores_formula(digits: Data) -> None:
-    _, logits = features(digits.test.x)
-    p = np.exp(logits - logits.max(1, keepdims=True))
-    p /= p.sum(1, keepdims=True)
-    expected = np.exp((p * (np.log(p) - np.log(p.mean(0)))).sum(1).mean())
-    found = fidelity.scores(digits.test.x, digits.train.x, "digits-cnn")["classifier_score"]
-    assert found == pytest.approx(expected, rel=1e-6)
-    assert 1 < found <= 10
-
-
-def test_identical_sets_have_no_distance_and_noise_is_far(digits: Data) -> None:
-    assert fidelity.scores(digits.test.x, digits.test.x, "digits-cnn")["fid"] == pytest.approx(0, abs=1e-4)
-    rows = fidelity.references(baseline(digits))
-    floor, noise = (value(rows, "fid", reference=name) for name in ("held-out data", "noise"))
-    assert noise > 50 * floor > 0
-
-
-def test_every_row_has_the_references_n_and_names_the_extractor(digits: Data) -> None:
-    subject = Subject(build("vae").eval(), digits, FEW, 0)
-    rows = fidelity.measure(subject) + fidelity.references(baseline(digits))
-    assert {row.n for row in rows if row.metric != "fid_half"} == {len(digits.test)}
-    assert {row.extractor for row in rows} == {extractors.identity("digits-cnn")}
-    assert len(digits.test) / 2 / 4 >= extractors.WIDTH
-    assert {row.reference for row in rows} == {"", "VAE, with observation noise", "held-out data", "noise"}
-
-
-def test_extrapolation_is_linear_in_one_over_n(digits: Data) -> None:
-    rows = fidelity.references(baseline(digits))
-    whole, half, limit = (value(rows, m, reference="noise") for m in ("fid", "fid_half", "fid_extrapolated"))
-    # fid(n) = limit + c / n through both
-    assert (half - limit) == pytest.approx(2 * (whole - limit))
-
-
-def test_unknown_options_of_torch_fidelity_are_refused() -> None:
-    with pytest.raises(TypeError, match="kid_subset_sise"):
-        fidelity._calculate(fid=True, kid_subset_sise=10)
-
-
-def test_the_shipped_extractor_is_what_its_command_makes_and_knows_digits(digits: Data) -> None:
-    shipped, fitted = extractors.load("digits-cnn"), extractors.fit(digits)
-    assert extractors.accuracy(shipped, digits.test.x, digits.test.y) > 95
-    # another machine's arithmetic moves weights a little in 840 steps, not what they know
-    agreement = [network(as_float(digits.test.x))[1].argmax(1) for network in (shipped, fitted)]
-    assert (agreement[0] == agreement[1]).double().mean() > 0.97
-    assert extractors.provenance("digits-cnn")["command"] == "alibench fit-extractor digits"
-    assert digits.sha256 in extractors.provenance("digits-cnn")["data"]
-
-
-# ------------------------------------------------------------------------------------------------ SVM
-
-
-def test_draws_are_balanced_stable_and_different(digits: Data) -> None:
-    y = digits.train.y.numpy()
-    draws = [svm.draw_labels(y, 100, draw) for draw in range(3)]
-    for draw in draws:
-        assert np.bincount(y[draw]).tolist() == [10] * 10
-        assert len(set(draw)) == 100
-    assert np.array_equal(draws[0], svm.draw_labels(y, 100, 0))
-    assert len({tuple(draw) for draw in draws}) == 3
-
-
-def test_the_chosen_c_has_the_best_validation_accuracy_of_the_grid(digits: Data) -> None:
-    x, y = as_float(digits.train.x).flatten(1).numpy(), digits.train.y.numpy()
-    v, w = as_float(digits.validation.x).flatten(1).numpy(), digits.validation.y.numpy()
-    labelled = svm.draw_labels(y, 100, 0)
-    mean, std = x[labelled].mean(0), x[labelled].std(0)
-    std[std == 0] = 1
-
-    def accuracy(c: float) -> float:
-        machine = LinearSVC(C=c, dual=False, tol=1e-5, max_iter=20_000, random_state=0)
-        machine.fit((x[labelled] - mean) / std, y[labelled])
-        return float((machine.predict((v - mean) / std) == w).mean())
-
-    assert len(svm.GRID) == 50
-    assert svm.GRID[[0, -1]] == pytest.approx(np.exp([-20, 20]))
-    coarse = [accuracy(c) for c in svm.GRID[::7]]
-    assert accuracy(svm.choose_c((x[labelled], y[labelled]), (v, w))) >= max(coarse) - 1 / len(w)
-
-
-def test_rotation_changes_no_prediction(digits: Data) -> None:
-    x, y = as_float(digits.train.x).flatten(1).numpy(), digits.train.y.numpy()
-    wide = np.tanh(x @ np.random.RandomState(0).standard_normal((64, 300)))  # more features than labels
-    labelled = svm.draw_labels(y, 50, 0)
-    mean, std = wide[labelled].mean(0), wide[labelled].std(0)
-    plain = LinearSVC(C=0.01, dual=False, tol=1e-6, random_state=0).fit((wide[labelled] - mean) / std, y[labelled])
-    rotated = svm.machine(0.01).fit(wide[labelled], y[labelled])
-    assert (plain.predict((wide - mean) / std) == rotated.predict(wide)).mean() > 0.995
-
-
-def test_accuracies_are_paired_by_draw_and_both_protocols_are_there(digits: Data) -> None:
-    rows = svm.measure(Subject(build("ali").eval(), digits, FEW, 0)) + svm.references(baseline(digits))
-    accuracies = [row for row in rows if row.metric == "svm_accuracy"]
-    assert {(r.reference, r.protocol, r.draw) for r in accuracies} == {
-        (reference, protocol, draw)
-        for reference in ("", "raw pixels", "untrained encoder")
-        for protocol in ("C by validation", "C by labels")
-        for draw in range(2)
-    }
-    assert all(row.value is not None and 50 < row.value < 100 for row in accuracies)
-    # the model here is untrained, so it is the untrained encoder of the same seed
-    own = [row.value for row in accuracies if row.reference == ""]
-    assert own == [row.value for row in accuracies if row.reference == "untrained encoder"]
 
 
 # ------------------------------------------------------------------------------------------------ modes
@@ -180,9 +46,25 @@ def test_the_two_rules_of_counting_modes_on_known_samples() -> None:
             c[2] + 0.1 * torch.tensor([3.1, 0.0]).expand(9961, 2),  # outside 3 sigma
         ]
     )
-    strict, lenient, share = modes.count(samples, mixture)
-    assert (strict, lenient) == (1, 3)
-    assert share == pytest.approx(0.39)
+    counts = modes.count(samples, mixture)
+    assert (counts.strict, counts.lenient) == (1, 3)
+    assert counts.share == pytest.approx(0.39)
+    # 20 and 19 of 39 in two of 25 modes
+    entropy = -(20 / 39 * np.log(20 / 39) + 19 / 39 * np.log(19 / 39))
+    assert counts.divergence == pytest.approx(np.log(25) - entropy)
+
+
+def test_the_modes_histogram_is_even_uneven_or_empty() -> None:
+    mixture = load("grid25_easy").mixture
+    assert mixture is not None
+    assert modes.count(mixture.centres.repeat(40, 1), mixture).divergence == pytest.approx(0.0, abs=1e-12)
+    assert modes.count(mixture.centres[:1].repeat(40, 1), mixture).divergence == pytest.approx(np.log(25))
+    data = load("grid25_easy")
+    far = SimpleNamespace(sample=lambda n: torch.full((n, 2), 50.0))
+    rows = {row.metric: row for row in modes.measure(Subject(Own(far), data, POINTS, 0))}
+    assert (rows["mode_divergence"].value, rows["mode_divergence"].status) == (None, "refused")
+    assert rows["mode_divergence"].reason == "no sample is within 3 sigma"
+    assert (rows["high_quality"].value, rows["modes_paper"].value) == (0.0, 1)
 
 
 def test_real_data_and_noise_on_the_grid() -> None:
@@ -198,19 +80,20 @@ def test_real_data_and_noise_on_the_grid() -> None:
 
 
 class Shift(Model):
-    """Reconstructs x + 0.1 through its mean code, and x + 0.3 through drawn ones."""
+    """Reconstructs x 0.1 away through its mean code, 0.3 through drawn ones; towards the middle, so within [0, 1]."""
 
     name, title, stochastic, latent = "shift", "Shift", True, 64
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
         self.encoder = self.decoder = SimpleNamespace(noise=0)  # type: ignore[assignment]
+        self.uniform = False
 
     def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return x.flatten(1) + 0.1, torch.zeros(len(x), 64)
+        return self.encode(x), torch.zeros(len(x), 64)
 
     def encode(self, x: Tensor, draw: bool = False, rng: torch.Generator | None = None, y: Tensor | None = None) -> Tensor:
-        return x.flatten(1) + (0.3 if draw else 0.1)
+        return x.flatten(1) + (0.3 if draw else 0.1) * (1 - 2 * (x.flatten(1) > 0.5).float())
 
     def decode(self, z: Tensor, rng: torch.Generator | None = None, y: Tensor | None = None) -> Tensor:
         return z.view(-1, 1, 8, 8)
@@ -232,10 +115,7 @@ def test_a_mixtures_score_counts_modes_that_are_told_apart_and_even() -> None:
 
 def test_a_model_leaves_empty_what_it_cannot_have(digits: Data) -> None:
     autoencoder = Subject(build("ae"), digits, FEW, 0)
-    empty = {fidelity: {column.metric for column in fidelity.COLUMNS}, throughput: {"sample_rate"}}
-    for metric, expected in empty.items():
-        assert {row.metric for row in metric.measure(autoencoder) if row.status == "not applicable"} == expected
-    assert all("no samples" in row.reason for row in fidelity.measure(autoencoder))
+    assert {row.metric for row in throughput.measure(autoencoder) if row.status == "not applicable"} == {"sample_rate"}
     (accuracy, c) = svm.measure(Subject(build("cali"), digits, FEW, 0))
     assert (accuracy.value, c.value) == (None, None)
     assert "told the class" in accuracy.reason
@@ -255,16 +135,17 @@ def test_a_conditional_model_is_given_the_labels_of_what_it_is_compared_with(dig
 def test_an_encoder_that_draws_by_its_input_has_no_mean_code() -> None:
     data = load("alice_toy")
     networks = Networks(FAMILIES["alice_toy"](), (2,), 1.0, 2, generator(0, "weights"))
-    subject = Subject(REGISTRY["ali"](networks), data, FEW, 0)
-    mean, drawn, sigma = reconstruction.measure(subject)
-    assert (mean.status, drawn.status, sigma.status) == ("not applicable", "ok", "not applicable")
+    subject = Subject(REGISTRY["ali"](networks), data, POINTS, 0)
+    mean, drawn, latent, sigma = reconstruction.measure(subject)
+    statuses = [row.status for row in (mean, drawn, latent, sigma)]
+    assert statuses == ["not applicable", "ok", "not applicable", "not applicable"]
     x = data.test.x
     codes, rng = subject.drawn_codes, subject.rng("reconstructions")
     with torch.no_grad():  # the decoder draws too, in the order of the batches
         x_hat = torch.cat([subject.model.decode(z, rng) for z in codes.split(1000)])
     assert drawn.value == pytest.approx(float((x - x_hat).double().square().sum(1).mean()), rel=1e-5)
     rng = subject.rng("samples")
-    assert torch.equal(subject.samples, subject.model.sample(FEW.samples, rng))
+    assert torch.equal(subject.samples, subject.model.sample(2000, rng))
 
 
 def test_reconstruction_error_is_per_pixel_through_mean_and_drawn_codes(digits: Data) -> None:
@@ -274,9 +155,79 @@ def test_reconstruction_error_is_per_pixel_through_mean_and_drawn_codes(digits: 
     assert value(rows, "posterior_sigma") == pytest.approx(1.0)
 
 
+def test_psnr_and_ssim_by_their_formulas(digits: Data) -> None:
+    rows = reconstruction.measure(Subject(build("bigan"), digits, FEW, 0))
+    x = as_float(digits.test.x).double().numpy()[:, 0]
+    with torch.no_grad():
+        x_hat = build("bigan").eval().reconstruct(as_float(digits.test.x)).double().numpy()[:, 0]
+    mse = ((x - x_hat) ** 2).mean((1, 2))
+    assert value(rows, "psnr", protocol="mean code") == pytest.approx((10 * np.log10(1 / mse)).mean(), rel=1e-6)
+
+    line = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    window = np.outer(line, line) / np.outer(line, line).sum()
+
+    def blurred(pictures: np.ndarray) -> np.ndarray:
+        padded = np.pad(pictures, ((0, 0), (5, 5), (5, 5)), mode="reflect")
+        return np.einsum("nijkl,kl->nij", sliding_window_view(padded, (11, 11), axis=(1, 2)), window)
+
+    mean, mean_hat = blurred(x), blurred(x_hat)
+    variance, variance_hat = blurred(x * x) - mean**2, blurred(x_hat * x_hat) - mean_hat**2
+    covariance = blurred(x * x_hat) - mean * mean_hat
+    c1, c2 = 0.01**2, 0.03**2
+    similar = (2 * mean * mean_hat + c1) * (2 * covariance + c2)
+    similar /= (mean**2 + mean_hat**2 + c1) * (variance + variance_hat + c2)
+    assert value(rows, "ssim", protocol="mean code") == pytest.approx(similar.mean(), rel=1e-4)
+
+
+def test_the_latent_error_is_that_of_prior_codes_through_decoder_and_encoder(digits: Data) -> None:
+    subject = Subject(build("ali"), digits, FEW, 0)
+    z = subject.prior_codes
+    with torch.no_grad():
+        expected = (z - subject.model.encode(subject.model.decode(z))).abs().mean()
+    assert value(reconstruction.measure(subject), "latent_error") == pytest.approx(float(expected), rel=1e-5)
+    # the codes are those of the samples
+    with torch.no_grad():
+        torch.testing.assert_close(subject.samples, subject.model.decode(z))
+
+
+class Broken(Shift):
+    """Reconstructs what is no image."""
+
+    def __init__(self, fill: float) -> None:
+        super().__init__()
+        self.fill = fill
+
+    def decode(self, z: Tensor, rng: torch.Generator | None = None, y: Tensor | None = None) -> Tensor:
+        return torch.full((len(z), 1, 8, 8), self.fill)
+
+
+@pytest.mark.parametrize(
+    ("fill", "reason"), [(1.5, "images lie outside [0, 1]: from 1.5 to 1.5"), (float("nan"), "not finite")]
+)
+def test_what_is_no_image_has_no_error(fill: float, reason: str, digits: Data) -> None:
+    rows = reconstruction.measure(Subject(Broken(fill), digits, FEW, 0))
+    measures = {"reconstruction_error", "psnr", "ssim", "lpips"}
+    refused = [row for row in rows if row.metric in measures]
+    assert {row.metric for row in refused} == measures
+    for row in refused:
+        assert (row.value, row.status) == (None, "refused")
+        assert reason in row.reason
+
+
+def test_an_exact_reconstruction_has_no_psnr(digits: Data) -> None:
+    own = SimpleNamespace(encode=lambda x: x.flatten(1), decode=lambda z: z.view(-1, 1, 8, 8))
+    rows = {
+        row.metric: row for row in reconstruction.measure(Subject(Own(own), digits, FEW, 0)) if row.protocol == "mean code"
+    }
+    assert rows["reconstruction_error"].value == 0
+    assert rows["ssim"].value == pytest.approx(1.0)
+    assert (rows["psnr"].value, rows["psnr"].status) == (None, "refused")
+    assert "infinite" in rows["psnr"].reason
+
+
 def test_on_the_plane_squared_distances_are_summed_over_coordinates() -> None:
     x = torch.zeros(4, 2)
-    assert reconstruction.error(x, x + torch.tensor([3.0, 4.0]), images=False) == pytest.approx(25)
+    assert reconstruction.errors(x, x + torch.tensor([3.0, 4.0]), images=False).tolist() == [25.0] * 4
 
 
 def test_what_a_model_cannot_have_is_an_empty_cell_with_the_reason(digits: Data) -> None:

@@ -20,7 +20,8 @@ def test_gradients_are_those_of_the_cpu(name: str, dataset: str) -> None:
     on_cpu, on_gpu = build(name, dataset=dataset), build(name, dataset=dataset).cuda()
     batch = batch_for(on_cpu, as_float(loaded.train.x[:50]))
     assert batch.y is not None
-    moved = Batch(batch.x.cuda(), {key: value.cuda() for key, value in batch.noise.items()}, batch.y.cuda())
+    labelled = (batch.x.cuda(), batch.y.cuda())
+    moved = Batch(batch.x.cuda(), {key: value.cuda() for key, value in batch.noise.items()}, batch.y.cuda(), labelled)
     for phase in on_cpu.phases:
         for group in phase.round:
             gradients(on_cpu, batch, {player: parameters(on_cpu, player) for player in group})

@@ -177,7 +177,7 @@ def test_second_phase_starts_from_the_averaged_decoder_and_does_not_touch_it(dig
 def test_same_seed_same_weights_another_seed_others(name: str, digits: Data) -> None:
     def weights(seed: int) -> torch.Tensor:
         model = build(name, seed)
-        train(model, digits.train, Recipe(steps=3, batch=50), seed, CPU)
+        train(model, digits.train, Recipe(steps=3, batch=50), seed, CPU, labelled=digits.train)
         return torch.cat([value.double().flatten() for value in model.state_dict().values()])
 
     torch.manual_seed(1)  # the process's own generator plays no part
@@ -193,7 +193,7 @@ def test_divergence_is_raised_with_phase_and_step(name: str, digits: Data) -> No
     with torch.no_grad():
         next(iter(model.decoder.parameters())).fill_(float("nan"))
     with pytest.raises(Diverged, match="phase 'game' at step 1 of 3"):
-        train(model, digits.train, Recipe(steps=3), 0, CPU)
+        train(model, digits.train, Recipe(steps=3), 0, CPU, labelled=digits.train)
 
 
 def test_divergence_between_ticks_is_found_at_the_end(digits: Data) -> None:
@@ -219,7 +219,7 @@ class HostReads(TorchDispatchMode):
 def test_a_round_never_waits_for_the_device(name: str, digits: Data) -> None:
     model = build(name)
     for phase in model.phases:
-        trainer = Trainer(model, phase, Recipe(steps=10, batch=50), digits.train, generator(0, "t"))
+        trainer = Trainer(model, phase, Recipe(steps=10, batch=50), digits.train, generator(0, "t"), digits.train)
         average = Average(model, 0.9)
         with HostReads() as reads:
             for _ in range(30):  # more than an epoch

@@ -167,7 +167,7 @@ def test_titles_make_columns_and_files_that_markdown_and_latex_can_hold() -> Non
 
 
 def test_a_references_note_stands_in_its_title(tmp_path: Path) -> None:
-    noted = Measurement("reconstruction_error", 0.1, protocol="mean code", reference="PCA", reason="8 components")
+    noted = Measurement("reconstruction_error", 0.1, protocol="mean code", reference="PCA", note="8 components")
     store(tmp_path, "references", None, [noted])
     assert tables.tables(rows.read(tmp_path))["digits-quality"][1].index.tolist() == ["PCA (8 components)"]
 
@@ -183,7 +183,7 @@ def test_a_model_without_samples_has_a_picture_without_them(tmp_path: Path) -> N
     for name, shape in (("image", (1, 8, 8)), ("point", (2,))):
         folder = tmp_path / name
         folder.mkdir()
-        x = np.zeros((50, *shape), np.uint8 if len(shape) == 3 else np.float32)
+        x = np.ones((50, *shape), np.uint8 if len(shape) == 3 else np.float32)
         np.savez(folder / "arrays.npz", x=x, y=np.zeros(50, int), codes=np.zeros((50, 2)), reconstructions=x)
         figures.draw(folder, "title", tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").stat().st_size > 3000

@@ -26,8 +26,9 @@ from torchvision import datasets
 
 from benchmarks import cache, images, published
 from benchmarks.data import Options, load
-from benchmarks.sources import Contents, Folder, Part, home
+from benchmarks.sources import Contents, Folder, Part
 from evaluation.base import BadInput, Data, Split
+from evaluation.store import home
 
 
 @pytest.fixture(autouse=True)

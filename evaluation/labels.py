@@ -1,0 +1,68 @@
+"""Which images are labelled: class-balanced draws, the same for every model, seed, protocol and reference.
+
+A comparison on few labels is a paired one: the classifiers on features and semi-supervised training all see draw d.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.base import BadInput, Data, Settings, Split
+
+FEWEST = 5  # labels of a class: one a fold of cross-validation
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Where labels are drawn, and where hyper-parameters are chosen by the published protocols."""
+
+    labelled: Split
+    choosing: Split
+
+
+def pools(data: Data, settings: Settings) -> Pools:
+    """Return the pool of labels and the images to choose on.
+
+    ALI's SVHN: labels from the published train split (here validation, since `extra` trains the model), whose last
+    10,000 images are kept back to choose C on. Elsewhere: labels from train, choices on validation.
+    """
+    if settings.labels_from == "train":
+        return Pools(data.train, data.validation)
+    x, y = data.validation.x, data.validation.y
+    first = len(y) - settings.kept_back
+    return Pools(Split(x[:first], y[:first]), Split(x[first:], y[first:]))
+
+
+def refuses(data: Data, settings: Settings) -> str:
+    """Say why labels cannot be drawn, if they cannot: no classes, or a class with too few images."""
+    if data.classes < 2:
+        return f"data set '{data.name}' has no two classes"
+    if settings.labels_from == "validation" and settings.kept_back >= len(data.validation):
+        return f"evaluation.kept_back = {settings.kept_back} leaves none of the {len(data.validation)} validation images"
+    y = pools(data, settings).labelled.y.numpy()
+    counts = np.bincount(y[y >= 0], minlength=data.classes)
+    rarest = int(counts.argmin())
+    name = data.class_names[rarest] if data.class_names else rarest
+    named = f"class '{name}' has {counts[rarest]} images in the pool of labels"
+    if counts[rarest] < FEWEST:
+        return f"{named}, {FEWEST} are needed"
+    least, most = FEWEST * data.classes, data.classes * int(counts[rarest])
+    if settings.labels == "all" or least <= settings.labels <= most:
+        return ""
+    return f"evaluation.labels = {settings.labels}: it must be between {least} ({FEWEST} a class) and {most} ({named})"
+
+
+def draw(y: np.ndarray, labels: int | str, number: int) -> np.ndarray:
+    """Return indices into y (N,), of classes, of the class-balanced draw of that number; "all": every labelled image.
+
+    The same for the same y. Raises BadInput if a class has too few images.
+    """
+    if labels == "all":
+        return np.flatnonzero(y >= 0)
+    classes = np.unique(y[y >= 0])
+    rng = np.random.RandomState(number)
+    each = int(labels) // len(classes)
+    chosen = [rng.permutation(np.flatnonzero(y == c))[:each] for c in classes]
+    if each == 0 or min(map(len, chosen)) < each:
+        raise BadInput(f"{labels} labels need {max(each, 1)} images of each of the {len(classes)} classes")
+    return np.concatenate(chosen)

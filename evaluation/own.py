@@ -1,0 +1,98 @@
+"""Evaluation of anything: a model of the suite, or an object of the user's that can sample, encode or decode."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from evaluation.base import BadInput, Data, Settings, Subject
+from evaluation.metrics import METRICS
+from models.base import Model
+
+
+class Own(Model):
+    """An object of the user's, as the metrics take it. What it cannot do is an empty cell with the reason.
+
+    sample(n) or sample(n, rng)   n images (n, C, H, W) in [0, 1], or points (n, D)
+    encode(x)                     codes (B, latent) of x
+    decode(z)                     x (B, ...) for codes
+    features(x)                   {layer: (B, F)}, hidden layers in order and the code last; without it the code alone
+    """
+
+    name, title, source, players = "own", "own model", "the user's", {}
+
+    def __init__(self, own: Any) -> None:
+        nn.Module.__init__(self)
+        self._own: Callable[[], Any] = lambda: own  # not as a module: its parameters are its owner's
+        able = {name for name in ("sample", "encode", "decode", "features") if callable(getattr(own, name, None))}
+        if not able & {"sample", "encode"}:
+            raise BadInput(f"a {type(own).__name__} has neither sample(n) nor encode(x): give it one of them")
+        self.able = able
+        self.generative, self.inverts = "sample" in able, "decode" in able  # type: ignore[misc]
+        self.inference = "learnt with it" if "encode" in able else "none"  # type: ignore[misc]
+
+    implicit = draws_x = property(lambda self: False)
+
+    def generate(self, n: int, rng: torch.Generator, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return no codes, and n samples; by rng if `sample` takes one."""
+        draws = len(inspect.signature(self._own().sample).parameters) > 1
+        x = self._own().sample(n, rng) if draws else self._own().sample(n)
+        if not isinstance(x, Tensor) or len(x) != n:
+            raise BadInput(f"sample({n}) returned {_shape(x)}: {n} samples as one tensor are needed")
+        return x.new_empty(n, 0), x
+
+    def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return the code of x."""
+        code = self._own().encode(x)
+        if not isinstance(code, Tensor) or code.dim() != 2 or len(code) != len(x):
+            raise BadInput(f"encode of {len(x)} images returned {_shape(code)}: a tensor ({len(x)}, latent) is needed")
+        return code, None
+
+    def decode(self, z: Tensor, rng: torch.Generator | None = None, y: Tensor | None = None) -> Tensor:
+        """Return x for codes."""
+        x: Tensor = self._own().decode(z)
+        return x
+
+    def features(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the object's own layers, or its code."""
+        found: Mapping[str, Tensor] = self._own().features(x) if "features" in self.able else {"code": self.encode(x)}
+        return {name: h.flatten(1) for name, h in found.items()}
+
+
+def _shape(x: object) -> str:
+    return f"a tensor {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+
+
+def evaluate(
+    model: object,
+    data: Data,
+    metrics: Iterable[str] | None = None,
+    settings: Settings | None = None,
+    seed: int = 0,
+    split: Literal["validation", "test"] = "test",
+    device: str | torch.device = "cpu",
+) -> pd.DataFrame:
+    """Return a table of measurements of a trained model, a line each, with what it takes to read them.
+
+    `metrics` are names from METRICS; none: all that the data allow, but speed. Every draw of noise, samples and labels comes
+    from `seed`. Raises BadInput for an unknown metric, one that the data do not allow, or a model that can do nothing.
+    """
+    settings = settings or Settings()
+    reasons = {name: module.refuses(data, settings) for name, module in METRICS.items()}
+    chosen = (
+        list(metrics) if metrics is not None else [name for name in METRICS if name != "throughput" and not reasons[name]]
+    )
+    for name in chosen:
+        if name not in METRICS:
+            close = difflib.get_close_matches(name, METRICS, 1)
+            hint = f"did you mean '{close[0]}'? " if close else ""
+            raise BadInput(f"unknown metric '{name}'; {hint}there are: {', '.join(METRICS)}")
+        if reasons[name]:
+            raise BadInput(f"metric '{name}' cannot be measured: {reasons[name]}")
+    subject = Subject(model if isinstance(model, Model) else Own(model), data, settings, seed, split, torch.device(device))
+    return pd.DataFrame([asdict(row) for name in chosen for row in METRICS[name].measure(subject)])

@@ -50,6 +50,13 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session
+def speed(session: nox.Session) -> None:
+    """Time the evaluation against plain scripts, one after the other: let nothing else run."""
+    options = ("-m", "speed", "-s", "--benchmark-enable", "--benchmark-columns=median,rounds")
+    python(session, "-m", "pytest", *options, *session.posargs)
+
+
+@nox.session
 def gpu(session: nox.Session) -> None:
     """Run the tests that need CUDA."""
     python(session, "-m", "pytest", "-m", "gpu", *session.posargs)

@@ -16,10 +16,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, eigh
+import torch
 from scipy.optimize import brentq
 
 STEPS = 100  # a hundred guesses, and the optimum is reported as missed
+CHUNK = 500  # features at a time that are held in double precision
 NEAR = 1.0  # C up to which a guess from nothing leads to the optimum
 
 
@@ -34,11 +35,14 @@ class Span:
     @classmethod
     def of(cls, x: np.ndarray) -> "Span":
         """Return the span of images x (N, F)."""
-        x = np.concatenate([x.astype(np.float64), np.ones((len(x), 1))], axis=1)
-        gram = x @ x.T
         if x.shape[1] < len(x):
-            return cls(x, gram, None)
-        values, vectors = eigh(gram)
+            rows = np.concatenate([x.astype(np.float64), np.ones((len(x), 1))], axis=1)
+            return cls(rows, rows @ rows.T, None)
+        gram = np.ones((len(x), len(x)))
+        for start in range(0, x.shape[1], CHUNK):
+            part = x[:, start : start + CHUNK].astype(np.float64)
+            gram += part @ part.T
+        values, vectors = np.linalg.eigh(gram)
         known = values > len(x) * np.finfo(np.float64).eps * values[-1]
         scale = np.sqrt(values[known])
         return cls(vectors[:, known] * scale, gram, vectors[:, known] / scale)
@@ -64,6 +68,12 @@ class Solution:
     unconverged: int
 
 
+def _solve(system: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solve a positive definite system (N, N) by Cholesky; torch's lets other threads run meanwhile, scipy's does not."""
+    factor = torch.linalg.cholesky_ex(torch.from_numpy(system)).L
+    return torch.cholesky_solve(torch.from_numpy(right)[:, None], factor)[:, 0].numpy()
+
+
 def _ridge(span: Span, y: np.ndarray, c: float, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the optimum's weights (R,) if `inside` is A, and each image's share in them (N,), of y's sign in A."""
     index = np.flatnonzero(inside)
@@ -71,13 +81,11 @@ def _ridge(span: Span, y: np.ndarray, c: float, inside: np.ndarray) -> tuple[np.
     if len(index) <= span.rows.shape[1]:
         system = span.gram[np.ix_(index, index)]
         system[np.diag_indices(len(index))] += 0.5 / c
-        if len(index):
-            factor = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
-            shares[index] = cho_solve(factor, y[index], check_finite=False)
+        shares[index] = _solve(system, y[index])
         return rows.T @ shares[index], shares
     system = rows.T @ rows
     system[np.diag_indices(len(system))] += 0.5 / c
-    weights = cho_solve(cho_factor(system, lower=True, overwrite_a=True, check_finite=False), rows.T @ y[index])
+    weights = _solve(system, rows.T @ y[index])
     shares[index] = 2 * c * (y[index] - rows @ weights)
     return weights, shares
 

@@ -6,6 +6,7 @@ the images that the protocols look at, and all of them get the same draws of lab
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -52,8 +53,20 @@ class Sets:
 
     def over_draws(self, score: Callable[[np.ndarray], float]) -> list[float]:
         """Return score(draw) for every draw of labels, in parallel threads, as many as torch has."""
-        with threadpool_limits(1), ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        with one_core_a_thread() as cores, ThreadPoolExecutor(cores) as threads:
             return list(threads.map(score, self.draws))
+
+
+@contextmanager
+def one_core_a_thread() -> Iterator[int]:
+    """Let libraries beneath use one core in each thread, and give how many there are to use: small systems gain nothing."""
+    cores = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield cores
+    finally:
+        torch.set_num_threads(cores)
 
 
 def _features(layers: Layers, x: Tensor, device: torch.device) -> tuple[np.ndarray, slice]:
@@ -138,9 +151,10 @@ def refuses(data: Data, settings: Settings) -> str:
 
 def useless(x: np.ndarray) -> str:
     """Say why features (N, F) cannot be classified, if they cannot."""
-    if not np.isfinite(x).all():
+    low, high = x.min(0), x.max(0)  # features may take gigabytes: nothing as large is made of them
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
         return "features are not finite"
-    return "" if (x != x[0]).any() else "all features are constant: they tell no image from another"
+    return "" if (low < high).any() else "all features are constant: they tell no image from another"
 
 
 def scaler(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from sklearn.model_selection import StratifiedKFold
 from evaluation import labels, representation
 from evaluation.base import Baseline, Column, Data, Measurement, Settings, Subject
 from evaluation.linear_svm import Span, cross_validate, path, solve
-from evaluation.representation import Sets, measurements, scaler, useless
+from evaluation.representation import Sets, measurements, one_core_a_thread, scaler, useless
 
 COLUMNS = (
     Column("svm_accuracy", "SVM accuracy, %", "higher", 2, percent=True),
@@ -89,7 +89,8 @@ def score(sets: Sets) -> list[Measurement]:
             *(Measurement("svm_accuracy", None, "%", protocol=protocol, **options) for protocol in protocols.values()),  # type: ignore[arg-type]
             Measurement("svm_c", None, protocol=protocols["validation"], **options),  # type: ignore[arg-type]
         ]
-    c, missed_on_grid = choose_c(sets)
+    with one_core_a_thread():
+        c, missed_on_grid = choose_c(sets)
     missed = {"validation": 0, "labels": 0}
 
     def by(protocol: str, draw: np.ndarray) -> float:

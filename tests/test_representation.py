@@ -77,7 +77,7 @@ def test_no_other_weights_have_a_lower_objective(digits: Data) -> None:
         machine = LinearSVC()
         machine.coef_, machine.intercept_ = weights.T, intercepts
         assert solution.unconverged == 0
-        assert gradient(x, y, solution.c, machine) < 1e-9 + 1e-12 * solution.c  # rounding of the slack, times C
+        assert gradient(x, y, solution.c, machine) < 1e-8 + 1e-11 * solution.c  # C times the rounding of the slack
 
 
 def test_a_path_of_cs_gives_what_each_c_gives_alone(digits: Data) -> None:

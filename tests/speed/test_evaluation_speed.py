@@ -1,0 +1,191 @@
+"""How long evaluation takes, and how many times longer a plain script does: `nox -s speed`.
+
+Both sides run in turn in one process, so that what is reported is a ratio with its spread. Nothing here asserts a time.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch_fidelity
+from sklearn.svm import LinearSVC
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from benchmarks import data
+from evaluation import METRICS, evaluate, extractors, labels, svm
+from evaluation.base import Data, Settings, Split, Subject, as_float, as_uint8, generator
+from evaluation.representation import Sets
+from tests.conftest import build
+
+pytestmark = [pytest.mark.speed, pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")]
+
+CLASSES, FEATURES = 10, 5376  # of SVHN's network: 4x4x256 + 512 + 512 + 256
+
+
+def compare(benchmark: Any, ours: Callable[[], object], plain: Callable[[], object], rounds: int) -> None:
+    """Time both in turn; the ratio's median and range stand in the benchmark's extra information."""
+    seconds: list[float] = []
+
+    def timed() -> None:
+        start = time.perf_counter()
+        plain()
+        seconds.append(time.perf_counter() - start)
+
+    benchmark.pedantic(ours, setup=timed, rounds=rounds)
+    ratios = np.array(seconds) / np.array(benchmark.stats.stats.data)
+    report(benchmark, plain_s=np.median(seconds), ratio=np.median(ratios), ratio_min=ratios.min(), ratio_max=ratios.max())
+
+
+def report(benchmark: Any, **figures: float) -> None:
+    """Keep figures with the benchmark, and print them beside pytest's own."""
+    benchmark.extra_info.update({name: round(float(value), 2) for name, value in figures.items()})
+    benchmark.extra_info["threads"] = torch.get_num_threads()
+    sys.stderr.write(f"\n{benchmark.name}: {benchmark.stats.stats.median:.1f} s; {benchmark.extra_info}\n")
+
+
+def features(y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return rectified random features (N, FEATURES) of classes y that overlap, and the classes."""
+    rng = np.random.default_rng(seed)
+    to = np.random.default_rng(0).standard_normal((64, FEATURES), dtype=np.float32) / 8
+    means = 0.3 * np.random.default_rng(1).standard_normal((CLASSES, 64), dtype=np.float32)
+    x = np.empty((len(y), FEATURES), np.float32)
+    for start in range(0, len(y), 1000):
+        part = y[start : start + 1000]
+        np.maximum(
+            (means[part] + rng.standard_normal((len(part), 64), dtype=np.float32)) @ to, 0, out=x[start : start + 1000]
+        )
+    return x, y
+
+
+def protocol(pool: int, scored: int, draws: int) -> Sets:
+    """Return sets of features for ALI's protocol with 1,000 labels: of the pool only the images that some draw labels."""
+    y = np.arange(pool) % CLASSES
+    chosen = [labels.draw(y, 1000, number) for number in range(draws + 1)]
+    known = np.unique(np.concatenate(chosen))
+    chosen = [np.searchsorted(known, draw) for draw in chosen]
+    labelled, choosing, test = features(y[known], 2), features(y[: scored * 10_000 // 26_032], 3), features(y[:scored], 4)
+    settings = Settings(labels=1000, draws=draws)
+    return Sets(labelled, choosing, test, tuple(chosen[:-1]), chosen[-1], CLASSES, slice(None), "test", settings)
+
+
+def test_alis_svm_protocol_in_full(benchmark: Any) -> None:
+    sets = protocol(63_257, 26_032, 100)
+    rows = benchmark.pedantic(svm.score, (sets,), rounds=1)
+    accuracy = np.mean([row.value for row in rows if row.metric == "svm_accuracy"])
+    missed = sum("not converged" in row.reason for row in rows)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # of the whole process, features included
+    report(benchmark, accuracy=accuracy, rows_not_converged=missed, peak_gb=peak)
+
+
+def test_alis_svm_protocol_against_a_plain_script(benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # a fifth of the values of C and 2 draws: the plain script would take hours for all
+    monkeypatch.setattr(svm, "GRID", svm.GRID[::5])
+    monkeypatch.setattr(svm, "COARSE_GRID", svm.COARSE_GRID[::4])
+    sets = protocol(10_000, 5_000, 2)
+
+    def plain() -> None:
+        x, y = sets.labelled
+        machines = [LinearSVC(C=c).fit(x[sets.chooser], y[sets.chooser]) for c in svm.GRID]
+        best = machines[int(np.argmax([machine.score(*sets.choosing) for machine in machines]))]
+        for draw in sets.draws:
+            best.fit(x[draw], y[draw]).score(*sets.scored)
+            folds = np.array_split(np.random.RandomState(0).permutation(draw), 5)
+            accuracies = []
+            for c in svm.COARSE_GRID:
+                rest = [np.concatenate([fold for j, fold in enumerate(folds) if j != i]) for i in range(5)]
+                fits = [
+                    LinearSVC(C=c).fit(x[part], y[part]).score(x[fold], y[fold])
+                    for part, fold in zip(rest, folds, strict=True)
+                ]
+                accuracies.append(np.mean(fits))
+            LinearSVC(C=svm.COARSE_GRID[int(np.argmax(accuracies))]).fit(x[draw], y[draw]).score(*sets.scored)
+
+    compare(benchmark, lambda: svm.score(sets), plain, rounds=1)
+
+
+class Images(Dataset[Tensor]):
+    """Images as torch-fidelity takes them."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.images[index]
+
+
+def large(digits: Data) -> Data:
+    """Return digits with 10,000 held-out images, in each split: those there are, shifted by up to a pixel and with noise."""
+
+    def more(split: Split, seed: int) -> Split:
+        rng = generator(seed, "large")
+        index = torch.randint(len(split), (10_000,), generator=rng)
+        x = split.x[index].float() + 8 * torch.randn(10_000, 1, 8, 8, generator=rng)
+        return Split(x.round().clamp(0, 255).to(torch.uint8), split.y[index])
+
+    splits = {
+        name: more(split, i) for i, (name, split) in enumerate((("validation", digits.validation), ("test", digits.test)))
+    }
+    return Data("digits", digits.train, classes=10, extractor="digits-cnn", **splits)
+
+
+def test_ten_thousand_samples_of_digits_by_every_metric(benchmark: Any) -> None:
+    """Against a script that computes each measure by itself: samples drawn, images passed and codes made for each."""
+    digits, model = large(data.load("digits")), build("ali").eval()
+    settings = Settings(labels=100, draws=10, standardise=True)
+    names = [name for name in METRICS if name not in ("throughput", "modes", "mixture_score", "classifier")]
+    extractor = extractors.get(digits, settings)
+
+    class Registered(torch_fidelity.FeatureExtractorBase):
+        get_provided_features_list = staticmethod(lambda: ("features", "logits"))
+        get_default_feature_layer_for_metric = staticmethod(lambda metric: "logits" if metric == "isc" else "features")
+        can_be_compiled = staticmethod(lambda: False)
+        get_dummy_input_for_compile = staticmethod(lambda: None)
+
+        def __init__(self, name: str, features_list: list[str], **options: object) -> None:
+            super().__init__(name, features_list)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            outputs = dict(zip(("features", "logits"), extractor(x), strict=True))
+            return tuple(outputs[name] for name in self.features_list)
+
+    torch_fidelity.register_feature_extractor("speed-digits", Registered)
+
+    def plain() -> None:
+        for metric in ("fid", "kid", "isc", "prc"):
+            subject = Subject(model, digits, settings, 0)
+            torch_fidelity.calculate_metrics(
+                input1=Images(as_uint8(subject.samples)),
+                input2=Images(digits.test.x),
+                feature_extractor="speed-digits",
+                cuda=False,
+                cache=False,
+                verbose=False,
+                save_cpu_ram=True,
+                **{metric: True},
+            )
+        for name in names:
+            if name not in ("fidelity", "svm"):
+                METRICS[name].measure(Subject(model, digits, settings, 0))
+        with torch.no_grad():
+            layers = [
+                torch.cat(list(model.features(as_float(x)).values()), 1) for x in (digits.train.x, digits.validation.x)
+            ]
+            scored = torch.cat(list(model.features(as_float(digits.test.x)).values()), 1)
+        (x, v), y = layers, digits.train.y.numpy()
+        draw = labels.draw(y, 100, 10)
+        fits = [LinearSVC(C=c).fit(x[draw], y[draw]) for c in svm.GRID]
+        best = fits[int(np.argmax([fit.score(v, digits.validation.y) for fit in fits]))]
+        for number in range(10):
+            draw = labels.draw(y, 100, number)
+            best.fit(x[draw], y[draw]).score(scored, digits.test.y)
+
+    compare(benchmark, lambda: evaluate(model, digits, names, settings), plain, rounds=2)

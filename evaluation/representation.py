@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -22,8 +22,9 @@ from evaluation import labels
 from evaluation.base import BATCH, Baseline, Column, Data, Measurement, Settings, Split, Subject, as_float
 from models.layers import Discriminator
 
+T = TypeVar("T")
 Layers = Callable[[Tensor], Mapping[str, Tensor]]  # x (B, ...) in [0, 1] -> its layers in order, the last hidden one named
-HIDDEN, ALL = "last hidden layer", "all"
+HIDDEN = "last hidden layer"
 HIDDEN_LAYERS = 3  # that ALI's protocol takes beside the mean code
 
 
@@ -51,7 +52,7 @@ class Sets:
         """Images that a draw labels."""
         return len(self.chooser)
 
-    def over_draws(self, score: Callable[[np.ndarray], float]) -> list[float]:
+    def over_draws(self, score: Callable[[np.ndarray], T]) -> list[T]:
         """Return score(draw) for every draw of labels, in parallel threads, as many as torch has."""
         with one_core_a_thread() as cores, ThreadPoolExecutor(cores) as threads:
             return list(threads.map(score, self.draws))

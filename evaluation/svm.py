@@ -9,8 +9,6 @@ its discriminator, as DCGAN took them. Classifier: L2-SVM, one against the rest.
 Features go in as they are, as in the paper, or standardised by the labelled images alone (`evaluation.standardise`).
 """
 
-from functools import partial
-
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
@@ -91,26 +89,22 @@ def score(sets: Sets) -> list[Measurement]:
         ]
     with one_core_a_thread():
         c, missed_on_grid = choose_c(sets)
-    missed = {"validation": 0, "labels": 0}
 
-    def by(protocol: str, draw: np.ndarray) -> float:
+    def by_both(draw: np.ndarray) -> list[tuple[float, int]]:
         x, y, mean, std = _prepared(sets, draw)
-        span, chosen = Span.of(x), c
-        if protocol == "labels":
-            folds = [held_out for _, held_out in StratifiedKFold(5, shuffle=True, random_state=0).split(x, y)]
-            chosen = cross_validate(span, y, sets.classes, COARSE_GRID, folds)
-        solution = solve(span, y, sets.classes, chosen)
-        missed[protocol] += solution.unconverged > 0
-        return _accuracy(solution.weights, span, x, mean, std, sets.scored)
+        span = Span.of(x)
+        folds = [held_out for _, held_out in StratifiedKFold(5, shuffle=True, random_state=0).split(x, y)]
+        found = []
+        for chosen in (c, cross_validate(span, y, sets.classes, COARSE_GRID, folds)):
+            solution = solve(span, y, sets.classes, chosen)
+            found.append((_accuracy(solution.weights, span, x, mean, std, sets.scored), solution.unconverged))
+        return found
 
-    values = {protocol: sets.over_draws(partial(by, protocol)) for protocol in protocols}
-    rows = [
-        row
-        for by, protocol in protocols.items()
-        for row in measurements(
-            "svm_accuracy", protocol, values[by], sets, _missed(missed[by], f"of {len(values[by])} draws")
-        )
-    ]
+    of_draws = sets.over_draws(by_both)
+    rows: list[Measurement] = []
+    for protocol, found in zip(protocols.values(), zip(*of_draws, strict=True), strict=True):
+        missed = _missed(sum(unconverged > 0 for _, unconverged in found), f"of {len(found)} draws")
+        rows += measurements("svm_accuracy", protocol, [accuracy for accuracy, _ in found], sets, missed)
     grid = _missed(missed_on_grid, f"of {len(GRID)} values of C")
     return [
         *rows,

@@ -7,11 +7,12 @@ they are scored, without dropout, on held-out data and on as many draws from the
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from evaluation.base import BATCH, Column, Data, Measurement, Settings, Subject, as_float, generator, unfit
+from evaluation.base import BATCH, Baseline, Column, Data, Measurement, Settings, Subject, as_float, generator, unfit
 from evaluation.manifold import density_coverage
 from evaluation.reconstruction import errors
 from models.base import Batch, Model
@@ -29,11 +30,12 @@ NEIGHBOURS = 5
 MOST = 5000  # data and samples that coverage looks at
 CERTAIN = 0.01  # probability of the wrong kind
 
-# A model that trained is far from these; they are the suite's own, no paper has them.
+# The suite's own, no paper has them. Trained models of the easy grid and of digits stay far from these: code use 57 and more,
+# posterior deviation 0.03, coverage 42; a run with 6 of 25 modes covered 13 % of the data.
 WON = (99.0, 90.0)  # D right on both sides, and certain, in at least so many per cent
 IGNORED = 5.0  # per cent of the error
 LOST = 0.002  # posterior deviation; the encoder's bound is 0.0009
-COLLAPSED = 5.0  # per cent of the data
+COLLAPSED = 20.0  # per cent of the data
 
 
 def refuses(data: Data, settings: Settings) -> str:
@@ -114,15 +116,19 @@ def coverage(subject: Subject) -> Measurement:
         return Measurement(
             "data_coverage", None, status="not applicable", reason="its codes follow no prior, so it draws no samples"
         )
-    n = min(MOST, len(subject.held_out), len(subject.samples))
     if reason := unfit(subject.samples, subject.data.images):
         return Measurement("data_coverage", None, status="refused", reason=reason)
+    return _covered(subject.held_out.x, subject.samples, split=subject.split)
+
+
+def _covered(real: Tensor, samples: Tensor, **fields: Any) -> Measurement:
+    n = min(MOST, len(real), len(samples))
     if n <= NEIGHBOURS:
-        return Measurement("data_coverage", None, status="refused", reason=f"{n} samples: more than {NEIGHBOURS} are needed")
-    index = torch.randperm(len(subject.held_out), generator=generator(0, "coverage"))[:n]
-    real = as_float(subject.held_out.x[index]).flatten(1)
-    value = 100 * density_coverage(real, subject.samples[:n].flatten(1), NEIGHBOURS)[1]
-    return Measurement("data_coverage", value, "%", n, subject.split, protocol=f"k = {NEIGHBOURS}, raw data")
+        reason = f"{n} samples: more than {NEIGHBOURS} are needed"
+        return Measurement("data_coverage", None, status="refused", reason=reason, **fields)
+    index = torch.randperm(len(real), generator=generator(0, "coverage"))[:n]
+    value = 100 * density_coverage(as_float(real[index]).flatten(1), samples[:n].flatten(1), NEIGHBOURS)[1]
+    return Measurement("data_coverage", value, "%", n, protocol=f"k = {NEIGHBOURS}, raw data", **fields)
 
 
 def measure(subject: Subject) -> list[Measurement]:
@@ -143,3 +149,9 @@ def measure(subject: Subject) -> list[Measurement]:
         *rows,
         Measurement("alarms", len(raised), n=len(subject.held_out), split=subject.split, reason=", ".join(raised)),
     ]
+
+
+def references(baseline: Baseline) -> list[Measurement]:
+    """Return what real data reach that the scored split does not hold."""
+    other = baseline.data.validation if baseline.split == "test" else baseline.data.test
+    return [_covered(baseline.held_out.x, as_float(other.x), split=baseline.split, reference="held-out data")]

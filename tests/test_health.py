@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.data import load
 from benchmarks.loop import Recipe, Trainer
 from evaluation import health
-from evaluation.base import Data, Measurement, Settings, Split, Subject, as_float, generator
+from evaluation.base import Baseline, Data, Measurement, Settings, Split, Subject, as_float, generator
 from evaluation.own import Own
 from models.base import LOG_SIGMA, Model, Phase
 from tests.conftest import MODELS, build
@@ -144,8 +145,23 @@ def test_collapse_shows_in_coverage(digits: Data) -> None:
     for collapsed in (train[:1], torch.zeros(1, 1, 8, 8)):
         found = rows(Own(Samples(collapsed)), digits)
         assert found["data_coverage"].value is not None
-        assert found["data_coverage"].value < 5
+        assert found["data_coverage"].value < 10
         assert "samples collapsed" in found["alarms"].reason
+
+
+def test_a_mode_collapse_on_the_plane_alarms() -> None:
+    grid = load("grid25_easy")
+    centres = grid.train.y  # which mode each point is of
+    for modes, alarming in ((25, False), (4, True)):
+        found = rows(Own(Samples(grid.train.x[centres < modes])), grid)
+        assert ("samples collapsed" in found["alarms"].reason) == alarming
+
+
+def test_real_data_are_covered_by_other_real_data(digits: Data) -> None:
+    (row,) = health.references(Baseline(digits, Settings(), 8, range(1), build))  # type: ignore[arg-type]
+    assert row.reference == "held-out data"
+    assert row.value is not None
+    assert row.value > 90
 
 
 def test_what_is_no_image_alarms(digits: Data) -> None:

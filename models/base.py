@@ -181,8 +181,10 @@ class Model(nn.Module):
 
         The first half of a Gaussian encoder's outputs is the mean, the second log sigma (ALI's released code). There is
         no log sigma of a deterministic encoder, nor of one that draws by its input: its code at zero noise stands for
-        the mean.
+        the mean. Raises NotImplementedError for a model without an encoder.
         """
+        if self.inference == "none":
+            raise NotImplementedError(f"{self.name} has no encoder")
         code = self.encoder(x, None, self.condition(y))
         if not self.stochastic or self.encoder.noise:
             return code, None
@@ -241,5 +243,5 @@ class Model(nn.Module):
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
         """Return the encoder's hidden layers, in order, and the mean code last, each (B, F)."""
-        hidden = {name: h.flatten(1) for name, h in self.encoder.hidden(x).items()}
-        return hidden | {"code": self.encode(x)}
+        code = self.encode(x)
+        return {name: h.flatten(1) for name, h in self.encoder.hidden(x).items()} | {"code": code}

@@ -260,3 +260,10 @@ def test_networks_see_what_the_papers_let_them_see() -> None:
         model = build(name)
         assert model.discriminator.sees == sees  # type: ignore[union-attr]
         assert hasattr(model, "encoder") == (name == "ssali") == (model.inference != "none")
+
+
+def test_a_code_of_a_model_without_an_encoder_is_refused_by_name(digits: Data) -> None:
+    model = build("ssgan").eval()
+    for ask in (model.encode, model.reconstruct, model.features):
+        with pytest.raises(NotImplementedError, match="ssgan has no encoder"):
+            ask(as_float(digits.test.x[:2]))

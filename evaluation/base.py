@@ -170,7 +170,7 @@ class Settings:
     reference: Literal["", "train", "validation", "test"] = ""  # of fidelity; none: the split that is scored
     extractor: str = "classifier"  # of fidelity: the data set's own, "inception", or one that the user registered
     inception: str = ""  # file of Inception's weights; none: the one in ALIBENCH_DATA, downloaded if it is not there
-    perceptual: str = ""  # file of LPIPS's weights; none: the one in ALIBENCH_DATA, if it is there
+    perceptual: str = ""  # folder of LPIPS's two files of weights; none: ALIBENCH_DATA/extractors, if they are there
     labels: Count | Literal["all"] = 100  # labelled images: of the classifiers on features, and of semi-supervised training
     labels_from: Literal["train", "validation"] = "train"  # the split they are drawn from
     kept_back: Count = 10_000  # of that split, its last images, to choose on where labels come from validation

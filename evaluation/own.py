@@ -80,7 +80,7 @@ def evaluate(
     """Return a table of measurements of a trained model, a line each, with what it takes to read them.
 
     `metrics` are names from METRICS; none: all that the data allow, but speed. Every draw of noise, samples and labels comes
-    from `seed`. Raises BadInput for an unknown metric, one that the data do not allow, or a model that can do nothing.
+    from `seed`. A module is evaluated in evaluation mode and left in the mode that it was in. Raises BadInput for an unknown metric, one that the data do not allow, or a model that can do nothing.
     """
     settings = settings or Settings()
     reasons = {name: module.refuses(data, settings) for name, module in METRICS.items()}
@@ -94,5 +94,12 @@ def evaluate(
             raise BadInput(f"unknown metric '{name}'; {hint}there are: {', '.join(METRICS)}")
         if reasons[name]:
             raise BadInput(f"metric '{name}' cannot be measured: {reasons[name]}")
+    was_training = isinstance(model, nn.Module) and model.training
     subject = Subject(model if isinstance(model, Model) else Own(model), data, settings, seed, split, torch.device(device))
-    return pd.DataFrame([asdict(row) for name in chosen for row in METRICS[name].measure(subject)])
+    if isinstance(model, nn.Module):
+        model.eval()
+    try:
+        return pd.DataFrame([asdict(row) for name in chosen for row in METRICS[name].measure(subject)])
+    finally:
+        if isinstance(model, nn.Module):
+            model.train(was_training)

@@ -63,12 +63,20 @@ def test_a_users_layers_are_used(digits: Data) -> None:
     assert with_layers > without + 20
 
 
-def test_a_users_module_keeps_its_own_device_mode_and_parameters(digits: Data) -> None:
-    model = torch.nn.Linear(64, 8)
-    model.encode = lambda x: model(x.flatten(1))  # type: ignore[assignment]
-    model.train()
-    evaluate(model, digits, ["neighbours"], FEW)
+def test_a_users_module_is_evaluated_without_dropout_and_left_as_it_was(digits: Data) -> None:
+    class Coder(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.drop = torch.nn.Linear(64, 32), torch.nn.Dropout(0.9)
+
+        def encode(self, x: Tensor) -> Tensor:
+            return self.drop(self.layer(x.flatten(1)))
+
+    model = Coder().train()
+    found = evaluate(model, digits, ["neighbours"], FEW)
     assert model.training
+    without = SimpleNamespace(encode=lambda x: model.layer(x.flatten(1)))
+    assert found.value.tolist() == evaluate(without, digits, ["neighbours"], FEW).value.tolist()
 
 
 @pytest.mark.parametrize(

@@ -256,9 +256,16 @@ class Subject(Shared):
         with torch.no_grad():
             return self.model.observe(self.samples.to(self.device), self.rng("observation noise")).cpu()
 
+    @cached_property
+    def observed_reconstructions(self) -> Tensor:
+        """Reconstructions through mean codes, with that noise too; images are clamped to [0, 1], as pixels are."""
+        with torch.no_grad():
+            noisy = self.model.observe(self.reconstructions.to(self.device), self.rng("noise on reconstructions")).cpu()
+        return noisy.clamp(0, 1) if self.data.images else noisy
+
     @property
     def observed_name(self) -> str:
-        """The name of the row beside the model's that holds numbers of `observed_samples`."""
+        """The name of the row beside the model's that holds numbers with observation noise."""
         return f"{self.model.title}, with observation noise"
 
     @cached_property

@@ -80,7 +80,8 @@ def evaluate(
     """Return a table of measurements of a trained model, a line each, with what it takes to read them.
 
     `metrics` are names from METRICS; none: all that the data allow, but speed. Every draw of noise, samples and labels comes
-    from `seed`. A module is evaluated in evaluation mode and left in the mode that it was in. Raises BadInput for an unknown metric, one that the data do not allow, or a model that can do nothing.
+    from `seed`. A module is evaluated in evaluation mode and left in the mode that it was in. Raises BadInput for an unknown
+    metric, one that the data do not allow, or a model that can do nothing.
     """
     settings = settings or Settings()
     reasons = {name: module.refuses(data, settings) for name, module in METRICS.items()}

@@ -125,6 +125,9 @@ def measure(subject: Subject) -> list[Measurement]:
         *rows(lambda: subject.drawn_reconstructions, "drawn code", deterministic),
         _latent_error(subject, no_mean),
     ]
+    if model.likelihood:
+        row = partial(Measurement, n=len(x), split=subject.split, protocol="mean code", reference=subject.observed_name)
+        found += _compared(data, settings, x, subject.observed_reconstructions, row)
     sigma = subject.posterior_deviation
     if sigma is None:
         reason = "the encoder draws by its input" if no_mean else "the encoder is deterministic"

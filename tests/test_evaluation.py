@@ -179,6 +179,16 @@ def test_psnr_and_ssim_by_their_formulas(digits: Data) -> None:
     assert value(rows, "ssim", protocol="mean code") == pytest.approx(similar.mean(), rel=1e-4)
 
 
+def test_observation_noise_adds_its_variance_to_the_error() -> None:
+    data = load("grid25_easy")
+    model = build("vae", dataset="grid25_easy", latent=2)
+    rows = reconstruction.measure(Subject(model, data, POINTS, 0))
+    clean = value(rows, "reconstruction_error", protocol="mean code", reference="")
+    noisy = value(rows, "reconstruction_error", protocol="mean code", reference="VAE, with observation noise")
+    variance = float(model.variance)  # type: ignore[arg-type]
+    assert noisy - clean == pytest.approx(2 * variance, rel=0.2)  # in both coordinates
+
+
 def test_the_latent_error_is_that_of_prior_codes_through_decoder_and_encoder(digits: Data) -> None:
     subject = Subject(build("ali"), digits, FEW, 0)
     z = subject.prior_codes

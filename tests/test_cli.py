@@ -124,11 +124,15 @@ def test_a_trained_model_is_evaluated_again_without_training(
     assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
 
 
-def test_one_run_by_other_metrics_and_settings(finished: Path, tmp_path: Path) -> None:
-    out = tmp_path / "one"
-    run = finished / "runs" / "digits-ali-seed1"
+def test_one_run_by_other_metrics_and_settings(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, run = tmp_path / "one", tmp_path / "run"
+    shutil.copytree(finished / "runs" / "digits-ali-seed1", run)
+    stored = json.loads((run / "run.json").read_text())
+    stored["config"]["evaluation"]["newton_steps"] = 50  # as an earlier version had it
+    (run / "run.json").write_text(json.dumps(stored))
     options = ["--metrics", "neighbours", "reconstruction", "--set", "evaluation.labels=200", "--set", "evaluation.draws=3"]
     assert main(["evaluate", str(run), *options, "--device", "cpu", "--out", str(out)]) == 0
+    assert "settings of an earlier version are left out: newton_steps" in capsys.readouterr().err
     frame = rows.read(out)
     own = frame[(frame.model == "ali") & (frame.metric == "nn_accuracy")]
     assert own.draw.tolist() == [0, 1, 2]

@@ -52,7 +52,7 @@ def logits(subject: Subject) -> Mapping[str, Tensor]:
         # uniform draws are dropout masks and the critic's: without them D judges as it does after training
         noise = {name: draw(rng) for name, draw in model.noise(len(x)).items() if draw.kind != "uniform"}
         x, y = as_float(x.to(subject.device)), y.to(subject.device)
-        labelled = (x, y) if model.semi_supervised else None  # their logits are left aside
+        labelled = (x, y.clamp(min=0)) if model.semi_supervised else None  # their logits are left aside
         with torch.no_grad():
             found = model(Batch(x, noise, y, labelled), players).logits
         for kind, part in found.items():
@@ -99,8 +99,13 @@ def _codes(subject: Subject) -> list[Measurement]:
     if reason := unfit(x_hat, images) or unfit(other, images):
         return [row(metric, None, status="refused", reason=reason) for metric in ("code_use", "drawing_cost")]
     own, others = (float(errors(x, part, images).mean()) for part in (x_hat, other))
-    protocol = "drawn code" if drawn else "mean code"
-    use = row("code_use", 100 * (1 - own / others), "%", protocol=f"{protocol}, against the code of another x")
+    protocol = f"{'drawn' if drawn else 'mean'} code, against the code of another x"
+    if others:
+        use = row("code_use", 100 * (1 - own / others), "%", protocol=protocol)
+    else:
+        use = row(
+            "code_use", None, "%", protocol=protocol, status="refused", reason="any code reconstructs the data exactly"
+        )
     if subject.posterior_deviation is None:
         reason = "the encoder draws by its input" if model.implicit else "the encoder is deterministic"
         return [use, row("drawing_cost", None, status="not applicable", reason=reason)]

@@ -105,6 +105,12 @@ def test_codes_that_say_all(digits: Data) -> None:
     assert "codes ignore x" not in found["alarms"].reason
 
 
+def test_data_that_any_code_reconstructs(digits: Data) -> None:
+    black = replace(digits, test=Split(torch.zeros_like(digits.test.x), digits.test.y))
+    row = rows(Own(Mirror()), black)["code_use"]
+    assert (row.value, row.status, row.reason) == (None, "refused", "any code reconstructs the data exactly")
+
+
 def test_a_lost_reparametrisation_noise(digits: Data) -> None:
     model = build("ali")
     last = model.encoder.stack.layers[-1].op

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torch_fidelity
+from sklearn.model_selection import GridSearchCV
 from sklearn.svm import LinearSVC
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -160,10 +161,15 @@ def test_ten_thousand_samples_of_digits_by_every_metric(benchmark: Any) -> None:
     torch_fidelity.register_feature_extractor("speed-digits", Registered)
 
     def plain() -> None:
-        for metric in ("fid", "kid", "isc", "prc"):
+        n, half = 10_000, 5_000
+        for metric, part in (
+            *((m, slice(n)) for m in ("fid", "kid", "isc", "prc")),
+            ("fid", slice(half)),
+            ("fid", slice(half, n)),
+        ):
             subject = Subject(model, digits, settings, 0)
             torch_fidelity.calculate_metrics(
-                input1=Images(as_uint8(subject.samples)),
+                input1=Images(as_uint8(subject.samples)[part]),
                 input2=Images(digits.test.x),
                 feature_extractor="speed-digits",
                 cuda=False,
@@ -172,6 +178,12 @@ def test_ten_thousand_samples_of_digits_by_every_metric(benchmark: Any) -> None:
                 save_cpu_ram=True,
                 **{metric: True},
             )
+        fake, real = (
+            extractor(x)[0].double() for x in (as_uint8(Subject(model, digits, settings, 0).samples), digits.test.x)
+        )
+        radius = torch.cdist(real, real).kthvalue(6, dim=1).values
+        within = torch.cdist(real, fake) < radius[:, None]
+        within.sum().item(), within.any(1).double().mean().item()  # density and coverage
         for name in names:
             if name not in ("fidelity", "svm"):
                 METRICS[name].measure(Subject(model, digits, settings, 0))
@@ -187,5 +199,6 @@ def test_ten_thousand_samples_of_digits_by_every_metric(benchmark: Any) -> None:
         for number in range(10):
             draw = labels.draw(y, 100, number)
             best.fit(x[draw], y[draw]).score(scored, digits.test.y)
+            GridSearchCV(LinearSVC(), {"C": svm.COARSE_GRID}, cv=5).fit(x[draw], y[draw]).score(scored, digits.test.y)
 
     compare(benchmark, lambda: evaluate(model, digits, names, settings), plain, rounds=2)

@@ -4,7 +4,6 @@ A suite regenerates the tables of one data set; a collection includes several su
 fields by `--set key=value`; `model.gan.options.regression=1.0` reaches into tables.
 """
 
-import difflib
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -20,7 +19,7 @@ from benchmarks import data
 from benchmarks.data import Options
 from benchmarks.loop import Count, Decay, Rate, Recipe
 from evaluation import METRICS, labels
-from evaluation.base import BadInput, Data, Settings, as_float, generator
+from evaluation.base import BadInput, Data, Settings, as_float, check_name, generator
 from models.base import Model
 from models.networks import Family, Networks
 from models.tables import FAMILIES
@@ -146,7 +145,7 @@ def _call(function: Callable[..., Any], options: Mapping[str, Any], where: str, 
     """Call a family or a model with named options. Raises BadInput for an option that it lacks, or a wrong value."""
     hints = get_type_hints(function.__init__ if isinstance(function, type) else function)  # type: ignore[misc]
     for key, value in options.items():
-        _known(key, [known for known in hints if known not in ("networks", "return")], f"{where}: {of} has no option")
+        check_name(key, [known for known in hints if known not in ("networks", "return")], f"{where}: {of} has no option")
         _convert(value, hints[key], f"{where}.{key}")
     return function(*arguments, **options)
 
@@ -160,21 +159,13 @@ class Collection:
     include: list[str]
 
 
-def _known(name: str, names: Iterable[str], what: str) -> None:
-    names = list(names)
-    if name not in names:
-        close = difflib.get_close_matches(name, names, 1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise BadInput(f"{what} '{name}'; {hint}there are: {', '.join(names) or 'none'}")
-
-
 def parse(raw: Mapping[str, Any], schema: Any, where: str) -> Any:
     """Return `raw` as the dataclass `schema`. Raises BadInput naming an unknown, missing or wrong field."""
 
     def refuse_unknown(table: Any, kind: Any, path: str) -> None:
         hints = get_type_hints(kind)
         for key, value in table.items():
-            _known(key, [f.name for f in fields(kind)], f"{path}: unknown field")
+            check_name(key, [f.name for f in fields(kind)], f"{path}: unknown field")
             inner = [t for t in (hints[key], *getattr(hints[key], "__args__", ())) if is_dataclass(t)]
             if inner and isinstance(value, dict):
                 tables = value.items() if getattr(hints[key], "__origin__", None) is dict else [("", value)]
@@ -222,7 +213,7 @@ def read(name: str) -> tuple[str, dict[str, Any]]:
     """Return the name and the TOML table of a built-in suite or a file. Raises BadInput if there is none."""
     path = Path(name) if name.endswith(".toml") else builtin().get(name)
     if path is None:
-        _known(name, builtin(), "unknown suite")
+        check_name(name, builtin(), "unknown suite")
         raise AssertionError
     try:
         return path.stem, tomllib.loads(path.read_text())
@@ -329,7 +320,7 @@ def check(suite: Suite) -> None:
             f"{where}: prior '{suite.prior}' is not there; ALI's encoder learns through z by reparametrisation, so "
             "latents must be continuous: use 'normal' or 'uniform'"
         )
-    _known(suite.networks, FAMILIES, f"{where}: unknown networks")
+    check_name(suite.networks, FAMILIES, f"{where}: unknown networks")
     loaded, shape = suite.load(), suite.family().shape
     if shape != loaded.shape and not (shape is None and loaded.images):
         asked = "images" if shape is None else f"data of shape {shape}"
@@ -338,18 +329,18 @@ def check(suite: Suite) -> None:
             + ("; --size and --channels change images" if loaded.images else "")
         )
     for metric in suite.metrics:
-        _known(metric, METRICS, f"{where}: unknown metric")
+        check_name(metric, METRICS, f"{where}: unknown metric")
         if reason := METRICS[metric].refuses(loaded, suite.evaluation):
             raise BadInput(f"{where}: metric '{metric}' cannot be measured: {reason}")
     entries = [*dict.fromkeys([*models.REGISTRY, *suite.model])]
     for name in suite.models:
-        _known(name, entries, "unknown model")
+        check_name(name, entries, "unknown model")
     if not suite.models:
         raise BadInput(f"{where}: no models")
     for name, entry in suite.model.items():
-        _known(entry.of or name, models.REGISTRY, f"{where}, model.{name}: unknown model")
+        check_name(entry.of or name, models.REGISTRY, f"{where}, model.{name}: unknown model")
         if entry.compute:
-            _known(entry.compute, entries, f"{where}, model.{name}.compute: unknown model")
+            check_name(entry.compute, entries, f"{where}, model.{name}.compute: unknown model")
     for name in suite.models:
         kind = models.REGISTRY[suite.entry(name).of]
         if suite.prior not in kind.priors:
@@ -374,7 +365,7 @@ def device(name: str | None) -> torch.device:
     if name is None:
         return torch.device(next(kind for kind, available in there.items() if available))
     kind, _, index = name.partition(":")
-    _known(kind, there, "unknown device")
+    check_name(kind, there, "unknown device")
     if not there[kind] or (index and (not index.isdigit() or int(index) >= torch.cuda.device_count())):
         usable = ", ".join(kind for kind, available in there.items() if available)
         raise BadInput(f"device '{name}' is not on this machine; usable here: {usable}")

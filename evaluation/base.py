@@ -1,5 +1,6 @@
 """What every metric is given and gives: data, a trained model on them, measurements."""
 
+import difflib
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -23,6 +24,15 @@ T = TypeVar("T")
 
 class BadInput(Exception):
     """Something the user gave cannot be used; the message is one line with the remedy."""
+
+
+def check_name(name: str, names: Iterable[str], what: str) -> None:
+    """Raise BadInput for a name that is not among `names`, with the nearest one and all there are."""
+    names = list(names)
+    if name not in names:
+        close = difflib.get_close_matches(name, names, 1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        raise BadInput(f"{what} '{name}'; {hint}there are: {', '.join(names) or 'none'}")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ weights' hash ("digits-cnn@<hash>"), so that nobody compares such a number with 
 No file of weights can run code here: safetensors hold tensors alone, and torch's own files are read as such.
 """
 
-import difflib
 import hashlib
 import io
 import sys
@@ -28,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-from evaluation.base import BadInput, Data, Settings, Split, as_float, generator
+from evaluation.base import BadInput, Data, Settings, Split, as_float, check_name, generator
 from evaluation.store import home
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -82,10 +81,7 @@ def register(name: str, make: Maker) -> None:
 
 def _maker(name: str) -> Maker:
     makers = {"classifier": _classifier, "inception": _inception, **_MADE}
-    if name not in makers:
-        close = difflib.get_close_matches(name, makers, 1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise BadInput(f"evaluation.extractor: unknown extractor '{name}'; {hint}there are: {', '.join(makers)}")
+    check_name(name, makers, "evaluation.extractor: unknown extractor")
     return makers[name]
 
 

@@ -1,6 +1,5 @@
 """Evaluation of anything: a model of the suite, or an object of the user's that can sample, encode or decode."""
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -10,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from evaluation.base import BadInput, Data, Settings, Subject
+from evaluation.base import BadInput, Data, Settings, Subject, check_name
 from evaluation.metrics import METRICS
 from models.base import Model
 
@@ -84,17 +83,13 @@ def evaluate(
     metric, one that the data do not allow, or a model that can do nothing.
     """
     settings = settings or Settings()
-    reasons = {name: module.refuses(data, settings) for name, module in METRICS.items()}
-    chosen = (
-        list(metrics) if metrics is not None else [name for name in METRICS if name != "throughput" and not reasons[name]]
-    )
-    for name in chosen:
-        if name not in METRICS:
-            close = difflib.get_close_matches(name, METRICS, 1)
-            hint = f"did you mean '{close[0]}'? " if close else ""
-            raise BadInput(f"unknown metric '{name}'; {hint}there are: {', '.join(METRICS)}")
-        if reasons[name]:
-            raise BadInput(f"metric '{name}' cannot be measured: {reasons[name]}")
+    chosen = list(metrics) if metrics is not None else None
+    for name in chosen or ():
+        check_name(name, METRICS, "unknown metric")
+        if reason := METRICS[name].refuses(data, settings):
+            raise BadInput(f"metric '{name}' cannot be measured: {reason}")
+    if chosen is None:
+        chosen = [name for name, module in METRICS.items() if name != "throughput" and not module.refuses(data, settings)]
     was_training = isinstance(model, nn.Module) and model.training
     subject = Subject(model if isinstance(model, Model) else Own(model), data, settings, seed, split, torch.device(device))
     if isinstance(model, nn.Module):

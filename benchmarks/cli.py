@@ -125,7 +125,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     def job(kind: str, suite: config.Suite, name: str, seed: int) -> Job:
         return Job(kind, suite, name, seed, out, str(device), tuple(command()))  # type: ignore[arg-type]
 
-    work = [job("run", s, name, seed) for s in suites for name in s.models for seed in range(s.seeds)]
+    work = [job("run", s, name, seed) for s in suites for name in s.models for seed in s.training_seeds]
     work += [job("references", s, s.models[0], 0) for s in suites]
     work += [job("throughput", s, name, 0) for s in suites for name in s.models if "throughput" in s.metrics]
     return _carry_out(work, device, out, console)

@@ -9,10 +9,11 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import msgspec
 import torch
+from msgspec import Meta
 
 import models
 from benchmarks import data
@@ -71,6 +72,7 @@ class Suite:
     metrics: list[str]
     recipe: Recipe
     seeds: Count = 3
+    first_seed: Annotated[int, Meta(ge=0)] = 0
     prior: str = "normal"  # of z: N(0, I); "uniform": on [-1, 1]
     data: Options = field(default_factory=Options)
     network: dict[str, Any] = field(default_factory=dict)  # named options of the layer tables
@@ -79,6 +81,11 @@ class Suite:
     model: dict[str, Entry] = field(default_factory=dict)
     search: Search | None = None
     name: str = ""  # of the file
+
+    @property
+    def training_seeds(self) -> range:
+        """The seeds that every model is trained with."""
+        return range(self.first_seed, self.first_seed + self.seeds)
 
     def entry(self, name: str) -> Entry:
         """Return an entry with its model and title filled in."""

@@ -161,7 +161,7 @@ def _references(job: Job, report: Callable[[int], None]) -> str:
         loaded,
         suite.evaluation,
         suite.latent,
-        range(suite.seeds),
+        suite.training_seeds,
         lambda seed: suite.build(encoding, seed),
         job.split,
         torch.device(job.device),
@@ -174,7 +174,7 @@ def _references(job: Job, report: Callable[[int], None]) -> str:
 
 def _throughput(job: Job, report: Callable[[int], None]) -> str:
     suite, loaded, device = job.suite, job.suite.load(), torch.device(job.device)
-    runs = [replace(job, kind="run", seed=seed) for seed in range(suite.seeds)]
+    runs = [replace(job, kind="run", seed=seed) for seed in suite.training_seeds]
     weights = next((path for run in runs if (path := run.folder / "model.safetensors").exists()), None)
     if weights is None:
         columns = [column.metric for column in throughput.COLUMNS]

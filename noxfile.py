@@ -38,6 +38,24 @@ def benchmark(session: nox.Session) -> None:
 
 
 @nox.session
+def tables(session: nox.Session) -> None:
+    """Make the papers' tables and overviews from stored rows, without training: `nox -s tables -- [--from DIR ...]`."""
+    python(session, "-m", "benchmarks", "tables", *session.posargs)
+
+
+@nox.session
+def regression(session: nox.Session) -> None:
+    """Train fresh seeds, fail if a metric got worse than its baseline: `nox -s regression -- [SUITE] [--seeds 5]`."""
+    python(session, "-m", "benchmarks", "regression", *session.posargs)
+
+
+@nox.session
+def gate_study(session: nox.Session) -> None:
+    """Measure the gate itself: `nox -s gate_study -- rates` (minutes), `-- bugs` (ten), `-- pool` (an hour)."""
+    python(session, "-m", "benchmarks.study", *(session.posargs or ["rates"]))
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests, in under five minutes on two cores: `nox -s tests -- [pytest's options]`."""
     python(session, "-m", "pytest", *session.posargs)

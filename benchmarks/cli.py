@@ -1,6 +1,7 @@
-"""The command line: `alibench run|evaluate|list|table|tune|fit-extractor`, the same as `python -m benchmarks ...`.
+"""The command line, `alibench COMMAND`, the same as `python -m benchmarks COMMAND`; `alibench --help` lists the commands.
 
-Exit codes: 0 done; 1 a run failed; 2 bad input, said in one line before anything ran; 3 a run diverged; 130 interrupted.
+Exit codes: 0 done; 1 a run failed, or the gate found a regression; 2 bad input, said in one line before anything ran;
+3 a run diverged; 130 interrupted.
 """
 
 import argparse
@@ -13,20 +14,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-import pandas as pd
 import torch
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import models
 import results
-from benchmarks import config, data, tuning
+from benchmarks import config, data, regression, tuning
 from benchmarks.jobs import Job
 from benchmarks.provenance import command
 from benchmarks.runner import run
 from evaluation import METRICS, extractors
 from evaluation.base import BadInput
-from results import figures, rows, tables
+from results import figures, formats, papers, rows, tables
+from results.formats import Sheet
 
 RUNS = Path(results.__file__).parent / "runs"
 
@@ -75,6 +77,20 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("list", help="list models, suites, data sets and metrics")
     sub = commands.add_parser("table", help="make the tables again from stored rows, without training")
     sub.add_argument("folder", type=Path, metavar="DIR", help="what --out named")
+    text = "make the papers' tables and an overview of each data set, from stored rows, without training"
+    sub = commands.add_parser("tables", help=text, description=text)
+    sub.add_argument(
+        "--from",
+        dest="sources",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help="what --out named; default: the committed results, results/reference/",
+    )
+    sub.add_argument("--out", type=Path, metavar="DIR", help="folder for the tables; default: a fresh one")
+    text = "train fresh seeds of a small suite and compare them with its baseline; exit code 1 if something got worse"
+    regression.add_arguments(commands.add_parser("regression", help=text, description=text))
     sub = commands.add_parser("fit-extractor", help="fit a data set's feature extractor again and store its weights")
     sub.add_argument("dataset", help="a data set (see 'alibench list'), folder:PATH or npz:PATH")
     image_options(sub)
@@ -97,15 +113,18 @@ def fresh(out: Path | None, name: str) -> Path:
     return out
 
 
-def show(console: Console, made: dict[str, tuple[str, pd.DataFrame]]) -> None:
+def show(console: Console, made: dict[str, Sheet]) -> None:
     """Print tables."""
-    for name, (caption, frame) in made.items():
-        table = Table(title=name, caption=caption, caption_justify="left", title_justify="left", title_style="bold")
-        table.add_column("model")
+    for name, (caption, frame, best, notes) in made.items():
+        below = "\n".join([caption, *notes])
+        table = Table(title=name, caption=below, caption_justify="left", title_justify="left", title_style="bold")
+        table.add_column(str(frame.index.name or "model"))
         for column in frame.columns:
             table.add_column(column, justify="right")
-        for index, cells in frame.iterrows():
-            table.add_row(str(index), *cells)
+        for index, cells, bold in zip(frame.index, frame.to_numpy(), best.to_numpy(), strict=True):
+            table.add_row(
+                str(index), *(Text(cell, "bold" if is_best else "") for cell, is_best in zip(cells, bold, strict=True))
+            )
         console.print(table)
 
 
@@ -137,7 +156,9 @@ def _carry_out(work: Sequence[Job], device: torch.device, out: Path, console: Co
     made = tables.write(out, rows.derive(out))
     _draw(out, work)
     show(console, made)
-    console.print(f"\nEverything is in {out}: tables.md, rows.csv, figures/, runs/", soft_wrap=True, highlight=False)
+    console.print(
+        f"\nEverything is in {out}: tables.md, tables.html, rows.csv, figures/, runs/", soft_wrap=True, highlight=False
+    )
     return report(outcomes, console)
 
 
@@ -255,6 +276,19 @@ def _table(arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _tables(arguments: argparse.Namespace, console: Console) -> int:
+    made = papers.sheets(papers.read(papers.folders(arguments.sources)))
+    out = fresh(arguments.out, "tables")
+    formats.write(out, made)
+    show(console, made)
+    console.print(f"\nEverything is in {out}: tables.md, tables.html, tables/", soft_wrap=True, highlight=False)
+    return 0
+
+
+def _regression(arguments: argparse.Namespace, console: Console) -> int:
+    return regression.command(arguments, console, lambda: fresh(arguments.out, f"regression-{Path(arguments.suite).stem}"))
+
+
 def _tune(arguments: argparse.Namespace, console: Console) -> int:
     suites = _suites(arguments)
     device = config.device(arguments.device)
@@ -267,7 +301,7 @@ def _tune(arguments: argparse.Namespace, console: Console) -> int:
         trials, outcome = tuning.tune(suite, out, device, console)
         outcomes |= outcome
         rows.replace_file(out / f"{suite.name}.csv", trials.to_csv(index=False))
-        show(console, {suite.name: ("judged on validation", trials.set_index("model").map(str))})
+        show(console, {suite.name: formats.plain("judged on validation", trials.set_index("model").map(str))})
     console.print(f"Trials are in {out}", soft_wrap=True, highlight=False)
     return report(outcomes, console)
 
@@ -290,6 +324,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "evaluate": _evaluate,
         "list": _list,
         "table": _table,
+        "tables": _tables,
+        "regression": _regression,
         "tune": _tune,
         "fit-extractor": _fit_extractor,
     }

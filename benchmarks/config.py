@@ -24,6 +24,8 @@ from evaluation.base import BadInput, Data, Settings, as_float, check_name, gene
 from models.base import Model
 from models.networks import Family, Networks
 from models.tables import FAMILIES
+from results import gate
+from results.gate import Gated
 
 FOLDER = Path(__file__).parent / "suites"
 
@@ -80,6 +82,7 @@ class Suite:
     evaluation: Settings = field(default_factory=Settings)
     model: dict[str, Entry] = field(default_factory=dict)
     search: Search | None = None
+    gate: list[Gated] = field(default_factory=list)  # what `alibench regression` judges
     name: str = ""  # of the file
 
     @property
@@ -344,6 +347,7 @@ def check(suite: Suite) -> None:
         check_name(name, entries, "unknown model")
     if not suite.models:
         raise BadInput(f"{where}: no models")
+    gate.check(suite.gate, suite.models, where)
     for name, entry in suite.model.items():
         check_name(entry.of or name, models.REGISTRY, f"{where}, model.{name}: unknown model")
         if entry.compute:

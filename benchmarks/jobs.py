@@ -15,6 +15,7 @@ from benchmarks.config import Suite
 from benchmarks.loop import Diverged, Trained, Trainer, steps_of, train
 from evaluation import METRICS, pictures, throughput
 from evaluation.base import Baseline, Measurement, Subject, generator
+from evaluation.metrics import measure
 from models import REGISTRY
 from models.base import Model
 from results import rows
@@ -119,8 +120,7 @@ def _evaluation(job: Job, report: Callable[[int], None]) -> str:
 def _measured(job: Job, model: Model) -> list[Measurement]:
     """Measure a trained model, and keep the arrays that its pictures are drawn from."""
     subject = job.subject(model)
-    metrics = [METRICS[name] for name in job.suite.metrics if name != "throughput"]
-    measured = [measurement for metric in metrics for measurement in metric.measure(subject)]
+    measured = measure(subject, [name for name in job.suite.metrics if name != "throughput"])
     np.savez_compressed(job.folder / "arrays.npz", **pictures.arrays(subject))  # type: ignore[arg-type]
     return measured
 

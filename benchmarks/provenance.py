@@ -17,6 +17,7 @@ import torch
 from benchmarks import cost
 from benchmarks.config import Suite
 from evaluation import extractors
+from evaluation.base import PROTOCOLS
 
 LIBRARIES = ("torchvision", "torch-fidelity", "scikit-learn", "pandas", "numpy")
 
@@ -56,6 +57,7 @@ def of(suite: Suite, name: str, seed: int, command: list[str], device: torch.dev
         "device": device_name(device),
         "data_sha256": loaded.sha256,
         "data_splits": loaded.splits,
+        "protocols": PROTOCOLS,
         "extractor": extractors.provenance(loaded, suite.evaluation) if "fidelity" in suite.metrics else None,
         "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest() if weights else None,
         "command": shlex.join(command),

@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from models.base import Model
 
+PROTOCOLS = 1  # raised when a number keeps its name and protocol but means something else: old baselines are refused then
 BATCH = 1000  # samples that pass a model at once
 TOLERANCE = 1e-4  # by which rounding may carry an image out of [0, 1]
 POINTS = 10_000  # samples drawn from a model of points
@@ -185,6 +186,7 @@ class Settings:
     labels_from: Literal["train", "validation"] = "train"  # the split they are drawn from
     kept_back: Count = 10_000  # of that split, its last images, to choose on where labels come from validation
     draws: Count = 10  # of labels
+    resamples: Count = 1  # draws of samples and codes from the same weights, for measures that depend on them
     standardise: bool = False  # features, by the labelled images' mean and deviation; ALI's protocol leaves them as they are
     neighbours: Count = 5  # of the k-nearest-neighbour classifier that stands beside 1-NN
     seconds: Annotated[float, Meta(gt=0)] = 0.5  # that each speed is measured for
@@ -214,13 +216,18 @@ class Subject(Shared):
     split: Literal["validation", "test"] = "test"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     shared: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    draw: int = 0  # which draw of samples and codes
 
     def __post_init__(self) -> None:
         self.model.to(self.device).eval()
 
+    def again(self, draw: int) -> "Subject":
+        """Return the same weights with samples and codes drawn anew."""
+        return replace(self, draw=draw, shared={})
+
     def rng(self, purpose: str) -> torch.Generator:
         """Return this seed's stream for one purpose of the evaluation, on the device."""
-        return generator(self.seed, f"evaluation {purpose}", self.device)
+        return generator(self.seed, f"evaluation {purpose}" + f", draw {self.draw}" * bool(self.draw), self.device)
 
     @property
     def held_out(self) -> Split:

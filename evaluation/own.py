@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from evaluation.base import BadInput, Data, Settings, Subject, check_name
-from evaluation.metrics import METRICS
+from evaluation.metrics import METRICS, measure
 from models.base import Model
 
 
@@ -95,7 +95,7 @@ def evaluate(
     if isinstance(model, nn.Module):
         model.eval()
     try:
-        return pd.DataFrame([asdict(row) for name in chosen for row in METRICS[name].measure(subject)])
+        return pd.DataFrame([asdict(row) for row in measure(subject, chosen)])
     finally:
         if isinstance(model, nn.Module):
             model.train(was_training)

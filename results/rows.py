@@ -83,11 +83,21 @@ def read_run(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def read_origin(folder: Path) -> dict[str, Any]:
+    """Return what a run's rows have in common, and its provenance. Raises Damaged if the file is not readable."""
+    path = folder / "run.json"
+    try:
+        origin: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise Damaged(f"{path} is damaged or not there: run this run again") from None
+    return origin
+
+
 def read(out: Path) -> pd.DataFrame:
     """Return the rows of all runs below `out`, in the suites' order and references last. Raises Damaged."""
 
     def place(folder: Path) -> tuple[str, int, int]:
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        run = read_origin(folder)
         order = run["config"]["models"]
         reference = run["seed"] is None
         position = len(order) if reference or run["model"] not in order else order.index(run["model"])

@@ -4,14 +4,17 @@ Which columns a table has is data (TABLES); what they are called and which direc
 Several draws of labels within a seed are averaged first: their spread is not the spread of training.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
 from evaluation import COLUMNS
 from evaluation.base import Column
-from results.rows import replace_file
+from results import formats, statistics
+from results.formats import Sheet
+from results.statistics import TESTED_FROM
 
 BUDGET = (
     Column("updates_encoder", "updates of encoder", "", 0),
@@ -27,7 +30,6 @@ DRAWN = (
 )
 CATALOGUE = COLUMNS | {column.metric: column for column in BUDGET}
 ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
-TESTED_FROM = 5  # seeds; fair-comparison rule: with fewer nothing is called better
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,24 @@ def _svm(protocol: str, by: str) -> tuple[Cell, ...]:
     )
 
 
+OVERVIEW = Table(
+    "overview",
+    "The models at a glance. {facts}",
+    (
+        Cell("modes_3sigma"),
+        Cell("reconstruction_error", "mean code", "reconstruction"),
+        Cell("reconstruction_error", "drawn code", "reconstruction, drawn code"),
+        Cell("kid"),
+        Cell("fid"),
+        Cell("inception_score"),
+        Cell("classifier_score"),
+        Cell("svm_accuracy", "C by validation", "SVM accuracy, %"),
+        Cell("class_accuracy", title="K+1 accuracy, %"),
+        Cell("train_rate"),
+    ),
+)
 TABLES = (
+    OVERVIEW,
     Table(
         "quality",
         "Samples and reconstructions. {facts}",
@@ -162,6 +181,9 @@ TABLES = (
 )
 
 
+SPREAD = ("quality", "fidelity", "reconstruction", "svm", "svm-labels", "neighbours", "semi-supervised")
+
+
 def _values(rows: pd.DataFrame, cell: Cell) -> pd.Series:
     """Return one value for each (model, seed) of a cell's column; draws of labels averaged."""
     trained = rows[rows.metric == "class_accuracy"].seed.dropna().unique()
@@ -208,60 +230,110 @@ def _reasons(rows: pd.DataFrame, model: str, metric: str) -> str:
     return ", ".join(told) or ("none" if len(own) else "")
 
 
-def wide(rows: pd.DataFrame, table: Table) -> pd.DataFrame:
-    """Return a table of one suite's rows: titles as index, formatted cells; empty if no cell of it was measured."""
+def own_values(rows: pd.DataFrame, cell: Cell) -> pd.Series:
+    """Return one value a seed of a cell's column for one model's rows."""
+    return _values(rows, cell).dropna().droplevel("model")
+
+
+def own(rows: pd.DataFrame) -> pd.Series:
+    """Return which rows are a model's own, not those of a reference that stands beside the models."""
+    named = zip(rows.run_id, rows.suite, rows.model, strict=True)
+    return pd.Series([run.startswith(f"{suite}-{model}-") for run, suite, model in named], rows.index, dtype=bool)
+
+
+def _better(cell: Cell) -> Literal["higher", "lower", ""]:
+    if cell.derived in ("spread", "reasons"):
+        return ""
+    return "lower" if cell.derived.endswith("error") else CATALOGUE[cell.metric].better
+
+
+def compared(rows: pd.DataFrame, cell: Cell) -> dict[str, float]:
+    """Return the adjusted p of each model against the best of a column; empty where nothing can be tested.
+
+    Models with fewer than five seeds are left aside, and references: a baseline is no competitor.
+    """
+    better, values = _better(cell), _values(rows[own(rows)], cell).dropna()
+    if not better or values.empty:
+        return {}
+    samples = {str(model): of_seeds.to_numpy() for model, of_seeds in values.groupby(level="model", sort=False)}
+    return statistics.against_best({m: v for m, v in samples.items() if len(v) >= TESTED_FROM}, better)
+
+
+def wide(rows: pd.DataFrame, table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a table of one suite's rows, titles as index and formatted cells, and which of them are bold.
+
+    Both are empty if no cell of it was measured.
+    """
     if table.needs and not (rows.metric == table.needs).any():
-        return pd.DataFrame()
+        return pd.DataFrame(), pd.DataFrame()
     asked = rows[rows.metric.isin({cell.metric for cell in table.cells})]
     models = list(dict.fromkeys(asked.model))
     titles = dict(zip(asked.model, asked.title, strict=True))
     columns: dict[str, list[str]] = {}
+    best: dict[str, list[bool]] = {}
     for cell in table.cells:
         values, column = _values(rows, cell), CATALOGUE[cell.metric]
         if values.empty:
             continue
-        spread = _values(rows, Cell(f"{cell.metric}_iqr"))
+        title = (cell.title or column.title) + ARROWS[_better(cell)]
         if cell.derived == "reasons":
-            columns[cell.title] = [_reasons(rows, model, cell.metric) for model in models]
+            columns[title] = [_reasons(rows, model, cell.metric) for model in models]
+            best[title] = [False] * len(models)
             continue
+        spread = _values(rows, Cell(f"{cell.metric}_iqr"))
         shown = []
         for model in models:
-            own = values[values.index.get_level_values("model") == model].dropna()
-            text = _show(own, column, cell.derived.startswith("over ")) if len(own) else _absent(rows, model, cell)
-            if len(own) == 1 and model in spread.index.get_level_values("model"):
+            found = values[values.index.get_level_values("model") == model].dropna()
+            text = _show(found, column, cell.derived.startswith("over ")) if len(found) else _absent(rows, model, cell)
+            if len(found) == 1 and model in spread.index.get_level_values("model"):
                 text += f" ± {spread[model].iloc[0]:.{column.digits}f}"
             shown.append(text)
-        better = {"error": "lower", "same labels error": "lower", "spread": ""}.get(cell.derived, column.better)
-        columns[(cell.title or column.title) + ARROWS[better]] = shown
+        p = compared(rows, cell)
+        columns[title] = shown
+        best[title] = [p.get(model, 0.0) >= statistics.LEVEL for model in models]
     if not columns:
-        return pd.DataFrame()
+        return pd.DataFrame(), pd.DataFrame()
     seeds = asked[asked.status == "ok"].groupby("model").seed.nunique()
     failed = asked[asked.status == "diverged"].groupby("model").seed.nunique()
     counts = {
         model: str(seeds.get(model, 0) or "–") + (f" ({failed[model]} diverged)" if model in failed else "")
         for model in models
     }
-    frame = pd.DataFrame({"seeds": [counts[model] for model in models], **columns}, index=[titles[m] for m in models])
-    frame.index.name = "model"
-    return frame
+    index = pd.Index([titles[model] for model in models], name="model")
+    frame = pd.DataFrame({"seeds": [counts[model] for model in models], **columns}, index)
+    return frame, pd.DataFrame({"seeds": False, **best}, index)
 
 
 def facts(rows: pd.DataFrame, table: Table) -> str:
     """Return what a reader must know of a table's numbers, from the rows themselves."""
-    own = rows[rows.metric.isin({cell.metric for cell in table.cells}) & (rows.status == "ok")]
-    kinds, parts = set(own.kind), []
-    if kinds == {"quality"}:
-        parts = [f"Split: {', '.join(sorted(split for split in set(own.split) if split)) or 'none'}", _sizes(own)]
-        parts += [f"extractor {name}" for name in sorted(set(own.extractor) - {""})]
-        parts += [f"{labels} labels" for labels in sorted(own.labels.dropna().unique())]
-        if own.protocol.str.endswith(", standardised").any():
+    asked = rows[rows.metric.isin({cell.metric for cell in table.cells}) & (rows.status == "ok")]
+    quality, timed = asked[asked.kind == "quality"], asked[asked.kind == "timing"]
+    parts: list[str] = []
+    if len(quality):
+        parts = [f"Split: {', '.join(sorted(split for split in set(quality.split) if split)) or 'none'}", _sizes(quality)]
+        parts += [f"extractor {name}" for name in sorted(set(quality.extractor) - {""})]
+        parts += [f"{labels} labels" for labels in sorted(quality.labels.dropna().unique())]
+        if quality.protocol.str.endswith(", standardised").any():
             parts.append("features standardised by the labelled images")
-        parts.append(f"weights: {', '.join(sorted(set(own.weights)))}")
-        if own.groupby("model").seed.nunique().max() < TESTED_FROM:
-            parts.append(f"differences between models: not tested (fewer than {TESTED_FROM} seeds)")
-    elif kinds == {"timing"}:
-        parts = sorted(set(own.protocol))
+        parts.append(f"weights: {', '.join(sorted(set(quality.weights)))}")
+        if any(_better(cell) for cell in table.cells):
+            parts.append(_tests(rows, table))
+    if len(timed) and not (asked.kind == "budget").any():
+        parts += [
+            "; ".join(sorted(set(timed.protocol))) if not parts else f"speed: {', '.join(sorted(set(timed.protocol)))}"
+        ]
     return "; ".join(part for part in parts if part) + "." * bool(parts)
+
+
+def _tests(rows: pd.DataFrame, table: Table) -> str:
+    """Say what bold means in a table, or that nothing in it is tested."""
+    if any(compared(rows, cell) for cell in table.cells):
+        share = f"{statistics.LEVEL:.0%}".replace("%", " %")
+        return f"bold: the best, and what is not told from it (Welch's t, Holm over all pairs of a column, {share})"
+    measured = rows[own(rows) & rows.metric.isin({cell.metric for cell in table.cells}) & (rows.status == "ok")]
+    if len(set(measured.model)) > 1:
+        return f"differences between models: not tested (fewer than {TESTED_FROM} seeds)"
+    return ""
 
 
 def _sizes(own: pd.DataFrame) -> str:
@@ -297,65 +369,80 @@ def runs(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines).fillna("").set_index("model")
 
 
-def tables(rows: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:
-    """Return all tables of all suites, name -> caption and table; lines stand in the rows' order."""
+def sheet(rows: pd.DataFrame, table: Table) -> Sheet | None:
+    """Return a table of one suite's rows with its caption; none if no cell of it was measured."""
+    frame, best = wide(rows, table)
+    if frame.empty:
+        return None
+    return Sheet(f"{rows.dataset.iloc[0]}: {table.caption.format(facts=facts(rows, table)).strip()}", frame, best)
+
+
+def spreads(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the statistics behind one suite's tables, a line a measure and model with two seeds or more.
+
+    The spread over training seeds stands apart from those of the same weights: other draws of samples and codes
+    (`evaluation.resamples`), other draws of labels.
+    """
+    rows = rows[own(rows) & (rows.kind == "quality")]
+    lines = []
+    named = (cell for table in TABLES if table.name in SPREAD for cell in table.cells if not cell.derived)
+    for cell in dict.fromkeys(replace(cell, title="") for cell in named):
+        values, column, p = _values(rows, cell).dropna(), CATALOGUE[cell.metric], compared(rows, cell)
+        for model, found in values.groupby(level="model", sort=False):
+            if len(found) < 2:
+                continue
+            asked = rows[(rows.metric == cell.metric) & (rows.model == model) & rows.protocol.str.startswith(cell.protocol)]
+            low, high = (f"{end:.{column.digits}f}" for end in statistics.interval(found.to_numpy()))
+            deviation = {
+                name: part[part.draw.notna()].groupby("seed").value.std().mean()
+                for name, part in (("samples", asked[asked.labels.isna()]), ("labels", asked[asked.labels.notna()]))
+            }
+            lines.append({
+                "measure": column.title + (f", {cell.protocol}" if cell.protocol else ""),
+                "model": str(asked.title.iloc[0]),
+                "seeds": str(len(found)),
+                "mean": f"{found.mean():.{column.digits}f}",
+                "95 % interval": f"{low} to {high}",
+                "std, training seeds": f"{found.std():.{column.digits}f}",
+                **{f"std, draws of {of}": _shown(std, column) for of, std in deviation.items()},
+                "p against the best": _p(p.get(str(model))) if len(p) else "",
+            })  # fmt: skip
+    frame = pd.DataFrame(lines)
+    return frame.loc[:, (frame != "").any()].set_index("measure") if lines else frame
+
+
+def _shown(value: float, column: Column) -> str:
+    return "" if pd.isna(value) else f"{value:.{column.digits}f}"
+
+
+def _p(p: float | None) -> str:
+    if p is None:
+        return "not tested"
+    return "–" if p == 1 else f"{p:.1g}" if p >= 1e-4 else "< 0.0001"
+
+
+def tables(rows: pd.DataFrame) -> dict[str, Sheet]:
+    """Return all tables of all suites by name; lines stand in the rows' order."""
     made = {}
-    for suite, own in rows.groupby("suite"):
-        every = runs(own)
+    for suite, own_rows in rows.groupby("suite"):
+        dataset = own_rows.dataset.iloc[0]
+        every = runs(own_rows)
         if len(every):
-            made[f"{suite}-runs"] = (f"{own.dataset.iloc[0]}: every run, with the settings that its seed drew.", every)
+            made[f"{suite}-runs"] = formats.plain(f"{dataset}: every run, with the settings that its seed drew.", every)
         for table in TABLES:
-            frame = wide(own, table)
-            if len(frame):
-                caption = table.caption.format(facts=facts(own, table))
-                made[f"{suite}-{table.name}"] = (f"{own.dataset.iloc[0]}: {caption.strip()}", frame)
+            if made_sheet := sheet(own_rows, table):
+                made[f"{suite}-{table.name}"] = made_sheet
+        if len(frame := spreads(own_rows)):
+            made[f"{suite}-statistics"] = formats.plain(
+                f"{dataset}: mean over training seeds with Student's interval, and where spread comes from: training seeds, "
+                "or the same weights with other draws of samples or labels. p: Welch's t, Holm over all pairs of models.",
+                frame,
+            )
     return made
 
 
-_LATEX = {"±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "%": r"\%", "σ": r"$\sigma$", "≥": r"$\geq$"}
-_LATEX |= {
-    "×": r"$\times$",
-    "→": r"$\to$",
-    "∞": r"$\infty$",
-    "−": "$-$",
-    "–": "--",
-    "²": "$^2$",
-    "₁": "$_1$",
-    "β": r"$\beta$",
-    "λ": r"$\lambda$",
-    "&": r"\&",
-    "_": r"\_",
-}
-
-
-def markdown(frame: pd.DataFrame) -> str:
-    """Return a table for Markdown, cells as they are: no digit or sign is parsed away."""
-    aligned: str = frame.to_markdown(disable_numparse=True, colalign=("left", *["right"] * frame.shape[1]))
-    return aligned
-
-
-def latex(caption: str, frame: pd.DataFrame) -> str:
-    """Return a table for LaTeX with booktabs."""
-
-    def escape(text: str) -> str:
-        return "".join(_LATEX.get(character, character) for character in text)
-
-    body = frame.reset_index().map(escape).rename(columns=escape)
-    made: str = body.style.hide(axis="index").to_latex(
-        hrules=True, caption=escape(caption), position_float="centering", column_format="l" + "r" * (body.shape[1] - 1)
-    )
-    return made
-
-
-def write(out: Path, rows: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:
-    """Write every table as Markdown, CSV and LaTeX below `out`/tables, and all of them in tables.md; return them."""
-    folder = out / "tables"
-    folder.mkdir(exist_ok=True)
+def write(out: Path, rows: pd.DataFrame) -> dict[str, Sheet]:
+    """Write every table of a run's folder; return them."""
     made = tables(rows)
-    for name, (caption, frame) in made.items():
-        replace_file(folder / f"{name}.md", f"{caption}\n\n{markdown(frame)}\n")
-        replace_file(folder / f"{name}.csv", frame.to_csv())
-        replace_file(folder / f"{name}.tex", latex(caption, frame))
-    whole = "\n".join(f"## {name}\n\n{caption}\n\n{markdown(frame)}\n" for name, (caption, frame) in made.items())
-    replace_file(out / "tables.md", f"# Tables\n\n{whole}")
+    formats.write(out, made)
     return made

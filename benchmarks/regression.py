@@ -1,0 +1,209 @@
+"""`alibench regression`: train fresh seeds of a suite, compare them with its baseline, say what moved."""
+
+import argparse
+import json
+import math
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from rich.console import Console
+
+import results
+from benchmarks import config, provenance
+from benchmarks.jobs import Job
+from benchmarks.runner import run
+from evaluation.base import BadInput
+from results import baseline, formats, gate, rows, tables
+from results.baseline import Baseline
+from results.gate import Finding
+
+BASELINES = Path(results.__file__).parent / "baselines"
+FRESH = 10**6, 10**9  # seeds of a gate; those of baselines and tables lie below
+
+
+def add_arguments(sub: argparse.ArgumentParser) -> None:
+    """Declare the options of the command."""
+    sub.add_argument("suite", nargs="?", default="gate", help="a suite with [[gate]] tables, or a TOML file; default: gate")
+    sub.add_argument("--seeds", type=int, metavar="N", help="fresh seeds of each model; default: the suite's number")
+    sub.add_argument("--first-seed", type=int, metavar="N", help="the first of them; default: drawn from the commit")
+    sub.add_argument(
+        "--baseline", type=Path, metavar="FILE", help="default: results/baselines/SUITE.json, or beside the TOML"
+    )
+    sub.add_argument("--from", dest="source", type=Path, metavar="DIR", help="judge the runs in DIR; nothing is trained")
+    sub.add_argument("--update-baseline", action="store_true", help=f"write a new baseline instead ({baseline.SEEDS} seeds)")
+    sub.add_argument("--device", help="cpu, cuda, cuda:1 or mps; default: the best there is")
+    sub.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for gate.md, gate.json and the runs; default: a fresh one"
+    )
+    sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a field of the suite")
+
+
+def fresh_seed() -> int:
+    """Return a first seed that no table has: of the commit, so that it comes out again; elsewhere a random one."""
+    commit, (low, high) = provenance.commit(), FRESH
+    drawn = int(commit[:15], 16) if not commit.startswith("no checkout") else secrets.randbelow(high)
+    return low + drawn % (high - low)
+
+
+def place(suite: str) -> Path:
+    """Return where a suite's baseline is if nothing else is said."""
+    given = Path(suite)
+    return given.with_suffix(".baseline.json") if given.suffix == ".toml" else BASELINES / f"{suite}.json"
+
+
+def command(arguments: argparse.Namespace, console: Console, fresh: Callable[[], Path]) -> int:
+    """Carry out the command, into a `fresh` folder; return the exit code: 1 if something got worse.
+
+    Raises BadInput, before anything is trained where that can be known.
+    """
+    updating = arguments.update_baseline
+    path = arguments.baseline or place(arguments.suite)
+    seeds = arguments.seeds or (baseline.SEEDS if updating else None)
+    suites = config.load(arguments.suite, arguments.set, seeds=seeds)
+    if len(suites) > 1:
+        raise BadInput(f"'{arguments.suite}' is a collection: name one of {', '.join(suite.name for suite in suites)}")
+    suite = suites[0]
+    if not suite.gate:
+        raise BadInput(f"suite '{suite.name}' has no [[gate]] tables: they list what is gated (docs/regression.md)")
+    out: Path | None = None
+    # what cannot be judged is said before anything is trained
+    stored = baseline.read(path) if path.exists() or not updating else None
+    if arguments.source is None:
+        first = arguments.first_seed if arguments.first_seed is not None else 0 if updating else fresh_seed()
+        suite = replace(suite, first_seed=first)
+        seeds_now = list(suite.training_seeds)
+        console.print(f"seeds {seeds_now[0]} to {seeds_now[-1]}; --first-seed {first} repeats them", highlight=False)
+        if stored and not updating:
+            loaded = suite.load()
+            planned = baseline.planned(suite.name, loaded.name, loaded.sha256, asdict(suite), suite.gate)
+            baseline.check(stored, planned, path)
+        device, out = config.device(arguments.device), fresh()
+        train(suite, device, out, console)
+    source = arguments.source or out
+    assert source is not None
+    current = baseline.collect(source, suite.name, suite.gate, suite.models, range(seeds) if updating and seeds else None)
+    if updating:
+        return _update(path, stored, current, console)
+    assert stored is not None
+    baseline.check(stored, current, path)
+    findings = gate.judge(baseline.selected(stored, current), current.cells)
+    out = out or fresh()
+    made = markdown(findings, stored, current, _speeds(source))
+    rows.replace_file(out / "gate.md", made)
+    rows.replace_file(out / "gate.json", json.dumps(as_json(findings, stored, current), indent=1) + "\n")
+    console.print(made, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Everything is in {out}: gate.md, gate.json", soft_wrap=True, highlight=False)
+    return int(any(finding.failed for finding in findings))
+
+
+def train(suite: config.Suite, device: torch.device, out: Path, console: Console) -> None:
+    """Train and evaluate all seeds; speed, if the suite measures it, when they are done. No references: none is gated."""
+
+    def job(kind: str, name: str, seed: int) -> Job:
+        return Job(kind, suite, name, seed, out, str(device), tuple(provenance.command()))  # type: ignore[arg-type]
+
+    work = [job("run", name, seed) for seed in suite.training_seeds for name in suite.models]
+    work += [job("throughput", name, 0) for name in suite.models if "throughput" in suite.metrics]
+    run(work, device, console)
+    rows.derive(out)
+
+
+def _update(path: Path, stored: Baseline | None, new: Baseline, console: Console) -> int:
+    baseline.write(path, new)
+    table = formats.table(baseline.changes(stored, new))
+    console.print(f"{table}\n\n{path}: {len(new.seeds)} seeds", markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def _speeds(source: Path) -> pd.DataFrame:
+    """Return what was measured of speed, a line each: it depends on the machine, so it is shown and not judged."""
+    frame = rows.read(source)
+    frame = frame[(frame.kind == "timing") & (frame.status == "ok") & ~frame.metric.str.endswith("_iqr")]
+    found = frame.groupby(["title", "metric"], sort=False).value.mean()
+    return pd.DataFrame(
+        {"measure": [tables.CATALOGUE[metric].title for _, metric in found.index], "now": [f"{v:.4g}" for v in found]},
+        pd.Index([title for title, _ in found.index], name="model"),
+    )
+
+
+def _line(finding: Finding) -> dict[str, str]:
+    cell = finding.cell
+    mean, deviation = finding.baseline
+    told = [f"seed {seed}: {distance:.1f} deviations off" for seed, distance in finding.seeds.items()]
+    return {
+        "measure": cell.name,
+        "verdict": finding.verdict,
+        "baseline": _spread(mean, deviation, cell.digits),
+        "now": _spread(*finding.current, cell.digits),
+        "worse by, standard errors": "" if math.isnan(finding.errors) else f"{finding.errors:+.1f}",
+        "p, corrected": "" if math.isnan(finding.p) else f"{finding.p:.2g}",
+        "what": "; ".join([*told, finding.reason] if finding.reason else told),
+    }
+
+
+def _spread(mean: float, deviation: float, digits: int) -> str:
+    if math.isnan(mean):
+        return ""
+    return f"{mean:.{digits}f}" + ("" if math.isnan(deviation) else f" ± {deviation:.{digits}f}")
+
+
+def _frame(findings: Sequence[Finding]) -> pd.DataFrame:
+    return pd.DataFrame([_line(f) for f in findings], pd.Index([f.cell.title for f in findings], name="model"))
+
+
+def markdown(findings: Sequence[Finding], stored: Baseline, current: Baseline, speeds: pd.DataFrame) -> str:
+    """Return the decision for a reader: the outcome, what moved, then all cells."""
+    failed = [finding for finding in findings if finding.failed]
+    moved = [*failed, *(finding for finding in findings if finding.verdict == "improvement")]
+    outcome = f"**failed**: {len(failed)} of {len(findings)} cells" if failed else f"**passed**: {len(findings)} cells"
+    commits = ", ".join(commit[:8] for commit in stored.origin["commit"])
+    seeds = ", ".join(map(str, current.seeds))
+    parts = [
+        f"## Regression gate, suite {current.suite}: {outcome}",
+        f"Seeds {seeds}, against {len(stored.seeds)} seeds of the baseline (commit {commits}). A standard error is that of "
+        "the difference of the means, by the baseline's spread over its seeds.",
+        formats.table(_frame(moved)) if moved else "Nothing moved beyond what other seeds do.",
+        f"<details><summary>All {len(findings)} cells</summary>\n\n{formats.table(_frame(findings))}\n\n</details>",
+    ]
+    if len(speeds):
+        parts.append(
+            "<details><summary>Speed on this machine, not judged</summary>\n\n" + formats.table(speeds) + "\n\n</details>"
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def as_json(findings: Sequence[Finding], stored: Baseline, current: Baseline) -> dict[str, Any]:
+    """Return the decision for a program; numbers that there are none of are null."""
+
+    def number(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    return {
+        "passed": not any(finding.failed for finding in findings),
+        "suite": current.suite,
+        "seeds": current.seeds,
+        "baseline": {"seeds": len(stored.seeds), "commits": list(stored.origin["commit"])},
+        "cells": [
+            {
+                "model": f.cell.model,
+                "metric": f.cell.gated.metric,
+                "protocol": f.cell.gated.protocol,
+                "verdict": f.verdict,
+                "failed": f.failed,
+                **{
+                    when: {"mean": number(mean), "std": number(deviation)}
+                    for when, (mean, deviation) in (("baseline", f.baseline), ("now", f.current))
+                },
+                "standard_errors": number(f.errors),
+                "p": number(f.p),
+                "bad_seeds": {str(seed): number(distance) for seed, distance in f.seeds.items()},
+                "reason": f.reason,
+            }
+            for f in findings
+        ],
+    }

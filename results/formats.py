@@ -1,0 +1,126 @@
+"""A table in every form that it is wanted in: Markdown, LaTeX with booktabs, CSV, HTML."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import jinja2
+import pandas as pd
+
+from results.rows import replace_file
+
+
+class Sheet(NamedTuple):
+    """A finished table: cells as they are read, with what stands above and below it.
+
+    `best` has the frame's shape: which cells are bold.
+    """
+
+    caption: str
+    frame: pd.DataFrame
+    best: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+
+def plain(caption: str, frame: pd.DataFrame, notes: tuple[str, ...] = ()) -> Sheet:
+    """Return a table with nothing bold."""
+    return Sheet(caption, frame, pd.DataFrame(False, frame.index, frame.columns), notes)
+
+
+_SIGNS = {"±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "%": r"\%", "σ": r"$\sigma$", "≥": r"$\geq$"}
+_SIGNS |= {"×": r"$\times$", "→": r"$\to$", "∞": r"$\infty$", "−": "$-$", "–": "--", "²": "$^2$", "₁": "$_1$"}
+_SIGNS |= {"β": r"$\beta$", "λ": r"$\lambda$", "&": r"\&", "_": r"\_", "#": r"\#", "$": r"\$", "†": r"$^\dagger$"}
+_SIGNS |= {"{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+_SIGNS |= {"ä": r"\"a", "é": r"\'e", "ń": r"\'n", "ü": r"\"u", "<": "$<$", ">": "$>$", "|": "$|$"}
+
+
+def _bold(sheet: Sheet, form: str) -> pd.DataFrame:
+    """Return the cells with the best of them in a form with a place for the text."""
+    marked = sheet.frame.map(lambda text: form.format(text))
+    return sheet.frame.where(~sheet.best, marked)
+
+
+def table(frame: pd.DataFrame) -> str:
+    """Return a frame for Markdown, cells as they are: no digit or sign is parsed away."""
+    aligned: str = frame.to_markdown(disable_numparse=True, colalign=("left", *["right"] * frame.shape[1]))
+    return aligned
+
+
+def markdown(sheet: Sheet) -> str:
+    """Return a table for Markdown with its caption and notes."""
+    return "\n\n".join([part for part in (sheet.caption, table(_bold(sheet, "**{}**")), *sheet.notes) if part]) + "\n"
+
+
+def _tex(text: str) -> str:
+    return "".join(_SIGNS.get(character, character) for character in text)
+
+
+def latex(sheet: Sheet) -> str:
+    """Return a table for LaTeX with booktabs; a page that is too narrow for it shrinks it (graphicx)."""
+    escaped = Sheet("", sheet.frame.map(_tex), sheet.best)
+    body = _bold(escaped, r"\textbf{{{}}}").rename(index=_tex, columns=_tex).reset_index()
+    columns = "l" + "r" * (body.shape[1] - 1)
+    tabular: str = body.style.hide(axis="index").to_latex(hrules=True, column_format=columns)
+    lines = [
+        r"\begin{table}[htbp]",
+        r"\centering",
+        rf"\caption{{{_tex(sheet.caption)}}}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        tabular.rstrip(),
+        "}",
+        *(rf"\par\smallskip\footnotesize {_tex(note)}" for note in sheet.notes),
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{{ title }}</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; padding: 0 1rem; max-width: 90rem; color-scheme: light dark }
+section { overflow-x: auto; margin-bottom: 2.5rem }
+table { border-collapse: collapse; border-block: 2px solid; white-space: nowrap; font-variant-numeric: tabular-nums }
+th, td { padding: .25rem .75rem; text-align: right; font-weight: normal }
+th:first-child { text-align: left } thead { border-bottom: 1px solid } caption { caption-side: top }
+b { font-weight: 700 } p { max-width: 60rem } .note { font-size: .85em }
+</style>
+{% for name, sheet in sheets.items() %}
+<section id="{{ name }}">
+<h2>{{ name }}</h2>
+<p>{{ sheet.caption }}</p>
+<table>
+<thead><tr><th scope="col">{{ sheet.frame.index.name or "" }}</th>
+{% for column in sheet.frame.columns %}<th scope="col">{{ column }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for line in range(sheet.frame.shape[0]) %}
+<tr><th scope="row">{{ sheet.frame.index[line] }}</th>
+{% for cell in range(sheet.frame.shape[1]) %}
+<td>{% if sheet.best.iat[line, cell] %}<b>{{ sheet.frame.iat[line, cell] }}</b>{% else %}
+{{- sheet.frame.iat[line, cell] }}{% endif %}</td>
+{% endfor %}</tr>
+{% endfor %}
+</tbody></table>
+{% for note in sheet.notes %}
+<p class="note">{{ note }}</p>
+{% endfor %}
+</section>
+{% endfor %}
+</html>
+""")
+
+
+def html(sheets: Mapping[str, Sheet], title: str) -> str:
+    """Return a page of tables that needs nothing else."""
+    return _PAGE.render(sheets=sheets, title=title) + "\n"
+
+
+def write(out: Path, sheets: Mapping[str, Sheet]) -> None:
+    """Write every table as Markdown, CSV and LaTeX below `out`/tables, all of them as tables.md and tables.html."""
+    folder = out / "tables"
+    folder.mkdir(exist_ok=True)
+    for name, sheet in sheets.items():
+        replace_file(folder / f"{name}.md", markdown(sheet))
+        replace_file(folder / f"{name}.csv", sheet.frame.to_csv())
+        replace_file(folder / f"{name}.tex", latex(sheet))
+    replace_file(out / "tables.md", "# Tables\n\n" + "\n".join(f"## {n}\n\n{markdown(s)}" for n, s in sheets.items()))
+    replace_file(out / "tables.html", html(sheets, "Tables"))

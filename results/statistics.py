@@ -1,0 +1,60 @@
+"""Statistics over training seeds: what a mean is worth, and which models a table tells apart.
+
+Equal seed numbers of two models are no pairs: the seed drives other draws in other networks. So models are compared by
+Welch's test, and intervals are Student's: a percentile bootstrap of three to five seeds covers far less than it says.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+TESTED_FROM = 5  # seeds; with fewer nothing is called better
+LEVEL = 0.05  # of a table's tests, and of its intervals
+
+
+def interval(values: Sequence[float] | np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """Return Student's (1 - level) confidence interval of the mean; not a number for fewer than two values."""
+    n = len(values)
+    if n < 2:
+        return float("nan"), float("nan")
+    half = stats.t.ppf(1 - level / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n)
+    mean = float(np.mean(values))
+    return mean - float(half), mean + float(half)
+
+
+def welch(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float:
+    """Return the two-sided p of Welch's t-test; of samples without any spread 1 if they are equal and 0 if not."""
+    if np.ptp(a) == 0 and np.ptp(b) == 0:
+        return float(np.mean(a) == np.mean(b))
+    (mean_a, std_a, n_a), (mean_b, std_b, n_b) = ((float(np.mean(x)), float(np.std(x, ddof=1)), len(x)) for x in (a, b))
+    return float(stats.ttest_ind_from_stats(mean_a, std_a, n_a, mean_b, std_b, n_b, equal_var=False).pvalue)
+
+
+def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return p-values adjusted for their number by Holm's step-down method (1979): rejecting those under a level errs
+    in any of them at most at that level, whatever their dependence.
+    """
+    p = np.asarray(p, dtype=float)
+    order = np.argsort(p)
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
+
+
+def against_best(samples: Mapping[str, np.ndarray], better: Literal["higher", "lower"]) -> dict[str, float]:
+    """Return each model's adjusted p against the model with the best mean, whose own is 1.
+
+    The best is chosen by the same numbers, so the correction counts all pairs of models, not only those with the best.
+    """
+    if len(samples) < 2:
+        return {}
+    sign = 1 if better == "lower" else -1
+    best = min(samples, key=lambda name: sign * float(np.mean(samples[name])))
+    pairs = list(combinations(samples, 2))
+    adjusted = holm([welch(samples[a], samples[b]) for a, b in pairs])
+    found = {frozenset(pair): p for pair, p in zip(pairs, adjusted, strict=True)}
+    return {name: 1.0 if name == best else float(found[frozenset((name, best))]) for name in samples}

@@ -21,9 +21,9 @@ from torch.nn.functional import softplus
 from benchmarks import config, jobs, loop, provenance, runner
 from benchmarks.jobs import Job
 from evaluation import representation
-from models import games
+from models import REGISTRY, games
 from models.ali import ALI
-from models.base import Batch
+from models.base import Batch, Model
 from results import baseline, formats, gate
 from results.baseline import Baseline
 
@@ -74,7 +74,7 @@ def _shuffled_labels() -> None:
 def _raw_decoder() -> None:
     first = loop.Average.__init__
 
-    def start(self: loop.Average, model: loop.Model, decay: float) -> None:
+    def start(self: loop.Average, model: Model, decay: float) -> None:
         first(self, model, decay)
         decoder = {tensor.data_ptr() for tensor in model.decoder.state_dict().values()}
         kept = [(own, mean) for own, mean in zip(self.own, self.mean, strict=True) if own.data_ptr() not in decoder]
@@ -95,21 +95,29 @@ def _one_code() -> None:
 
 @dataclass(frozen=True)
 class Bug:
-    """A mistake, the entries whose numbers it changes, and how many of the five seeds have it."""
+    """A mistake, the models whose numbers it changes, and how many of the five seeds have it."""
 
     what: str
     plant: Callable[[], None]
-    models: tuple[str, ...]
+    touches: Callable[[type[Model]], bool]
     seeds: int = CURRENT
+
+    def models(self, suite: config.Suite) -> list[str]:
+        """Return the entries of a suite that it changes."""
+        return [name for name in suite.models if self.touches(REGISTRY[suite.entry(name).of])]
+
+
+def _plays_on_pairs(kind: type[Model]) -> bool:
+    return issubclass(kind, ALI)
 
 
 BUGS = {
-    "wrong-sign": Bug("the encoder's loss with the wrong sign", _wrong_sign, ("ali", "bigan")),
-    "detached": Bug("the encoder detached from the game", _detached, ("ali", "bigan")),
-    "no-noise": Bug("no reparametrisation noise", _no_noise, ("ali", "vae")),
-    "shuffled-labels": Bug("labels shuffled in the SVM", _shuffled_labels, ("ali", "bigan", "gan", "vae")),
-    "raw-decoder": Bug("decoder weights from before the average", _raw_decoder, ("ali", "bigan", "gan", "vae")),
-    "one-collapsed": Bug("one seed in five collapsed", _one_code, ("ali", "bigan", "gan"), seeds=1),
+    "wrong-sign": Bug("the encoder's loss with the wrong sign", _wrong_sign, _plays_on_pairs),
+    "detached": Bug("the encoder detached from the game", _detached, _plays_on_pairs),
+    "no-noise": Bug("no reparametrisation noise", _no_noise, lambda kind: kind.stochastic),
+    "shuffled-labels": Bug("labels shuffled in the SVM", _shuffled_labels, lambda kind: True),
+    "raw-decoder": Bug("decoder weights from before the average", _raw_decoder, lambda kind: True),
+    "one-collapsed": Bug("one seed in five collapsed", _one_code, lambda kind: not kind.likelihood, seeds=1),
 }
 
 
@@ -126,7 +134,11 @@ def _train(suite: config.Suite, name: str, seeds: Sequence[int], out: Path) -> N
     """Train and evaluate the entries that a mistake changes, in processes that have it."""
     suite = replace(suite, first_seed=seeds[0], seeds=len(seeds))
     (out / "runs").mkdir(parents=True)
-    work = [Job("run", suite, m, seed, out, "cpu", tuple(provenance.command())) for seed in seeds for m in BUGS[name].models]
+    work = [
+        Job("run", suite, m, seed, out, "cpu", tuple(provenance.command()))
+        for seed in seeds
+        for m in BUGS[name].models(suite)
+    ]
     context, count = get_context("spawn"), runner.workers(torch.device("cpu"))
     with ProcessPoolExecutor(count, context, _start_worker, (name,)) as workers:
         list(workers.map(_work, work))
@@ -137,19 +149,20 @@ def report(console: Console, committed: Baseline, pool: Baseline) -> str:
     seeds, lines = pool.seeds[:CURRENT], []
     (suite,) = config.load(committed.suite)
     for name, bug in BUGS.items():
-        console.print(f"{bug.what} …", highlight=False)
+        console.print(f"{bug.what} ...", highlight=False)
+        touched = bug.models(suite)
         with TemporaryDirectory() as folder:
             out = Path(folder) / name
             _train(suite, name, seeds[: bug.seeds], out)
             own = baseline.collect(out, suite.name, suite.gate, suite.models)
-        planted = {cell.key: cell.by_seed for cell in own.cells if len(cell.numbers) or cell.model in bug.models}
+        planted = {cell.key: cell.by_seed for cell in own.cells if len(cell.numbers) or cell.model in touched}
         current = [replace(c, by_seed={**c.by_seed, **planted.get(c.key, {})}) for c in pool.of(seeds)]
         failed = [finding for finding in gate.judge(committed.cells, current) if finding.failed]
         failed.sort(key=lambda finding: -abs(finding.errors))
         told = [f"{f.cell.title}, {f.cell.name} ({f.verdict}, {f.errors:+.0f} SE)" for f in failed[:3]]
         lines.append({
             "mistake": bug.what,
-            "planted in": ", ".join(bug.models),
+            "planted in": ", ".join(touched),
             "caught": "yes" if failed else "NO",
             "cells that fail": f"{len(failed)} of {len(current)}",
             "the first by standard errors": "; ".join(told),

@@ -130,11 +130,7 @@ def check(gate: Sequence[Gated], models: Sequence[str], where: str) -> None:
         if gated.metric.endswith("_rate") != bool(gated.over):
             raise BadInput(
                 f"{where}, gate, metric '{gated.metric}': "
-                + (
-                    "it is no speed, so it has no 'over'"
-                    if gated.over
-                    else "speed depends on the machine: say over = 'MODEL'"
-                )
+                + ("only a speed has an 'over'" if gated.over else "speed depends on the machine: say over = 'MODEL'")
             )
         if gated.over:
             check_name(gated.over, models, f"{where}, gate, metric '{gated.metric}', over: unknown model")
@@ -172,7 +168,8 @@ def _cell(rows: pd.DataFrame, gated: Gated, model: str, title: str, seeds: Seque
         other = rows[(rows.metric == gated.metric) & (rows.model == gated.over) & (rows.status == "ok")].value
         values = {seed: value / float(other.mean()) for seed, value in values.items() if value is not None and len(other)}
     else:
-        told = zip(own.seed, own.status, own.reason, strict=True)
+        empty = own[own.status != "ok"]
+        told = zip(empty.seed, empty.status, empty.reason, strict=True)
         said = {int(seed): f"{status}: {reason}".removesuffix(": ") for seed, status, reason in told}
         reasons = {seed: said.get(seed, NOT_THERE) for seed in seeds if seed not in values}
     return Cell(gated, model, title, str(way.get("protocol", "")), identity, values | dict.fromkeys(reasons), reasons)

@@ -13,7 +13,7 @@ import pytest
 from benchmarks import config
 from evaluation.base import Measurement
 from models import REGISTRY
-from results import figures, rows, tables
+from results import figures, formats, rows, tables
 
 PROVENANCE = dict.fromkeys(rows.PROVENANCE, "test") | {"config": {"models": ["ali", "vae"]}}
 
@@ -78,7 +78,7 @@ def svm(accuracies: dict[int, float], **options: Any) -> list[Measurement]:
 def test_tables_show_mean_and_deviation_over_seeds_with_arrows(tmp_path: Path) -> None:
     for seed, fid in enumerate((1.0, 2.0, 3.0)):
         store(tmp_path, "ali", seed, [Measurement("fid", fid, n=355, split="test", protocol="n")])
-    caption, frame = tables.tables(rows.read(tmp_path))["digits-quality"]
+    caption, frame, *_ = tables.tables(rows.read(tmp_path))["digits-quality"]
     assert frame.to_dict("index") == {"ALI": {"seeds": "3", "FID ↓": "2.00 ± 1.00"}}
     assert "n = 355" in caption
     assert "not tested (fewer than 5 seeds)" in caption
@@ -89,7 +89,7 @@ def test_label_draws_are_averaged_within_a_seed_and_differences_are_paired(tmp_p
     store(tmp_path, "ali", 0, svm({0: 80.0, 1: 84.0}))
     store(tmp_path, "ali", 1, svm({0: 84.0, 1: 88.0}))
     store(tmp_path, "references", None, svm({0: 78.0, 1: 82.0}, reference="raw pixels"))
-    _, frame = tables.tables(rows.read(tmp_path))["digits-svm"]
+    frame = tables.tables(rows.read(tmp_path))["digits-svm"].frame
     row = frame.loc["ALI"]
     assert row["accuracy, C by validation, % ↑"] == f"84.00 ± {8**0.5:.2f}"
     assert row["error, C by validation, % ↓"] == f"16.00 ± {8**0.5:.2f}"
@@ -102,7 +102,7 @@ def test_a_diverged_seed_is_counted_and_a_wholly_diverged_model_says_so(tmp_path
     store(tmp_path, "ali", 0, [Measurement("fid", 1.0, protocol="n")])
     store(tmp_path, "ali", 1, [Measurement("fid", None, status="diverged", reason="not finite")])
     store(tmp_path, "vae", 0, [Measurement("fid", None, status="diverged", reason="not finite")])
-    _, frame = tables.tables(rows.read(tmp_path))["digits-quality"]
+    frame = tables.tables(rows.read(tmp_path))["digits-quality"].frame
     assert frame.loc["ALI"].tolist() == ["1 (1 diverged)", "1.00"]
     assert frame.loc["VAE"].tolist() == ["– (1 diverged)", "diverged"]
 
@@ -111,7 +111,7 @@ def test_models_stand_in_the_suites_order_and_references_below(tmp_path: Path) -
     store(tmp_path, "vae", 0, [Measurement("fid", 3.0), Measurement("fid", 4.0, reference="VAE, noisy")])
     store(tmp_path, "references", None, [Measurement("fid", 0.1, reference="held-out data")])
     store(tmp_path, "ali", 0, [Measurement("fid", 2.0)])
-    _, frame = tables.tables(rows.read(tmp_path))["digits-quality"]
+    frame = tables.tables(rows.read(tmp_path))["digits-quality"].frame
     assert frame.index.tolist() == ["ALI", "VAE", "VAE, noisy", "held-out data"]
 
 
@@ -130,7 +130,7 @@ def test_every_run_with_drawn_settings_has_a_line(tmp_path: Path) -> None:
     store(tmp_path, "ali", 1, [*drawn(2e-4), Measurement("modes_paper", None, status="diverged")])
     store(tmp_path, "vae", 0, [*drawn(1e-4), Measurement("modes_paper", 25.0, protocol="nearest centre")])
     made = tables.tables(rows.read(tmp_path))
-    _, frame = made["digits-runs"]
+    frame = made["digits-runs"].frame
     assert frame.index.tolist() == ["ALI", "ALI", "VAE"]
     assert frame.seed.tolist() == ["0", "1", "0"]
     assert frame["learning rate"].tolist() == ["0.000100", "0.000200", "0.000100"]
@@ -153,7 +153,7 @@ def test_tables_are_written_as_markdown_csv_and_latex(tmp_path: Path) -> None:
 
 def test_markdown_keeps_every_digit_and_sign() -> None:
     frame = pd.DataFrame({"a ↑": ["+1.50", "0.0000"], "b": ["100.0", ""]}, index=["x", "y"])
-    body = [[cell.strip() for cell in line.strip("|").split("|")] for line in tables.markdown(frame).splitlines()[2:]]
+    body = [[cell.strip() for cell in line.strip("|").split("|")] for line in formats.table(frame).splitlines()[2:]]
     assert body == [["x", "+1.50", "100.0"], ["y", "0.0000", ""]]
 
 
@@ -163,13 +163,13 @@ def test_titles_make_columns_and_files_that_markdown_and_latex_can_hold() -> Non
     titles += [model.title for model in REGISTRY.values()] + [table["title"] for table in own if "title" in table]
     for title in titles:
         assert "|" not in title
-        assert tables.latex("", pd.DataFrame({title: ["1"]}, index=pd.Index(["m"], name="model"))).isascii()
+        assert formats.latex(formats.plain("", pd.DataFrame({title: ["1"]}, index=pd.Index(["m"], name="model")))).isascii()
 
 
 def test_a_references_note_stands_in_its_title(tmp_path: Path) -> None:
     noted = Measurement("reconstruction_error", 0.1, protocol="mean code", reference="PCA", note="8 components")
     store(tmp_path, "references", None, [noted])
-    assert tables.tables(rows.read(tmp_path))["digits-quality"][1].index.tolist() == ["PCA (8 components)"]
+    assert tables.tables(rows.read(tmp_path))["digits-quality"].frame.index.tolist() == ["PCA (8 components)"]
 
 
 def test_tiles_show_every_image_once_in_reading_order() -> None:

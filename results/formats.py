@@ -1,5 +1,6 @@
 """A table in every form that it is wanted in: Markdown, LaTeX with booktabs, CSV, HTML."""
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +30,16 @@ def plain(caption: str, frame: pd.DataFrame, notes: tuple[str, ...] = ()) -> She
 
 _SIGNS = {"±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "%": r"\%", "σ": r"$\sigma$", "≥": r"$\geq$"}
 _SIGNS |= {"×": r"$\times$", "→": r"$\to$", "∞": r"$\infty$", "−": "$-$", "–": "--", "²": "$^2$", "₁": "$_1$"}
-_SIGNS |= {"β": r"$\beta$", "λ": r"$\lambda$", "&": r"\&", "_": r"\_", "#": r"\#", "$": r"\$", "†": r"$^\dagger$"}
+_SIGNS |= {
+    "β": r"$\beta$",
+    "λ": r"$\lambda$",
+    "&": r"\&",
+    "_": r"\_",
+    "#": r"\#",
+    "$": r"\$",
+    "†": r"$^\dagger$",
+    "‡": r"$^\ddagger$",
+}
 _SIGNS |= {"{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
 _SIGNS |= {"ä": r"\"a", "é": r"\'e", "ń": r"\'n", "ü": r"\"u", "<": "$<$", ">": "$>$", "|": "$|$"}
 
@@ -55,10 +65,17 @@ def _tex(text: str) -> str:
     return "".join(_SIGNS.get(character, character) for character in text)
 
 
+def _stacked(title: str) -> str:
+    """Return a column's title in short lines, one above the other: numbers are narrow."""
+    lines = [_tex(line) for line in textwrap.wrap(title, 12, break_long_words=False, break_on_hyphens=False)]
+    stacked = r" \\ ".join(lines)
+    return stacked if len(lines) == 1 else rf"\shortstack[r]{{{stacked}}}"
+
+
 def latex(sheet: Sheet) -> str:
     """Return a table for LaTeX with booktabs; a page that is too narrow for it shrinks it (graphicx)."""
     escaped = Sheet("", sheet.frame.map(_tex), sheet.best)
-    body = _bold(escaped, r"\textbf{{{}}}").rename(index=_tex, columns=_tex).reset_index()
+    body = _bold(escaped, r"\textbf{{{}}}").rename(index=_tex, columns=_stacked).reset_index()
     columns = "l" + "r" * (body.shape[1] - 1)
     tabular: str = body.style.hide(axis="index").to_latex(hrules=True, column_format=columns)
     lines = [
@@ -81,6 +98,7 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; padding: 0 1rem;
 section { overflow-x: auto; margin-bottom: 2.5rem }
 table { border-collapse: collapse; border-block: 2px solid; white-space: nowrap; font-variant-numeric: tabular-nums }
 th, td { padding: .25rem .75rem; text-align: right; font-weight: normal }
+thead th { white-space: normal; min-width: 4rem; max-width: 9rem; vertical-align: bottom }
 th:first-child { text-align: left } thead { border-bottom: 1px solid } caption { caption-side: top }
 b { font-weight: 700 } p { max-width: 60rem } .note { font-size: .85em }
 </style>

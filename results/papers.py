@@ -63,7 +63,7 @@ class Paper:
     columns: tuple[Theirs | Ours, ...]
     lines: tuple[Line, ...]  # published models without a line of their own follow
     data: str  # this suite's name of the data set
-    updates: str = ""  # of the published schedule
+    schedule: str = ""  # published
     notes: tuple[str, ...] = ()
 
 
@@ -109,7 +109,7 @@ PAPERS = (
             Line("ALI (no feature matching)", "svhn_semisup", "ssali"),
         ),
         "svhn",
-        updates="531,200 (ALI, table 4; none is published for K+1 training)",
+        schedule="531,200 updates (ALI, table 4; none is published for K+1 training)",
         notes=("The labels here are drawn from SVHN's train, as in the paper; C is chosen on its last 10,000 images.",),
     ),
     Paper(
@@ -133,7 +133,7 @@ PAPERS = (
             Line("ALI (no feature matching)", "cifar10_semisup", "ssali"),
         ),
         "cifar10",
-        updates="2,913,750 (ALI, table 3; none is published for K+1 training)",
+        schedule="2,913,750 updates (ALI, table 3; none is published for K+1 training)",
     ),
     Paper(
         "ali-25-gaussians",
@@ -153,7 +153,7 @@ PAPERS = (
         ),
         (Line("ALI", "grid25_paper", "ali"), Line("GAN", "grid25_paper", "gan")),
         "grid25",
-        updates="200,000 (the released script)",
+        schedule="200,000 updates (the released script)",
         notes=(
             "The paper's ranges of settings are not published, those here are this suite's own: not the same experiment. "
             "Uniform noise has 25 modes by the paper's rule and none by the 3σ rule.",
@@ -175,7 +175,7 @@ PAPERS = (
             Line("Autoencoder l1", "mnist_bigan", "ae-l1"),
         ),
         "mnist",
-        updates="156,000",
+        schedule="156,000 updates (400 epochs)",
     ),
     replace(
         _sweep("5-GMM toy", "inception score (5-way classifier)", "alice_toy"),
@@ -196,7 +196,7 @@ PAPERS = (
             Line("ALICE (lambda=10)"),
             Line("ALICE, adversarial cycle (lambda=0.1)", "alice_toy", "alice-adversarial"),
         ),
-        updates="1,600",
+        schedule="1,600 rounds",
         notes=SUM,
     ),
     _sweep("MNIST", "inception score (MNIST classifier)", "mnist"),
@@ -275,7 +275,7 @@ def sheet(paper: Paper, frame: pd.DataFrame) -> Sheet:
         cells.append(shown)
     index = pd.Index([line.model.replace("lambda=", "λ = ") for line in lines], name="model")
     here = list(dict.fromkeys(how for how in trained if how))
-    schedule = f" The published schedule: {paper.updates}." if paper.updates else ""
+    schedule = f" The published schedule: {paper.schedule}." if paper.schedule else ""
     ours = [f"Here: {'; '.join(here)}.{schedule}"] if here else [f"Nothing of it was run here yet.{schedule}"]
     if not any(isinstance(column, Ours) for column in paper.columns):
         ours = []

@@ -1,5 +1,6 @@
 """Metrics against independent computations, known answers and the rules of a fair comparison."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from benchmarks.data import load
 from evaluation import fidelity, mixture_score, modes, reconstruction, svm, throughput
 from evaluation.base import Baseline, Data, Measurement, Settings, Subject, as_float, as_uint8, generator
+from evaluation.metrics import measure
 from evaluation.own import Own
 from models import REGISTRY
 from models.base import Model
@@ -297,3 +299,17 @@ def test_throughput_scales_with_the_work() -> None:
 
     # eight times the work is much slower: no figure of speed is asserted
     assert work(1) > 2 * work(8) > 0
+
+
+def test_other_draws_from_the_same_weights_show_the_spread_of_sampling_alone(digits: Data) -> None:
+    names, model = ["svm", "reconstruction", "fidelity"], build("ali").eval()
+    once, thrice = (measure(Subject(model, digits, replace(FEW, resamples=n), 3), names) for n in (1, 3))
+    first = [row for row in thrice if row.draw == 0 or row.metric.startswith("svm")]
+    assert [replace(row, draw=None) for row in first] == [replace(row, draw=None) for row in once]
+    values = {draw: row.value for row in thrice if row.metric == "fid" for draw in [row.draw]}
+    assert set(values) == {0, 1, 2}
+    assert len(set(values.values())) == 3
+    mean_codes = {row.value for row in thrice if row.metric == "reconstruction_error" and row.protocol == "mean code"}
+    assert len(mean_codes) == 1  # no draw is in it
+    svm_rows = [row for row in thrice if row.metric == "svm_accuracy"]
+    assert len(svm_rows) == len([row for row in once if row.metric == "svm_accuracy"])

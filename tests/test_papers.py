@@ -73,7 +73,9 @@ def test_ours_stands_in_a_column_of_its_own_with_how_far_it_was_trained(runs: Pa
     table = sheet("ali-table-2", runs)
     assert table.frame.loc["ALI (no feature matching)", "1,000 labels, here"] == "20.00 ± 1.00"
     assert (table.frame.filter(like="here") != "").to_numpy().sum() == 1
-    assert any(n.startswith("Here: SSALI 5 seeds, 29,138 updates. The published schedule: 2,913,750") for n in table.notes)
+    assert any(
+        n.startswith("Here: SSALI 5 seeds, 29,138 updates. The published schedule: 2,913,750 updates") for n in table.notes
+    )
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,20 @@ def test_label_draws_are_averaged_within_a_seed_and_differences_are_paired(tmp_p
     assert frame.loc["raw pixels", "− raw pixels ↑"] == ""
 
 
+def test_spread_of_seeds_samples_and_labels_stand_apart(tmp_path: Path) -> None:
+    # by hand: seeds' means 2 and 4, deviation sqrt 2; within a seed draws are 1 apart, deviation 1 / sqrt 2
+    for seed, mean in enumerate((2.0, 4.0)):
+        fids = [Measurement("fid", mean + off, n=9, protocol="n", draw=d) for d, off in enumerate((-0.5, 0.5))]
+        store(tmp_path, "ali", seed, [*fids, *svm({0: 80.0 + mean, 1: 84.0 + mean})])
+    frame = tables.tables(rows.read(tmp_path))["digits-statistics"].frame
+    row = frame.loc["FID"]
+    assert row[["seeds", "mean", "std, training seeds", "std, draws of samples"]].tolist() == ["2", "3.00", "1.41", "0.71"]
+    assert row["std, draws of labels"] == ""
+    assert row["95 % interval"] == "-9.71 to 15.71"  # 3 ± 12.706 · sqrt 2 / sqrt 2
+    row = frame.loc["SVM accuracy, %, C by validation"]
+    assert row[["mean", "std, draws of samples", "std, draws of labels"]].tolist() == ["85.00", "", f"{8**0.5:.2f}"]
+
+
 def test_a_diverged_seed_is_counted_and_a_wholly_diverged_model_says_so(tmp_path: Path) -> None:
     store(tmp_path, "ali", 0, [Measurement("fid", 1.0, protocol="n")])
     store(tmp_path, "ali", 1, [Measurement("fid", None, status="diverged", reason="not finite")])

@@ -8,9 +8,9 @@ A suite lists what is gated in [[gate]] tables, at most 40 cells (a measure of a
     each seed    how far a single seed lies outside the baseline's spread, t of a new observation, corrected for all
                  cells and seeds: one collapsed seed of five is found, which a mean or a rank test cannot show.
 
-Each of the two has half of LEVEL, so a decision on unchanged code is a false alarm in at most one of a hundred, as far as
-seeds are spread like Student's t; results/baselines/error-rates.md has what real runs gave. Nothing within a cell's floor
-is a regression, however sure. A cell without a number is one: a missing measure, more diverged seeds than the baseline's
+Each of the two has half of LEVEL. That is the error rate of a whole decision on unchanged code if seeds are spread normally;
+real ones have somewhat longer tails, so it is half of the one in a hundred that is wanted. What real runs gave stands in
+results/baselines/error-rates.md. Nothing within a cell's floor is a regression, however sure. A cell without a number is one: a missing measure, more diverged seeds than the baseline's
 share of them explains. Speed is judged only as a ratio of two models of one run, by its floor alone.
 """
 
@@ -28,7 +28,7 @@ from evaluation import COLUMNS
 from evaluation.base import BadInput, check_name
 from results.statistics import holm
 
-LEVEL = 0.01  # error rate of a whole decision
+LEVEL = 0.005  # nominal error rate of a whole decision
 MOST = 40  # cells: with more, what a gate can see of each gets too small
 FEWEST = 3  # current seeds: with two, one wild seed is half of the mean
 NOT_THERE = "no such number"  # of a seed whose run failed, or does not have the measure

@@ -304,8 +304,8 @@ def wide(rows: pd.DataFrame, table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     return frame, pd.DataFrame({"seeds": False, **best}, index)
 
 
-def facts(rows: pd.DataFrame, table: Table) -> str:
-    """Return what a reader must know of a table's numbers, from the rows themselves."""
+def facts(rows: pd.DataFrame, table: Table, tests: str) -> str:
+    """Return what a reader must know of a table's numbers, from the rows themselves, with what is said of its tests."""
     asked = rows[rows.metric.isin({cell.metric for cell in table.cells}) & (rows.status == "ok")]
     quality, timed = asked[asked.kind == "quality"], asked[asked.kind == "timing"]
     parts: list[str] = []
@@ -316,8 +316,7 @@ def facts(rows: pd.DataFrame, table: Table) -> str:
         if quality.protocol.str.endswith(", standardised").any():
             parts.append("features standardised by the labelled images")
         parts.append(f"weights: {', '.join(sorted(set(quality.weights)))}")
-        if any(_better(cell) for cell in table.cells):
-            parts.append(_tests(rows, table))
+        parts.append(tests)
     if len(timed) and not (asked.kind == "budget").any():
         parts += [
             "; ".join(sorted(set(timed.protocol))) if not parts else f"speed: {', '.join(sorted(set(timed.protocol)))}"
@@ -325,12 +324,14 @@ def facts(rows: pd.DataFrame, table: Table) -> str:
     return "; ".join(part for part in parts if part) + "." * bool(parts)
 
 
-def _tests(rows: pd.DataFrame, table: Table) -> str:
+def _tests(rows: pd.DataFrame, table: Table, best: pd.DataFrame) -> str:
     """Say what bold means in a table, or that nothing in it is tested."""
-    if any(compared(rows, cell) for cell in table.cells):
+    if best.to_numpy().any():
         share = f"{statistics.LEVEL:.0%}".replace("%", " %")
         return f"bold: the best, and what is not told from it (Welch's t, Holm over all pairs of a column, {share})"
-    return f"differences between models: not tested (fewer than {TESTED_FROM} seeds)"
+    metrics = {cell.metric for cell in table.cells if _better(cell)}
+    rivals = set(rows[own(rows) & rows.metric.isin(metrics) & (rows.status == "ok")].model)
+    return f"differences between models: not tested (fewer than {TESTED_FROM} seeds)" if len(rivals) > 1 else ""
 
 
 def _sizes(own: pd.DataFrame) -> str:
@@ -371,7 +372,8 @@ def sheet(rows: pd.DataFrame, table: Table) -> Sheet | None:
     frame, best = wide(rows, table)
     if frame.empty:
         return None
-    return Sheet(f"{rows.dataset.iloc[0]}: {table.caption.format(facts=facts(rows, table)).strip()}", frame, best)
+    caption = table.caption.format(facts=facts(rows, table, _tests(rows, table, best))).strip()
+    return Sheet(f"{rows.dataset.iloc[0]}: {caption}", frame, best)
 
 
 def spreads(rows: pd.DataFrame) -> pd.DataFrame:

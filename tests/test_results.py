@@ -78,8 +78,13 @@ def svm(accuracies: dict[int, float], **options: Any) -> list[Measurement]:
 def test_tables_show_mean_and_deviation_over_seeds_with_arrows(tmp_path: Path) -> None:
     for seed, fid in enumerate((1.0, 2.0, 3.0)):
         store(tmp_path, "ali", seed, [Measurement("fid", fid, n=355, split="test", protocol="n")])
+    assert "tested" not in tables.tables(rows.read(tmp_path))["digits-quality"].caption  # there is nothing to compare with
+    store(tmp_path, "vae", 0, [Measurement("fid", 4.0, n=355, split="test", protocol="n")])
     caption, frame, *_ = tables.tables(rows.read(tmp_path))["digits-quality"]
-    assert frame.to_dict("index") == {"ALI": {"seeds": "3", "FID ↓": "2.00 ± 1.00"}}
+    assert frame.to_dict("index") == {
+        "ALI": {"seeds": "3", "FID ↓": "2.00 ± 1.00"},
+        "VAE": {"seeds": "1", "FID ↓": "4.00"},
+    }
     assert "n = 355" in caption
     assert "not tested (fewer than 5 seeds)" in caption
 

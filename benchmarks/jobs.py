@@ -19,7 +19,7 @@ from evaluation.metrics import measure
 from models import REGISTRY
 from models.base import Model
 from results import rows
-from results.tables import BUDGET
+from results.layouts import BUDGET
 
 Split = Literal["validation", "test"]
 

@@ -18,9 +18,10 @@ from benchmarks import config, provenance
 from benchmarks.jobs import Job
 from benchmarks.runner import run
 from evaluation.base import BadInput
-from results import baseline, formats, gate, rows, tables
+from results import baseline, formats, gate, rows
 from results.baseline import Baseline
 from results.gate import Finding
+from results.layouts import CATALOGUE
 
 BASELINES = Path(results.__file__).parent / "baselines"
 FRESH = 10**6, 10**9  # seeds of a gate; those of baselines and tables lie below
@@ -126,7 +127,7 @@ def _speeds(source: Path) -> pd.DataFrame:
     frame = frame[(frame.kind == "timing") & (frame.status == "ok") & ~frame.metric.str.endswith("_iqr")]
     found = frame.groupby(["title", "metric"], sort=False).value.mean()
     return pd.DataFrame(
-        {"measure": [tables.CATALOGUE[metric].title for _, metric in found.index], "now": [f"{v:.4g}" for v in found]},
+        {"measure": [CATALOGUE[metric].title for _, metric in found.index], "now": [f"{v:.4g}" for v in found]},
         pd.Index([title for title, _ in found.index], name="model"),
     )
 

@@ -10,8 +10,9 @@ A suite lists what is gated in [[gate]] tables, at most 40 cells (a measure of a
 
 Each of the two has half of LEVEL. That is the error rate of a whole decision on unchanged code if seeds are spread normally;
 real ones have somewhat longer tails, so it is half of the one in a hundred that is wanted. What real runs gave stands in
-results/baselines/error-rates.md. Nothing within a cell's floor is a regression, however sure. A cell without a number is one: a missing measure, more diverged seeds than the baseline's
-share of them explains. Speed is judged only as a ratio of two models of one run, by its floor alone.
+results/baselines/error-rates.md. Nothing within a cell's floor is a regression, however sure. A cell without a number is
+one: a missing measure, more diverged seeds than the baseline's share of them explains. Speed is judged only as a ratio of
+two models of one run, by its floor alone.
 """
 
 import math

@@ -15,7 +15,7 @@ import pandas as pd
 from evaluation.base import BadInput, check_name
 from results import formats, rows, tables
 from results.formats import Sheet
-from results.tables import CATALOGUE, Cell
+from results.layouts import CATALOGUE, OVERVIEW, Cell
 
 PUBLISHED = Path(__file__).parent / "published.csv"
 REFERENCE = Path(__file__).parent / "reference"
@@ -315,7 +315,7 @@ def sheets(frame: pd.DataFrame) -> dict[str, Sheet]:
     made = {paper.name: sheet(paper, frame) for paper in PAPERS}
     for names, own in frame.groupby(["suite", "dataset"], sort=False):
         suite, dataset = map(str, names)
-        overview = tables.sheet(own, tables.OVERVIEW)
+        overview = tables.sheet(own, OVERVIEW)
         if overview is not None:
             name = f"overview-{suite}" + (f"-{dataset}" if dataset not in suite and suite not in dataset else "")
             made[name] = overview._replace(notes=(f"From {own.folder.iloc[0]}.",))

@@ -1,10 +1,10 @@
 """Wide, paper-style tables from rows: a line for each model and reference, mean ± standard deviation over seeds.
 
-Which columns a table has is data (TABLES); what they are called and which direction is better comes from the metrics.
-Several draws of labels within a seed are averaged first: their spread is not the spread of training.
+Which columns a table has is data (results/layouts.py). Several draws within a seed are averaged first: their spread is not
+the spread of training.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,174 +14,8 @@ from evaluation import COLUMNS
 from evaluation.base import Column
 from results import formats, statistics
 from results.formats import Sheet
+from results.layouts import ARROWS, CATALOGUE, DRAWN, SPREAD, TABLES, Cell, Table
 from results.statistics import TESTED_FROM
-
-BUDGET = (
-    Column("updates_encoder", "updates of encoder", "", 0),
-    Column("updates_decoder", "of decoder", "", 0),
-    Column("updates_discriminator", "of discriminator", "", 0),
-    Column("train_gflop", "training GFLOP", "", 0),
-    Column("train_seconds", "training s", "", 1),
-)
-DRAWN = (
-    Column("drawn_lr", "learning rate", "", 6),
-    Column("drawn_beta1", "β₁", "", 3),
-    Column("drawn_std", "σ of first weights", "", 4),
-)
-CATALOGUE = COLUMNS | {column.metric: column for column in BUDGET}
-ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One column of a table: a metric by one protocol, under the metric's title or another."""
-
-    metric: str
-    protocol: str = ""  # or the beginning of it; how features were scaled, say, may follow
-    title: str = ""
-    # "error": 100 - value; "over NAME": paired difference to a reference; "spread": over label draws; "same labels": of the
-    # draw that semi-supervised training had; "reasons": in words, and in how many runs
-    derived: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table's name, caption and columns."""
-
-    name: str
-    caption: str
-    cells: tuple[Cell, ...]
-    needs: str = ""  # a metric without which there is no such table
-
-
-def _svm(protocol: str, by: str) -> tuple[Cell, ...]:
-    return (
-        Cell("svm_accuracy", protocol, f"accuracy, {by}, %"),
-        Cell("svm_accuracy", protocol, f"error, {by}, %", "error"),
-        Cell("svm_accuracy", protocol, "− raw pixels", "over raw pixels"),
-        Cell("svm_accuracy", protocol, "− untrained", "over untrained encoder"),
-        Cell("svm_accuracy", protocol, "std over label draws", "spread"),
-    )
-
-
-OVERVIEW = Table(
-    "overview",
-    "The models at a glance. {facts}",
-    (
-        Cell("modes_3sigma"),
-        Cell("reconstruction_error", "mean code", "reconstruction"),
-        Cell("reconstruction_error", "drawn code", "reconstruction, drawn code"),
-        Cell("kid"),
-        Cell("fid"),
-        Cell("inception_score"),
-        Cell("classifier_score"),
-        Cell("svm_accuracy", "C by validation", "SVM accuracy, %"),
-        Cell("class_accuracy", title="K+1 accuracy, %"),
-        Cell("train_rate"),
-    ),
-)
-TABLES = (
-    OVERVIEW,
-    Table(
-        "quality",
-        "Samples and reconstructions. {facts}",
-        (
-            Cell("modes_3sigma"),
-            Cell("high_quality"),
-            Cell("mode_divergence"),
-            Cell("mixture_score"),
-            Cell("kid"),
-            Cell("fid"),
-            Cell("inception_score"),
-            Cell("classifier_score"),
-            Cell("reconstruction_error", "mean code", "reconstruction, mean code"),
-            Cell("reconstruction_error", "drawn code", "drawn code"),
-        ),
-    ),
-    Table(
-        "fidelity",
-        "Samples against held-out data: FID's dependence on n, then realism (precision, density) and variety (recall, "
-        "coverage) apart. {facts}",
-        tuple(Cell(metric) for metric in ("fid_half", "fid_extrapolated", "precision", "recall", "density", "coverage")),
-        needs="fid",
-    ),
-    Table(
-        "reconstruction",
-        "Reconstructions by other measures, through mean codes; prior codes decoded and encoded again. {facts}",
-        (
-            *(Cell(metric, "mean code") for metric in ("psnr", "ssim", "lpips", "latent_error")),
-            *(
-                Cell(metric, "drawn code", f"{title}, drawn code")
-                for metric, title in (("psnr", "PSNR, dB"), ("ssim", "SSIM"))
-            ),
-            Cell("posterior_sigma"),
-        ),
-    ),
-    Table(
-        "health",
-        "Did it train? D's verdicts on held-out data, what codes carry, how much of the data samples reach. Alarms name "
-        "what went wrong, and in how many runs. {facts}",
-        (
-            *(Cell(m) for m in ("d_accuracy_q", "d_accuracy_p", "d_saturation", "code_use", "posterior_sigma")),
-            *(Cell(m) for m in ("drawing_cost", "data_coverage")),
-            Cell("alarms", title="alarms", derived="reasons"),
-        ),
-        needs="alarms",
-    ),
-    Table(
-        "modes-paper",
-        "Modes by the paper's rule, which uniform noise passes: never to be compared with the 3σ rule. {facts}",
-        (Cell("modes_paper"),),
-    ),
-    Table(
-        "svm",
-        "L2-SVM on encoded features; C chosen on the full validation split, as in the paper. Differences are paired: "
-        "the same draws of labels. {facts}",
-        _svm("C by validation", "C by validation"),
-    ),
-    Table(
-        "svm-labels",
-        "L2-SVM on encoded features; C chosen by cross-validation within the labels. Differences are paired. {facts}",
-        _svm("C by labels", "C by the labels"),
-    ),
-    Table(
-        "neighbours",
-        "Nearest neighbours and a linear probe on the last hidden layer. Differences are paired: the same draws of labels. "
-        "{facts}",
-        tuple(
-            Cell(metric, title=title.format(name), derived=derived)
-            for metric, name in (("nn_accuracy", "1-NN"), ("knn_accuracy", "k-NN"), ("probe_accuracy", "linear probe"))
-            for title, derived in (
-                ("{}, %", ""),
-                ("{} − raw pixels", "over raw pixels"),
-                ("{} − untrained", "over untrained encoder"),
-            )
-        ),
-    ),
-    Table(
-        "semi-supervised",
-        "Test error with few labels: classes learnt in training (K+1) and an SVM on features, on the same labels. {facts}",
-        (
-            Cell("class_accuracy", title="K+1 error, %", derived="error"),
-            Cell("svm_accuracy", "C by validation", "SVM error, C by validation, %", "same labels error"),
-            Cell("svm_accuracy", "C by labels", "SVM error, C by the labels, %", "same labels error"),
-        ),
-        needs="class_accuracy",
-    ),
-    Table(
-        "cost",
-        "What a training takes: updates of each network, floating-point operations, seconds beside other runs. {facts}",
-        tuple(Cell(column.metric) for column in BUDGET),
-    ),
-    Table(
-        "throughput",
-        "Speed measured alone after all training, median over repeats ± interquartile range. {facts}",
-        (Cell("train_rate"), Cell("sample_rate"), Cell("encode_rate")),
-    ),
-)
-
-
-SPREAD = ("quality", "fidelity", "reconstruction", "svm", "svm-labels", "neighbours", "semi-supervised")
 
 
 def _values(rows: pd.DataFrame, cell: Cell) -> pd.Series:

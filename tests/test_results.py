@@ -13,7 +13,7 @@ import pytest
 from benchmarks import config
 from evaluation.base import Measurement
 from models import REGISTRY
-from results import figures, formats, rows, tables
+from results import figures, formats, layouts, rows, tables
 
 PROVENANCE = dict.fromkeys(rows.PROVENANCE, "test") | {"config": {"models": ["ali", "vae"]}}
 
@@ -135,7 +135,7 @@ def test_models_stand_in_the_suites_order_and_references_below(tmp_path: Path) -
 
 
 def test_the_two_rules_of_counting_modes_never_share_a_table() -> None:
-    for table in tables.TABLES:
+    for table in layouts.TABLES:
         assert not {"modes_paper", "modes_3sigma"} <= {cell.metric for cell in table.cells}
 
 
@@ -178,7 +178,7 @@ def test_markdown_keeps_every_digit_and_sign() -> None:
 
 def test_titles_make_columns_and_files_that_markdown_and_latex_can_hold() -> None:
     own = [table for name in config.builtin() for table in config.read(name)[1].get("model", {}).values()]
-    titles = [column.title for column in (*tables.CATALOGUE.values(), *tables.DRAWN)]
+    titles = [column.title for column in (*layouts.CATALOGUE.values(), *layouts.DRAWN)]
     titles += [model.title for model in REGISTRY.values()] + [table["title"] for table in own if "title" in table]
     for title in titles:
         assert "|" not in title

@@ -4,6 +4,7 @@ Each is planted in fresh processes that train some seeds with it. Entries that a
 as without it, so theirs are taken from the pool.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -159,13 +160,14 @@ def report(console: Console, committed: Baseline, pool: Baseline) -> str:
         current = [replace(c, by_seed={**c.by_seed, **planted.get(c.key, {})}) for c in pool.of(seeds)]
         failed = [finding for finding in gate.judge(committed.cells, current) if finding.failed]
         failed.sort(key=lambda finding: -abs(finding.errors))
-        told = [f"{f.cell.title}, {f.cell.name} ({f.verdict}, {f.errors:+.0f} SE)" for f in failed[:3]]
+        far = [f"{f.errors:+.0f} SE" if math.isfinite(f.errors) else f.moved for f in failed[:3]]
+        told = [f"{f.cell.title}, {f.cell.name} ({f.verdict}, {by})" for f, by in zip(failed[:3], far, strict=True)]
         lines.append({
             "mistake": bug.what,
             "planted in": ", ".join(touched),
             "caught": "yes" if failed else "NO",
             "cells that fail": f"{len(failed)} of {len(current)}",
-            "the first by standard errors": "; ".join(told),
+            "the first, by standard errors": "; ".join(told),
         })  # fmt: skip
     unchanged = [finding for finding in gate.judge(committed.cells, pool.of(seeds)) if finding.failed]
     return (

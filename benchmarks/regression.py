@@ -141,7 +141,7 @@ def _line(finding: Finding) -> dict[str, str]:
         "verdict": finding.verdict,
         "baseline": _spread(mean, deviation, cell.digits),
         "now": _spread(*finding.current, cell.digits),
-        "worse by, standard errors": "" if math.isnan(finding.errors) else f"{finding.errors:+.1f}",
+        "worse by, standard errors": finding.moved,
         "p, corrected": "" if math.isnan(finding.p) else f"{finding.p:.2g}",
         "what": "; ".join([*told, finding.reason] if finding.reason else told),
     }

@@ -110,6 +110,13 @@ class Finding:
     reason: str = ""
 
     @property
+    def moved(self) -> str:
+        """By how many standard errors it got worse, for a reader."""
+        if math.isnan(self.errors):
+            return ""
+        return f"{self.errors:+.1f}" if math.isfinite(self.errors) else "the baseline has no spread"
+
+    @property
     def failed(self) -> bool:
         """Whether it fails the gate."""
         return self.verdict in ("regression", "bad seed", "missing")

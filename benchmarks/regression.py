@@ -3,9 +3,10 @@
 import argparse
 import json
 import math
+import os
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -62,39 +63,42 @@ def command(arguments: argparse.Namespace, console: Console, fresh: Callable[[],
 
     Raises BadInput, before anything is trained where that can be known.
     """
-    updating = arguments.update_baseline
+    updating, source = arguments.update_baseline, arguments.source
     path = arguments.baseline or place(arguments.suite)
-    seeds = arguments.seeds or (baseline.SEEDS if updating else None)
-    suites = config.load(arguments.suite, arguments.set, seeds=seeds)
+    training = source is None
+    first = arguments.first_seed if arguments.first_seed is not None else 0 if updating else fresh_seed()
+    seeds = baseline.SEEDS if arguments.seeds is None and updating and training else arguments.seeds
+    suites = config.load(arguments.suite, [*arguments.set, f"first_seed={first}"], seeds=seeds)
     if len(suites) > 1:
         raise BadInput(f"'{arguments.suite}' is a collection: name one of {', '.join(suite.name for suite in suites)}")
-    suite = suites[0]
+    (suite,) = suites
     if not suite.gate:
         raise BadInput(f"suite '{suite.name}' has no [[gate]] tables: they list what is gated (docs/regression.md)")
+    stored = _replaced(path) if updating else baseline.read(path)
     out: Path | None = None
-    # what cannot be judged is said before anything is trained
-    stored = baseline.read(path) if path.exists() or not updating else None
-    if arguments.source is None:
-        first = arguments.first_seed if arguments.first_seed is not None else 0 if updating else fresh_seed()
-        suite = replace(suite, first_seed=first)
-        seeds_now = list(suite.training_seeds)
-        console.print(f"seeds {seeds_now[0]} to {seeds_now[-1]}; --first-seed {first} repeats them", highlight=False)
+    if training:
         if stored and not updating:
             loaded = suite.load()
             planned = baseline.planned(suite.name, loaded.name, loaded.sha256, asdict(suite), suite.gate)
             baseline.check(stored, planned, path)
         device, out = config.device(arguments.device), fresh()
-        train(suite, device, out, console)
-    source = arguments.source or out
-    assert source is not None
-    current = baseline.collect(source, suite.name, suite.gate, suite.models, range(seeds) if updating and seeds else None)
+        last = suite.training_seeds[-1]
+        console.print(f"seeds {first} to {last}; --first-seed {first} asks the same again", highlight=False)
+        outcomes = train(suite, device, out, console)
+        if all(outcome.startswith("failed") for outcome in outcomes.values()):
+            console.print("every run failed", highlight=False)
+            return 1
+    runs = source or out
+    assert runs is not None
+    asked = range(seeds) if updating and seeds and not training else None
+    current = baseline.collect(runs, suite.name, suite.gate, suite.models, asked)
     if updating:
         return _update(path, stored, current, console)
     assert stored is not None
     baseline.check(stored, current, path)
-    findings = gate.judge(baseline.selected(stored, current), current.cells)
+    findings = gate.judge(stored.cells, current.cells)
     out = out or fresh()
-    made = markdown(findings, stored, current, _speeds(source))
+    made = markdown(findings, stored, current, _speeds(runs))
     rows.replace_file(out / "gate.md", made)
     rows.replace_file(out / "gate.json", json.dumps(as_json(findings, stored, current), indent=1) + "\n")
     console.print(made, markup=False, highlight=False, soft_wrap=True)
@@ -102,16 +106,34 @@ def command(arguments: argparse.Namespace, console: Console, fresh: Callable[[],
     return int(any(finding.failed for finding in findings))
 
 
-def train(suite: config.Suite, device: torch.device, out: Path, console: Console) -> None:
-    """Train and evaluate all seeds; speed, if the suite measures it, when they are done. No references: none is gated."""
+def _replaced(path: Path) -> Baseline | None:
+    """Return the baseline that will be replaced, if one is there that can be read. Raises BadInput for no place to write."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{path.parent} cannot be made ({error.strerror}): name another file by --baseline") from None
+    if not os.access(path.parent, os.W_OK):
+        raise BadInput(f"{path.parent} cannot be written to: name another file by --baseline")
+    try:
+        return baseline.read(path)
+    except BadInput:
+        return None
+
+
+def train(suite: config.Suite, device: torch.device, out: Path, console: Console) -> dict[str, str]:
+    """Train and evaluate all seeds; speed, if the suite measures it, when they are done; return what became of each.
+
+    There are no references: none is gated.
+    """
 
     def job(kind: str, name: str, seed: int) -> Job:
         return Job(kind, suite, name, seed, out, str(device), tuple(provenance.command()))  # type: ignore[arg-type]
 
     work = [job("run", name, seed) for seed in suite.training_seeds for name in suite.models]
     work += [job("throughput", name, 0) for name in suite.models if "throughput" in suite.metrics]
-    run(work, device, console)
+    outcomes = run(work, device, console)
     rows.derive(out)
+    return outcomes
 
 
 def _update(path: Path, stored: Baseline | None, new: Baseline, console: Console) -> int:

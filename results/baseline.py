@@ -151,12 +151,6 @@ def check(baseline: Baseline, current: Baseline, path: Path) -> None:
         )
 
 
-def selected(baseline: Baseline, current: Baseline) -> list[Cell]:
-    """Return the baseline's cells that are gated now."""
-    keys = {cell.key for cell in current.cells}
-    return [cell for cell in baseline.cells if cell.key in keys]
-
-
 def write(path: Path, baseline: Baseline) -> None:
     """Store a baseline, whole or not at all. Raises BadInput for one that no gate could use."""
     for cell in baseline.cells:

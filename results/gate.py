@@ -33,6 +33,7 @@ LEVEL = 0.005  # nominal error rate of a whole decision
 MOST = 40  # cells: with more, what a gate can see of each gets too small
 FEWEST = 3  # current seeds: with two, one wild seed is half of the mean
 NOT_THERE = "no such number"  # of a seed whose run failed, or does not have the measure
+DROPPED = "the suite no longer gates it: --update-baseline, if that is meant"
 IDENTITY = ("unit", "split", "n", "extractor", "weights", "labels")  # of a cell; a number by another is another number
 
 Floor = Annotated[float, Meta(ge=0)]
@@ -184,19 +185,19 @@ def _cell(rows: pd.DataFrame, gated: Gated, model: str, title: str, seeds: Seque
 
 
 def judge(baseline: Sequence[Cell], current: Sequence[Cell]) -> list[Finding]:
-    """Return a finding a cell, current cells in the baseline's order. Raises BadInput for too few seeds of a measure.
+    """Return a finding for each cell of the baseline, those first that the suite has dropped.
 
-    Both are lists of the same keys; that they are comparable is checked by `results.baseline`.
+    That both are comparable, and have seeds enough, is checked by `results.baseline`.
     """
     by_key = {cell.key: cell for cell in current}
-    pairs = [(cell, by_key[cell.key]) for cell in baseline]
+    pairs = [(cell, by_key[cell.key]) for cell in baseline if cell.key in by_key]
     judged = [(old, new) for old, new in pairs if len(new.numbers) and not new.gated.over]
     tests = [_test(old, new) for old, new in judged]
     worse = dict(zip([new.key for _, new in judged], holm([t.p_worse for t in tests]), strict=True))
     better = dict(zip([new.key for _, new in judged], holm([t.p_better for t in tests]), strict=True))
     number = sum(len(new.by_seed) for _, new in pairs)
     by_test = {new.key: test for (_, new), test in zip(judged, tests, strict=True)}
-    found = []
+    found = [Finding(cell, "missing", _summary(cell), reason=DROPPED) for cell in baseline if cell.key not in by_key]
     for old, new in pairs:
         if new.gated.over:
             found.append(_ratio(old, new))

@@ -137,8 +137,8 @@ def test_the_difference_of_two_baselines_names_every_cell() -> None:
     assert table.now.tolist()[0].startswith(("1.9", "2.0"))
 
 
-def test_cells_that_are_gated_now_are_selected_and_judged() -> None:
+def test_a_cell_that_the_suite_has_dropped_fails_until_the_baseline_is_renewed() -> None:
     current = replace(CURRENT, cells=CURRENT.cells[:1])
-    chosen = baseline.selected(make(), current)
-    assert [cell.key for cell in chosen] == [("ali", "fid", "n")]
-    assert [finding.verdict for finding in gate.judge(chosen, current.cells)] == ["unchanged"]
+    baseline.check(make(), current, Path("gate.json"))
+    verdicts = {finding.cell.key: finding.verdict for finding in gate.judge(make().cells, current.cells)}
+    assert verdicts == {("ali", "svm_accuracy", "C by labels"): "missing", ("ali", "fid", "n"): "unchanged"}

@@ -134,6 +134,9 @@ def test_runs_that_all_diverge_fail_by_name(
         (["--baseline", "nowhere.json"], "baseline nowhere.json cannot be read"),
         (["--from", "nowhere"], "nowhere holds no finished runs"),
         (["--set", "gate=[]"], "has no [[gate]] tables"),
+        (["--first-seed", "-3"], "first_seed"),
+        (["--seeds", "0"], "at least one seed is needed"),
+        (["--update-baseline", "--baseline", "/proc/mine/x.json"], "name another file by --baseline"),
     ],
 )
 def test_misuse_is_said_in_a_line_before_anything_is_trained(
@@ -165,6 +168,17 @@ def test_an_update_prints_what_changes_and_replaces_the_file_whole(
     _, _, _, was, now, _ = (part.strip() for part in row.split("|"))
     assert float(now.split()[0]) == pytest.approx(2 * float(was.split()[0]), rel=1e-3)
     assert [cell.numbers.mean() for cell in baseline.read(path).cells] != []
+
+
+def test_a_damaged_baseline_is_replaced_by_an_update_and_by_nothing_else(
+    mine: Path, fresh: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "copy.json"
+    path.write_text(mine.with_name("mine.baseline.json").read_text()[:-40])
+    assert call(mine, "--from", fresh, "--baseline", path, "--out", tmp_path / "out") == 2
+    assert "is damaged or was edited by hand" in capsys.readouterr().err
+    assert call(mine, "--update-baseline", "--from", mine.parent / "baseline-runs", "--baseline", path) == 0
+    assert path.read_text() == mine.with_name("mine.baseline.json").read_text()
 
 
 def test_fresh_seeds_come_from_the_commit_and_lie_beyond_those_of_tables() -> None:

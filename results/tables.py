@@ -251,7 +251,7 @@ def _shown(value: float, column: Column) -> str:
 def _p(p: float | None) -> str:
     if p is None:
         return "not tested"
-    return "–" if p == 1 else f"{p:.1g}" if p >= 1e-4 else "< 0.0001"
+    return f"{p:.1g}" if p >= 1e-4 else "< 0.0001"
 
 
 def tables(rows: pd.DataFrame) -> dict[str, Sheet]:

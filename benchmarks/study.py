@@ -33,7 +33,7 @@ from results.rows import replace_file
 SUITE = "gate"
 COMMITTED, POOL = BASELINES / f"{SUITE}.json", BASELINES / f"{SUITE}-pool.json"
 SPLITS = 2000  # of all seeds at random, for the rate of false alarms
-PLANTED = 60  # for each cell and size of a planted shift
+PLANTED = 100  # for each cell and size of a planted shift
 Key = tuple[str, str, str]
 
 

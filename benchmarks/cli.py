@@ -27,7 +27,7 @@ from benchmarks.provenance import command
 from benchmarks.runner import run
 from evaluation import METRICS, extractors
 from evaluation.base import BadInput
-from results import figures, formats, papers, rows, tables
+from results import formats, papers, rows, tables
 from results.formats import Sheet
 
 RUNS = Path(results.__file__).parent / "runs"
@@ -174,6 +174,8 @@ def report(outcomes: dict[str, str], console: Console) -> int:
 
 def _draw(out: Path, work: Sequence[Job]) -> None:
     """Draw a picture for each model of each suite, from its first seed that has one."""
+    from results import figures  # matplotlib takes a moment to import
+
     (out / "figures").mkdir()
     drawn = set()
     for job in work:

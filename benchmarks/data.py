@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from benchmarks import cache
@@ -66,6 +65,8 @@ def digits() -> Data:
 
     Stratified: within each class a fixed permutation deals its images out. The 17 grey levels become uint8.
     """
+    from sklearn.datasets import load_digits  # takes a second to import
+
     raw = load_digits()
     x = torch.from_numpy(np.round(raw.images * 255 / 16).astype(np.uint8))[:, None]
     y = torch.from_numpy(raw.target.astype(np.int64))

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from torchvision import datasets
 
 from benchmarks.sources import Contents, Part, Source, walk
 from evaluation.base import BadInput
@@ -73,19 +72,26 @@ class Published(Source):
         return f"remove {', '.join(self.needed)} from {self.raw}, so that they are downloaded again"
 
 
-def _idx(dataset: type[datasets.MNIST]) -> tuple[str, ...]:
+def _torchvision(name: str) -> Any:
+    """Return a data set's class; imported where it is read, since torchvision takes seconds."""
+    from torchvision import datasets
+
+    return getattr(datasets, name)
+
+
+def _idx(dataset: str) -> tuple[str, ...]:
     kinds = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
-    return tuple(f"{dataset.__name__}/raw/{kind}-ubyte" for kind in kinds)
+    return tuple(f"{dataset}/raw/{kind}-ubyte" for kind in kinds)
 
 
 class MNIST(Published):
     """MNIST (LeCun et al. 1998): 28x28 grey digits; 50,000 / 10,000 / 10,000, as BiGAN's paper splits them."""
 
     name = "mnist"
-    dataset: ClassVar[type[datasets.MNIST]] = datasets.MNIST
+    dataset: ClassVar[str] = "MNIST"
     sizes = (50_000, 10_000, 10_000)
     splits = "first 50,000 of train in the order of RandomState(42) / its other 10,000 / test"
-    needed = _idx(datasets.MNIST)
+    needed = _idx("MNIST")
     by_hand = tuple(f"{name}.gz" for name in needed)
 
     def order(self, n: int) -> np.ndarray:
@@ -94,16 +100,17 @@ class MNIST(Published):
 
     def open(self, download: bool) -> tuple[list[Part], list[str]]:
         """Return train and test."""
-        both = [self.dataset(self.raw, train=train, download=download) for train in (True, False)]
-        return [Part(part.data.numpy(), part.targets.numpy()) for part in both], self.dataset.classes
+        dataset = _torchvision(self.dataset)
+        both = [dataset(self.raw, train=train, download=download) for train in (True, False)]
+        return [Part(part.data.numpy(), part.targets.numpy()) for part in both], dataset.classes
 
 
 class FashionMNIST(MNIST):
     """Fashion-MNIST (Xiao et al. 2017): 28x28 grey clothes; 50,000 / 10,000 / 10,000, split as MNIST."""
 
     name = "fashion_mnist"
-    dataset = datasets.FashionMNIST
-    needed = _idx(datasets.FashionMNIST)
+    dataset = "FashionMNIST"
+    needed = _idx("FashionMNIST")
     by_hand = tuple(f"{name}.gz" for name in needed)
 
 
@@ -118,7 +125,7 @@ class CIFAR10(Published):
 
     def open(self, download: bool) -> tuple[list[Part], list[str]]:
         """Return train and test."""
-        both: list[Any] = [datasets.CIFAR10(self.raw, train=train, download=download) for train in (True, False)]
+        both: list[Any] = [_torchvision("CIFAR10")(self.raw, train=train, download=download) for train in (True, False)]
         return [Part(part.data, np.array(part.targets)) for part in both], both[0].classes
 
 
@@ -133,7 +140,7 @@ class SVHN(Published):
 
     def open(self, download: bool) -> tuple[list[Part], list[str]]:
         """Return extra, train and test."""
-        parts = [datasets.SVHN(self.raw, split=split, download=download) for split in ("extra", "train", "test")]
+        parts = [_torchvision("SVHN")(self.raw, split=split, download=download) for split in ("extra", "train", "test")]
         return [Part(part.data.transpose(0, 2, 3, 1), part.labels) for part in parts], list("0123456789")
 
 
@@ -155,7 +162,7 @@ class CelebA(Published):
 
     def open(self, download: bool) -> tuple[list[Part], list[str]]:
         """Return train, valid and test."""
-        opened = [datasets.CelebA(self.raw, split=split, download=download) for split in ("train", "valid", "test")]
+        opened = [_torchvision("CelebA")(self.raw, split=split, download=download) for split in ("train", "valid", "test")]
         folder = self.raw / self.needed[0]
         paths = [np.array([str(folder / name) for name in part.filename], dtype=object) for part in opened]
         parts = [Part(x, part.attr.numpy().astype(np.uint8)) for x, part in zip(paths, opened, strict=True)]

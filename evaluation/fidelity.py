@@ -11,16 +11,14 @@ of weights for two extractors, loads them in a way that runs code, and keeps fea
 the real side gives is kept by evaluation/store.py.
 """
 
+import importlib
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
-from torch_fidelity.defaults import DEFAULTS
 
 from evaluation import extractors, store
 from evaluation.base import (
@@ -78,12 +76,15 @@ def columns(settings: Settings) -> tuple[Column, ...]:
     return tuple(c for c in COLUMNS if c.metric == score_of(settings) or not c.metric.endswith("_score"))
 
 
-def call(function: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
+def call(module: str, function: str, *inputs: Any, **options: Any) -> Any:
     """Call a function of torch-fidelity, which ignores options that it does not know, with options that it does."""
+    # imported here: it takes seconds, and tables and most processes have no use for it
+    from torch_fidelity.defaults import DEFAULTS
+
     unknown = options.keys() - DEFAULTS.keys()
     if unknown:
         raise TypeError(f"torch-fidelity has no option {sorted(unknown)}")
-    return function(*inputs, **options)
+    return getattr(importlib.import_module(f"torch_fidelity.{module}"), function)(*inputs, **options)
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class Features:
         """Mean (F,) and covariance (F, F), in float64, as torch-fidelity takes them."""
 
         def compute() -> dict[str, Tensor]:
-            found = call(metric_fid.fid_features_to_statistics, self.x.double())
+            found = call("metric_fid", "fid_features_to_statistics", self.x.double())
             mu, sigma = torch.from_numpy(found["mu"]), torch.as_tensor(found["sigma"])
             return {"mu": mu, "sigma": sigma.view(len(mu), len(mu))}  # of a single feature it comes as a bare number
 
@@ -136,8 +137,8 @@ class Features:
 
 def frechet(fake: Features, real: Features) -> float:
     """Return FID: the Fréchet distance of the two Gaussians (Heusel et al. 2017)."""
-    out = call(metric_fid.fid_statistics_to_metric, fake.statistics, real.statistics, verbose=False)
-    return float(out[metric_fid.KEY_METRIC_FID])
+    out = call("metric_fid", "fid_statistics_to_metric", fake.statistics, real.statistics, verbose=False)
+    return float(out["frechet_inception_distance"])
 
 
 def _subsets(fake: Features, real: Features) -> tuple[int, int]:
@@ -150,15 +151,15 @@ def kernel_distance(fake: Features, real: Features) -> float:
     """Return KID in thousandths: the unbiased MMD² of the cubic kernel (Bińkowski et al. 2018)."""
     subsets, size = _subsets(fake, real)
     options = {"kid_subsets": subsets, "kid_subset_size": size, "rng_seed": 0, "verbose": False}
-    out = call(metric_kid.kid_features_to_metric, fake.x.double(), real.x.double(), **options)
-    return 1000 * float(out[metric_kid.KEY_METRIC_KID_MEAN])
+    out = call("metric_kid", "kid_features_to_metric", fake.x.double(), real.x.double(), **options)
+    return 1000 * float(out["kernel_inception_distance_mean"])
 
 
 def score(logits: Tensor) -> float:
     """Return the exponential of the mean divergence of p(y|x) from p(y) (Salimans et al. 2016), over all images at once."""
     options = {"isc_splits": 1, "samples_shuffle": False, "rng_seed": 0, "verbose": False}
-    out = call(metric_isc.isc_featuresdict_to_metric, {"logits": logits.double()}, "logits", **options)
-    return float(out[metric_isc.KEY_METRIC_ISC_MEAN])
+    out = call("metric_isc", "isc_featuresdict_to_metric", {"logits": logits.double()}, "logits", **options)
+    return float(out["inception_score_mean"])
 
 
 def precision_recall(fake: Features, real: Features) -> tuple[float, float]:
@@ -166,8 +167,8 @@ def precision_recall(fake: Features, real: Features) -> tuple[float, float]:
     # torch-fidelity's order: samples first
     samples, reference = (x.to(real.device) for x in exact(fake.x, real.x))
     options = {"prc_neighborhood": NEIGHBOURS, "prc_batch_size": 1000, "save_cpu_ram": True, "verbose": False}
-    out = call(metric_prc.prc_features_to_metric, samples, reference, **options)
-    return float(out[metric_prc.KEY_METRIC_PRECISION]), float(out[metric_prc.KEY_METRIC_RECALL])
+    out = call("metric_prc", "prc_features_to_metric", samples, reference, **options)
+    return float(out["precision"]), float(out["recall"])
 
 
 def _cell(metric: str, value: float, protocol: str, refusal: str, **fields: Any) -> Measurement:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import vgg16
 
 from evaluation.base import BadInput, Data, Settings
 from evaluation.extractors import read_weights
@@ -48,6 +47,8 @@ class Distance(nn.Module):
 
     def __init__(self, vgg: dict[str, Tensor], channels: dict[str, Tensor], sha256: str) -> None:
         super().__init__()
+        from torchvision.models import vgg16  # takes seconds to import
+
         features = vgg16(weights=None).features
         features.load_state_dict({name[9:]: tensor for name, tensor in vgg.items() if name.startswith("features.")})
         self.blocks = nn.ModuleList(features[start:end] for start, end in pairwise(TAPS))

@@ -100,7 +100,10 @@ def wide(rows: pd.DataFrame, table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     if table.needs and not (rows.metric == table.needs).any():
         return pd.DataFrame(), pd.DataFrame()
-    asked = rows[rows.metric.isin({cell.metric for cell in table.cells})]
+    metrics = {cell.metric for cell in table.cells}
+    asked = rows[rows.metric.isin(metrics)]
+    # the rest of what cells look at: spreads of speeds, and which draws semi-supervised models were trained on
+    rows = rows[rows.metric.isin(metrics | {"class_accuracy"} | {f"{metric}_iqr" for metric in metrics})]
     models = list(dict.fromkeys(asked.model))
     titles = dict(zip(asked.model, asked.title, strict=True))
     columns: dict[str, list[str]] = {}

@@ -443,7 +443,9 @@ def test_unknown_options_of_torch_fidelity_are_refused() -> None:
     ignored = kid_features_to_metric(x, x, kid_subset_size=10, kid_kernel_poly_degre=2, verbose=False)
     assert ignored == kid_features_to_metric(x, x, kid_subset_size=10, verbose=False)
     with pytest.raises(TypeError, match="kid_kernel_poly_degre"):
-        fidelity.call(kid_features_to_metric, x, x, kid_subset_size=10, kid_kernel_poly_degre=2, verbose=False)
+        fidelity.call(
+            "metric_kid", "kid_features_to_metric", x, x, kid_subset_size=10, kid_kernel_poly_degre=2, verbose=False
+        )
 
 
 def test_kid_takes_fewer_images_than_torch_fidelitys_subsets(digits: Data) -> None:

@@ -29,11 +29,12 @@ from results import baseline, formats, gate
 from results.baseline import Baseline
 from results.gate import Cell
 from results.rows import replace_file
+from results.statistics import holm
 
 SUITE = "gate"
 COMMITTED, POOL = BASELINES / f"{SUITE}.json", BASELINES / f"{SUITE}-pool.json"
-SPLITS = 2000  # of all seeds at random, for the rate of false alarms
-PLANTED = 100  # for each cell and size of a planted shift
+SPLITS = 10_000  # of all seeds at random, for the rate of false alarms
+PLANTED = 1000  # for each size of a planted shift
 Key = tuple[str, str, str]
 
 
@@ -84,18 +85,22 @@ class Study:
         return self.base_without(group), self.all.of(group)
 
     def power(self, deviations: float, worse: int) -> dict[Key, float]:
-        """Return how often, in per cent, each cell is named when `worse` of its current seeds are planted so far off."""
-        found = {}
-        for place, cell in enumerate(self.all.cells):
-            if cell.key not in self.spread:
-                continue
-            hits = 0
-            for _ in range(PLANTED):
-                base, current = self.split()
-                current[place] = planted(current[place], deviations * self.spread[cell.key], worse)
-                hits += cell.key in alarmed(base, current)
-            found[cell.key] = 100 * hits / PLANTED
-        return found
+        """Return how often, in per cent, each cell is named when `worse` of its current seeds are planted so far off.
+
+        The cells beside it are as they came; what is computed of them serves for every cell of a split.
+        """
+        hits = dict.fromkeys(self.spread, 0)
+        for _ in range(PLANTED):
+            base, current = self.split()
+            number = sum(len(cell.by_seed) for cell in current)
+            p = np.array([gate.compare(old, new).p_worse for old, new in zip(base, current, strict=True)])
+            for place, (old, new) in enumerate(zip(base, current, strict=True)):
+                if new.key in hits:
+                    moved = planted(new, deviations * self.spread[new.key], worse)
+                    comparison = gate.compare(old, moved)
+                    corrected = holm(np.concatenate([p[:place], [comparison.p_worse], p[place + 1 :]]))[place]
+                    hits[new.key] += gate.conclude(old, moved, comparison, float(corrected), 1.0, number).failed
+        return {key: 100 * count / PLANTED for key, count in hits.items()}
 
 
 def planted(cell: Cell, away: float, seeds: int) -> Cell:
@@ -125,7 +130,7 @@ def false_alarms(study: Study, console: Console) -> pd.DataFrame:
     lines = {
         "disjoint groups of five of the pool, against the committed baseline": exact(sum(against), len(against)),
         f"every seed judged once, in disjoint groups of five, against {size} others": exact(sum(once), len(once)),
-        f"{SPLITS} random splits, the point estimate": f"{any_} of {SPLITS}: {100 * any_ / SPLITS:.2f} % "
+        f"{SPLITS:,} random splits, the point estimate": f"{any_} of {SPLITS:,}: {100 * any_ / SPLITS:.2f} % "
         f"(by means {count['regression']}, by single seeds {count['bad seed']})",
     }
     index = pd.Index(lines, name="decisions on unchanged code")
@@ -143,7 +148,7 @@ def powers(study: Study, sizes: Sequence[float], worse: int, console: Console) -
         lines.append({
             "shift, deviations": f"{deviations:g}",
             "found, mean of all cells, %": f"{np.mean(list(found.values())):.1f}",
-            "in the worst cell, %": f"{found[worst]:.0f}",
+            "in the worst cell, %": f"{found[worst]:.1f}",
             "the worst cell": names[worst],
         })  # fmt: skip
     return pd.DataFrame(lines).set_index("shift, deviations")
@@ -161,9 +166,12 @@ def rates(study: Study, console: Console) -> str:
         formats.table(false_alarms(study, console)),
         "Random splits of one pool share its seeds, so thousands of them know no more than the pool does. The intervals are "
         "those of disjoint groups: only these have no current seed in common.",
+        "The bound for single seeds was raised after a first look at this pool: by the t of a new observation alone, which "
+        "is 4.6 deviations here, 39 of 2,000 random splits failed, 29 by single seeds up to five deviations off. Now it is "
+        "six, and no seed of the pool lies so far off; so for this rule the pool is no independent evidence.",
         "## Shifts that are found",
         "Each cell in turn, all five seeds worse by so many deviations of the seeds, on the cell's scale. Found: the gate "
-        f"names this cell; {PLANTED} random splits for each cell. Cells without any spread (alarms) are left out.",
+        f"names this cell; {PLANTED:,} random splits for each size. Cells without any spread (alarms) are left out.",
         formats.table(powers(study, (1, 2, 3, 4), CURRENT, console)),
         "## One bad seed of five",
         "The same with one seed worse and four as they are.",

@@ -6,7 +6,8 @@ A suite lists what is gated in [[gate]] tables, at most 40 cells (a measure of a
                  over its seeds; one-sided t, Holm's correction over all cells. A current spread is not looked at, so a
                  wild seed cannot hide a shift.
     each seed    how far a single seed lies outside the baseline's spread, t of a new observation, corrected for all
-                 cells and seeds: one collapsed seed of five is found, which a mean or a rank test cannot show.
+                 cells and seeds, and at least six deviations: one collapsed seed of five is found, which a mean or a
+                 rank test cannot show.
 
 Each of the two has half of LEVEL. That is the error rate of a whole decision on unchanged code if seeds are spread normally;
 real ones have somewhat longer tails, so it is half of the one in a hundred that is wanted. What real runs gave stands in
@@ -31,6 +32,7 @@ from evaluation.base import BadInput, check_name
 from results.statistics import holm
 
 LEVEL = 0.005  # nominal error rate of a whole decision
+OUTLIER = 6.0  # deviations that a bad seed lies off, at least: a collapse lies tens off, real seeds up to five
 MOST = 40  # cells: with more, what a gate can see of each gets too small
 FEWEST = 3  # current seeds: with two, one wild seed is half of the mean
 NOT_THERE = "no such number"  # of a seed whose run failed, or does not have the measure
@@ -193,7 +195,7 @@ def judge(baseline: Sequence[Cell], current: Sequence[Cell]) -> list[Finding]:
     by_key = {cell.key: cell for cell in current}
     pairs = [(cell, by_key[cell.key]) for cell in baseline if cell.key in by_key]
     judged = [(old, new) for old, new in pairs if len(new.numbers) and not new.gated.over]
-    tests = [_test(old, new) for old, new in judged]
+    tests = [compare(old, new) for old, new in judged]
     worse = dict(zip([new.key for _, new in judged], holm([t.p_worse for t in tests]), strict=True))
     better = dict(zip([new.key for _, new in judged], holm([t.p_better for t in tests]), strict=True))
     number = sum(len(new.by_seed) for _, new in pairs)
@@ -205,19 +207,21 @@ def judge(baseline: Sequence[Cell], current: Sequence[Cell]) -> list[Finding]:
         elif reason := _lacks(old, new):
             found.append(Finding(new, "missing", _summary(old), _summary(new), reason=reason))
         else:
-            found.append(_finding(old, new, by_test[new.key], worse[new.key], better[new.key], number))
+            found.append(conclude(old, new, by_test[new.key], worse[new.key], better[new.key], number))
     return found
 
 
 @dataclass(frozen=True)
-class _Test:
+class Comparison:
+    """A cell's current mean against the baseline's."""
+
     shift: float  # of the means, in the measure's unit; positive: worse
     errors: float  # in standard errors, on the cell's scale
     p_worse: float
     p_better: float
 
 
-def _test(old: Cell, new: Cell) -> _Test:
+def compare(old: Cell, new: Cell) -> Comparison:
     """Compare means by the baseline's spread."""
     base, values, towards = old.scaled(old.numbers), new.scaled(new.numbers), sign(new.gated)
     n, m = len(base), len(values)
@@ -226,9 +230,9 @@ def _test(old: Cell, new: Cell) -> _Test:
     error = float(base.std(ddof=1)) * math.sqrt(1 / n + 1 / m)
     errors = moved / error if error else math.copysign(math.inf, moved) if moved else 0.0
     if towards == 0:
-        return _Test(abs(shift), abs(errors), float(2 * stdtr(n - 1, -abs(errors))), 1.0)
+        return Comparison(abs(shift), abs(errors), float(2 * stdtr(n - 1, -abs(errors))), 1.0)
     errors *= towards
-    return _Test(towards * shift, errors, float(stdtr(n - 1, -errors)), float(stdtr(n - 1, errors)))
+    return Comparison(towards * shift, errors, float(stdtr(n - 1, -errors)), float(stdtr(n - 1, errors)))
 
 
 def _outside(old: Cell, new: Cell, number: int) -> dict[int, float]:
@@ -239,7 +243,7 @@ def _outside(old: Cell, new: Cell, number: int) -> dict[int, float]:
     away, change = (away * towards, change * towards) if towards else (abs(away), abs(change))
     distance = away / spread if spread else np.where(away == 0, 0.0, np.copysign(np.inf, away))
     p = stdtr(n - 1, -distance / math.sqrt(1 + 1 / n)) * (1 if towards else 2)
-    out = (p * number < LEVEL / 2) & (change > floor)
+    out = (p * number < LEVEL / 2) & (distance > OUTLIER) & (change > floor)
     seeds = [seed for seed, value in new.by_seed.items() if value is not None]
     return {seed: float(distance[i]) for i, seed in enumerate(seeds) if out[i]}
 
@@ -271,7 +275,8 @@ def _lacks(old: Cell, new: Cell) -> str:
     return ""
 
 
-def _finding(old: Cell, new: Cell, test: _Test, worse: float, better: float, number: int) -> Finding:
+def conclude(old: Cell, new: Cell, test: Comparison, worse: float, better: float, number: int) -> Finding:
+    """Return what is found of a cell, given its corrected p for worse and for better, of `number` seeds in all cells."""
     seeds, floor = _outside(old, new, number), _floor(old, new)
     verdict: Literal["regression", "bad seed", "improvement", "unchanged"] = "unchanged"
     p = worse

@@ -70,8 +70,9 @@ class Cell:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What it is called by: model, metric, and the protocol as the suite names it."""
-        return self.model, self.gated.metric, self.gated.protocol
+        """What it is called by: model, metric, and the protocol as the suite names it, or what a speed is a ratio to."""
+        over = f" over {self.gated.over}" if self.gated.over else ""
+        return self.model, self.gated.metric, self.gated.protocol + over
 
     @property
     def name(self) -> str:
@@ -223,7 +224,7 @@ class Comparison:
 
 def compare(old: Cell, new: Cell) -> Comparison:
     """Compare means by the baseline's spread."""
-    base, values, towards = old.scaled(old.numbers), new.scaled(new.numbers), sign(new.gated)
+    base, values, towards = new.scaled(old.numbers), new.scaled(new.numbers), sign(new.gated)  # by today's scale, both
     n, m = len(base), len(values)
     shift = float(new.numbers.mean() - old.numbers.mean())
     moved = float(values.mean() - base.mean())
@@ -237,7 +238,7 @@ def compare(old: Cell, new: Cell) -> Comparison:
 
 def _outside(old: Cell, new: Cell, number: int) -> dict[int, float]:
     """Return the seeds that no seed of the baseline's spread explains, with their distance from its mean in deviations."""
-    base, towards = old.scaled(old.numbers), sign(new.gated)
+    base, towards = new.scaled(old.numbers), sign(new.gated)
     n, spread, floor = len(base), float(base.std(ddof=1)), _floor(old, new)
     away, change = new.scaled(new.numbers) - base.mean(), new.numbers - old.numbers.mean()
     away, change = (away * towards, change * towards) if towards else (abs(away), abs(change))

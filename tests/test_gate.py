@@ -103,6 +103,17 @@ def test_all_diverged_and_a_missing_model_fail_by_name() -> None:
     assert "the metric or the model is gone" in found.reason
 
 
+def test_both_sides_are_compared_on_the_scale_that_the_suite_names_now() -> None:
+    (found,) = gate.judge([cell(Gated("fid", protocol="n"), normal(60))], [cell(FID, normal(5), first=1000)])
+    assert found.verdict == "unchanged"
+    assert abs(found.errors) < 0.2  # the means are equal; a logarithm against a plain number would be ten off
+
+
+def test_ratios_to_different_models_are_different_cells() -> None:
+    to_vae, to_gan = (cell(Gated("train_rate", over=model), [0.5]) for model in ("vae", "gan"))
+    assert to_vae.key != to_gan.key
+
+
 def test_a_ratio_of_speeds_is_judged_by_its_floor() -> None:
     gated = Gated("train_rate", over="vae", relative=0.2)
     for ratio, verdict in ((0.5, "unchanged"), (0.45, "unchanged"), (0.35, "regression"), (0.7, "improvement")):

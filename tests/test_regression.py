@@ -167,7 +167,8 @@ def test_an_update_prints_what_changes_and_replaces_the_file_whole(
     (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| VAE")]
     _, _, _, was, now, _ = (part.strip() for part in row.split("|"))
     assert float(now.split()[0]) == pytest.approx(2 * float(was.split()[0]), rel=1e-3)
-    assert [cell.numbers.mean() for cell in baseline.read(path).cells] != []
+    (was_stored,), (now_stored,) = (baseline.read(file).cells for file in (mine.with_name("mine.baseline.json"), path))
+    assert now_stored.numbers == pytest.approx(2 * was_stored.numbers)
 
 
 def test_a_damaged_baseline_is_replaced_by_an_update_and_by_nothing_else(

@@ -1,15 +1,17 @@
 """The one training loop. It knows players, phases and batches (models/base.py), and no model by name.
 
 For each phase, for each of its rounds, for each group of players that learn at once: one batch, one forward pass, each
-player's gradient of its own loss by its own parameters, and only then all their steps. That is the original's update: no
-player sees another's step of the same moment. The device is waited for at the logging tick alone.
+player's gradient of its own loss by its own parameters (gradients.py), and only then all their steps. That is the
+original's update: no player sees another's step of the same moment. The device is waited for at the logging tick alone.
 """
 
+import copy
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from msgspec import Meta
@@ -17,11 +19,14 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from benchmarks.data import Batches
+from benchmarks.gradients import Learners, gradients, judge_of
 from evaluation.base import Split, as_float, generator
 from models.base import Batch, Model, Phase
+from models.layers import Discriminator
 
 TICKS = 50  # a phase
 CONCLUSION = 2**22  # numbers of x in memory at once
+PROBE = 4  # samples that show whether one backward pass through D is exact
 BatchNorm = torch.nn.modules.batchnorm._BatchNorm
 
 
@@ -48,6 +53,11 @@ class Recipe:
     weight_decay: Annotated[float, Meta(ge=0)] = 0.0  # times the weights, added to the gradient
     ema: Decay = 0.999  # decay of the averaged weights, which are evaluated; 0: the raw weights are
     statistics: Annotated[int, Meta(ge=0)] = 0  # batches that BN's statistics are averaged over at the end; 0: as they ran
+    # all at once, from one backward pass through D where that is exact; or from one a player, the same but for rounding; or
+    # one after the other on the same batch, D first, as DCGAN's code does
+    update: Literal["simultaneous", "separate", "alternating"] = "simultaneous"
+    # tf32: matrix products and convolutions with 10 bits of mantissa (CUDA); bf16: networks by autocast, losses in fp32
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
 
 
 @dataclass
@@ -74,17 +84,28 @@ def parameters(model: Model, player: str) -> list[Tensor]:
     return [p for network in networks for p in network.parameters() if p.requires_grad]
 
 
-def gradients(model: Model, batch: Batch, learners: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
-    """Leave each learner's gradient in its parameters, from one forward pass; return the mean losses, on the device."""
-    terms = model(batch, tuple(learners))
-    losses = model.losses(terms, batch.y)
-    means = {player: losses[player].mean() for player in learners}
-    last = list(learners)[-1]
-    for player, own in learners.items():
-        for p, gradient in zip(own, torch.autograd.grad(means[player], own, retain_graph=player != last), strict=True):
-            p.grad = gradient
-    monitored = {f"loss {player}": mean.detach() for player, mean in means.items()}
-    return monitored | {f"logit {kind}": logits.detach().mean() for kind, logits in terms.logits.items()}
+def _moves(model: Model, group: tuple[str, ...], alternating: bool) -> list[Learners]:
+    """Return who learns at once on one batch, with their parameters: a whole group, or each alone, discriminators first."""
+
+    def judges(player: str) -> bool:
+        return all(isinstance(getattr(model, network), Discriminator) for network in model.players[player])
+
+    alone = [(player,) for player in sorted(group, key=judges, reverse=True)]
+    return [{player: parameters(model, player) for player in players} for players in (alone if alternating else [group])]
+
+
+@contextmanager
+def tensor_cores(allowed: bool) -> Iterator[None]:
+    """Let CUDA round the factors of fp32 products to TF32, or not; torch by itself lets it for convolutions."""
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "tf32" if allowed else "ieee"
+    try:
+        yield
+    finally:
+        for backend, precision in zip(backends, before, strict=True):
+            backend.fp32_precision = precision
 
 
 def repeated(split: Split, size: int) -> Split:
@@ -119,17 +140,32 @@ class Trainer:
                 raise ValueError(f"{model.name} learns from labels: pass labelled")
             self.labelled = Batches(repeated(labelled, recipe.batch), recipe.batch, rng)
         self.draws = model.noise(recipe.batch)
-        self.groups = [{player: parameters(model, player) for player in group} for group in phase.round]
+        # for each batch of a round, who moves on it: all of a group at once, or one after the other
+        self.moves = [_moves(model, group, recipe.update == "alternating") for group in phase.round]
         betas = (recipe.beta1, recipe.beta2)
         self.optimisers = {
             player: torch.optim.Adam(own, lr=recipe.lr, betas=betas, weight_decay=recipe.weight_decay, fused=True)
-            for group in self.groups
-            for player, own in group.items()
+            for move in self.moves
+            for learners in move
+            for player, own in learners.items()
         }
         model.eval()  # who does not learn is fixed, batch statistics included
         for player in self.optimisers:
             for network in model.players[player]:
                 getattr(model, network).train()
+        self.autocast = torch.autocast(rng.device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
+        self.judges = {
+            tuple(learners): self._judge(tuple(learners), split) if recipe.update == "simultaneous" else None
+            for move in self.moves
+            for learners in move
+        }
+
+    def _judge(self, players: tuple[str, ...], split: Split) -> str | None:
+        """Return whose backward pass serves all players, as a copy of the model shows on a few samples."""
+        probe, rng = copy.deepcopy(self.model), generator(0, "probe", self.rng.device)
+        x, y = as_float(split.x[:PROBE].to(rng.device)), split.y[:PROBE].to(rng.device)
+        batch = Batch(x, {name: draw(rng) for name, draw in probe.noise(len(x)).items()}, y, (x, y.clamp(min=0)))
+        return judge_of(probe, batch, {player: parameters(probe, player) for player in players})
 
     def rate(self, share: float) -> None:
         """Set the learning rate for a point of the phase, 0 at its start and 1 at its end."""
@@ -143,15 +179,20 @@ class Trainer:
         """Return the next batch with fresh noise."""
         x, y = self.batches.next()
         labelled = self.labelled.next() if self.labelled else None
+        x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
         return Batch(x, {name: draw(self.rng) for name, draw in self.draws.items()}, y, labelled)
 
     def round(self) -> dict[str, Tensor]:
         """Let every group of the round learn; return what was monitored, on the device."""
         monitored: dict[str, Tensor] = {}
-        for learners in self.groups:
-            monitored |= gradients(self.model, self.batch(), learners)
-            for player in learners:
-                self.optimisers[player].step()
+        with tensor_cores(self.recipe.precision == "tf32"):
+            for move in self.moves:
+                batch = self.batch()
+                for learners in move:
+                    judge = self.judges[tuple(learners)]
+                    monitored |= gradients(self.model, batch, learners, judge, self.autocast)
+                    for player in learners:
+                        self.optimisers[player].step()
         return monitored
 
     @torch.no_grad()
@@ -164,8 +205,10 @@ class Trainer:
                 norm.reset_running_stats()
                 norm.momentum = None  # torch's sign for a plain mean
             for _ in range(self.recipe.statistics):
-                for learners in self.groups:
-                    self.model(self.batch(), tuple(learners))
+                for move in self.moves:
+                    batch = self.batch()
+                    for learners in move:
+                        self.model(batch, tuple(learners))
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
 

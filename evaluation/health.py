@@ -49,8 +49,8 @@ def logits(subject: Subject) -> Mapping[str, Tensor]:
     players = tuple(player for group in model.phases[0].round for player in group if player != "discriminator")
     kept: dict[str, list[Tensor]] = {}
     for x, y in zip(subject.held_out.x.split(BATCH), subject.held_out.y.split(BATCH), strict=True):
-        # uniform draws are dropout masks and the critic's: without them D judges as it does after training
-        noise = {name: draw(rng) for name, draw in model.noise(len(x)).items() if draw.kind != "uniform"}
+        # masks are dropout, uniform draws the critic's: without them D judges as it does after training
+        noise = {name: draw(rng) for name, draw in model.noise(len(x)).items() if draw.kind not in ("mask", "uniform")}
         x, y = as_float(x.to(subject.device)), y.to(subject.device)
         labelled = (x, y.clamp(min=0)) if model.semi_supervised else None  # their logits are left aside
         with torch.no_grad():

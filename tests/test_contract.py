@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from benchmarks.loop import Recipe, gradients, parameters, train
+from benchmarks.loop import Recipe, train
 from evaluation.base import Data, Split, as_float, generator
 from models import games
 from models.ali import ALI
 from models.base import Batch, Draw, Model, Phase, Terms
+from models.layers import Layer, Row, Style
 from models.networks import Networks
 from models.tables import FAMILIES
 from tests.conftest import MODELS, batch_for, build
@@ -150,35 +151,6 @@ def _prefixed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"model.{key}": tensor for key, tensor in tensors.items()}
 
 
-@pytest.mark.parametrize("name", ["ali", "bigan", "gan"])
-def test_one_backward_pass_through_d_gives_both_players_gradients(name: str, digits: Data) -> None:
-    """D's gradient at the pairs, rescaled per sample by the ratio of the losses' derivatives, is the other player's."""
-    model = build(name)
-    batch = batch_for(model, as_float(digits.train.x[:20]))
-    learners = model.phases[0].round[0]
-    (other,) = (player for player in learners if player != "discriminator")
-    gradients(model, batch, {player: parameters(model, player) for player in learners})
-    expected = [p.grad.clone() for p in parameters(model, other)]  # type: ignore[union-attr]
-
-    terms = model(batch, learners)
-    leaves = {kind: logits.detach().requires_grad_() for kind, logits in terms.logits.items()}
-    per_logit = {
-        player: torch.autograd.grad(loss.mean(), list(leaves.values()), allow_unused=True)
-        for player, loss in model.game(leaves).items()
-    }
-    inputs, weights = [], []
-    loss = model.losses(terms)["discriminator"].mean()
-    for i, kind in enumerate(leaves):
-        own, others = per_logit["discriminator"][i], per_logit[other][i]
-        for tensor in (t for t in terms.pairs[kind] if t.requires_grad and others is not None):
-            (arriving,) = torch.autograd.grad(loss, tensor, retain_graph=True)
-            inputs.append(tensor)
-            weights.append(arriving * (others / own).view(-1, *[1] * (tensor.dim() - 1)))
-    found = torch.autograd.grad(inputs, parameters(model, other), weights)
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
-
-
 def test_noise_is_all_the_randomness_of_an_update(digits: Data) -> None:
     for name in MODELS:
         model = build(name)
@@ -194,13 +166,26 @@ def test_noise_is_all_the_randomness_of_an_update(digits: Data) -> None:
 
 
 def test_dropout_keeps_the_mean_and_is_off_without_noise() -> None:
-    from models.layers import Layer, Row, Style
-
     layer = Layer(Row("dense", 1, 1, 1, drop=0.4), (1000,), Style(), 0)
     with torch.no_grad():
         layer.op.weight.fill_(1.0)
         layer.op.bias.zero_()  # type: ignore[union-attr, operator]
-        uniform = Draw("uniform", (200, 1000))(generator(0, "test"))
-        kept = layer(torch.ones(200, 1000), uniform, None, None)
+        mask = Draw("mask", (200, 1000), 0.4)(generator(0, "test"))
+        kept = layer(torch.ones(200, 1000), mask, None, None)
         assert kept.mean().item() == pytest.approx(1000, abs=5 * (1000 * 0.4 / 0.6) ** 0.5 / 200**0.5)
         assert layer(torch.ones(1, 1000), None, None, None).item() == 1000
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.4, 0.5])
+def test_masks_are_zero_at_their_rate_independently(rate: float) -> None:
+    """Four numbers come from each draw of 64 bits: each of the four has the rate, and no two of them are related."""
+    mask = Draw("mask", (100, 8, 30, 30), rate)(generator(0, "test"))
+    assert mask.is_contiguous(memory_format=torch.channels_last)
+    assert mask.unique().tolist() == pytest.approx([0, 1 / (1 - rate)], rel=1e-4)
+    zero = (mask == 0).movedim(1, -1).reshape(-1, 4).double()
+    n, deviation = len(zero), (rate * (1 - rate)) ** 0.5
+    assert zero.mean(0).tolist() == pytest.approx([rate] * 4, abs=4.5 * deviation / n**0.5)
+    correlations = (zero.T.corrcoef() - torch.eye(4)).abs().max()
+    assert correlations < 4.5 / n**0.5
+    neighbours = torch.stack([zero.flatten()[:-4], zero.flatten()[4:]]).corrcoef()[0, 1].abs()
+    assert neighbours < 4.5 / (4 * n) ** 0.5

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from benchmarks import data
-from benchmarks.loop import Recipe, gradients, parameters, train
+from benchmarks.gradients import gradients
+from benchmarks.loop import Recipe, parameters, train
 from evaluation import reconstruction
 from evaluation.base import Data, Settings, Subject, as_float
 from models.base import Batch

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import config, cost
-from benchmarks.loop import Recipe, Trainer, gradients, parameters, repeated, train
+from benchmarks.gradients import gradients
+from benchmarks.loop import Recipe, Trainer, parameters, repeated, train
 from evaluation import classifier, labels
 from evaluation.base import BadInput, Data, Settings, Split, Subject, as_float, generator
 from models import REGISTRY

@@ -153,7 +153,7 @@ def test_dropout_inside_a_layer_falls_on_the_pieces_of_maxout() -> None:
     with torch.no_grad():
         layer.op.weight.copy_(torch.tensor([[1.0], [2.0], [3.0], [4.0]]))
         layer.op.bias.zero_()  # type: ignore[union-attr, operator]
-        inside = torch.tensor([[0.9, 0.1, 0.1, 0.1]])  # the first alone is kept, twice as large
+        inside = torch.tensor([[2.0, 0.0, 0.0, 0.0]])  # the first alone is kept, twice as large
         assert layer(torch.ones(1, 1), None, inside, None).tolist() == [[2.0, 0.0]]
 
 

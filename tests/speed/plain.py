@@ -1,0 +1,192 @@
+"""The suite's models as plain scripts train and use them: what its speed is compared with.
+
+`naive` is what one finds beside the papers (field practice: DataLoader, a pass through D for each kind of pair, players in
+turn, everything computed anew for the second, torch's default Adam, the losses read at every step). `careful` is the best
+that the same alternating update can be: the suite's own parts, resident data and fused Adam among them, one pass through D
+for both kinds, and the generator's graph kept from one player's move to the other's.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks.loop import Recipe, Trainer
+from evaluation.base import Split, as_float
+from models.base import Model
+from models.layers import Stack
+from models.vae import kl_to_prior
+
+Step = Callable[[], object]
+
+
+class Maxout(nn.Module):
+    """The maximum over consecutive maps."""
+
+    def __init__(self, pieces: int) -> None:
+        super().__init__()
+        self.pieces = pieces
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h.view(h.shape[0], h.shape[1] // self.pieces, self.pieces, *h.shape[2:]).max(2)[0]
+
+
+class Bias(nn.Module):
+    """One number a map and pixel."""
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.value = nn.Parameter(value.detach().clone())
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.value
+
+
+def sequential(stack: Stack) -> nn.Sequential:
+    """Return a tower as torch's own layers, in torch's own memory format, with the same weights."""
+    modules: list[nn.Module] = []
+    for layer in stack.layers:
+        row: Any = layer.row
+        modules += [nn.Dropout(row.drop)] * bool(row.drop) + [nn.Flatten()] * (row.op == "dense")
+        modules.append(copy.deepcopy(layer.op).to(memory_format=torch.contiguous_format))  # type: ignore[arg-type, call-overload]
+        modules += [Bias(layer.bias)] if isinstance(layer.bias, Tensor) else []
+        modules += [copy.deepcopy(layer.bn)] if isinstance(layer.bn, nn.Module) else []
+        modules += [nn.Dropout(row.drop_inside)] * bool(row.drop_inside)
+        act = {"leaky": nn.LeakyReLU(layer.style.slope), "relu": nn.ReLU(), "maxout": Maxout(layer.style.pieces)}  # type: ignore
+        modules += [act[row.act]] if row.act in act else []
+    return nn.Sequential(*modules)
+
+
+class Plain(nn.Module):
+    """Encoder, decoder and discriminator of a model, as plain modules."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = [model]  # for its numbers; in a list, so that its parameters are not among these
+        self.e, self.g = sequential(model.encoder.stack), sequential(model.decoder.stack)
+        d: Any = getattr(model, "discriminator", None)
+        towers = [] if d is None else [d.dx, d.dz, d.dxz]
+        self.towers = nn.ModuleList(nn.Identity() if tower is None else sequential(tower) for tower in towers)
+
+    def encode(self, x: Tensor, draw: bool = True) -> Tensor:
+        """Return codes (B, latent), drawn where the encoder draws."""
+        encoder, model = self.model[0].encoder, self.model[0]
+        h = self.e((x / encoder.scale - encoder.centre) * encoder.gain).flatten(1)
+        if not model.stochastic:
+            return h
+        mean, log_sigma = h.float().chunk(2, dim=1)
+        return mean + log_sigma.exp() * torch.randn_like(mean) if draw else mean
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return x (B, ...)."""
+        decoder = self.model[0].decoder
+        x = self.g(z.view(len(z), *decoder.stack.shape)).float().view(len(z), *decoder.shape)
+        return torch.sigmoid(x) if len(decoder.shape) == 3 else x * decoder.scale
+
+    def judge(self, x: Tensor, z: Tensor | None = None) -> Tensor:
+        """Return logits (B,)."""
+        d: Any = self.model[0].discriminator
+        dx, dz, dxz = self.towers
+        parts = [dx((x - d.centre) * d.gain).flatten(1)]
+        parts += [] if z is None else [dz(z.view(len(z), *d.dz.shape)).flatten(1)]
+        return dxz(torch.cat(parts, 1).view(len(x), *d.dxz.shape)).flatten().float()
+
+
+def forever(loader: "DataLoader[tuple[Tensor, ...]]") -> Iterator[tuple[Tensor, ...]]:
+    """Yield batches, epoch after epoch."""
+    while True:
+        yield from loader
+
+
+def naive(model: Model, split: Split, recipe: Recipe, workers: int = 0, device: str = "cpu") -> Step:
+    """Return one update of all players, as a plain script has it."""
+    plain = Plain(model).to(device).train()
+    data = TensorDataset(as_float(split.x), split.y)
+    loader = DataLoader(
+        data, recipe.batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
+    )
+    batches = forever(loader)
+    autocast = torch.autocast(device, torch.bfloat16, enabled=recipe.precision == "bf16")
+    bce = nn.BCEWithLogitsLoss()
+    one, zero = torch.ones(recipe.batch, device=device), torch.zeros(recipe.batch, device=device)
+    history: list[tuple[float, ...]] = []
+
+    def adam(*networks: nn.Module) -> torch.optim.Adam:
+        return torch.optim.Adam([p for n in networks for p in n.parameters()], recipe.lr, (recipe.beta1, recipe.beta2))
+
+    def move(optimiser: torch.optim.Adam, loss: Tensor) -> None:
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+    def latent() -> Tensor:
+        return torch.randn(recipe.batch, model.latent, device=device)
+
+    if model.name == "vae":
+        optimiser, variance = adam(plain.e, plain.g), torch.tensor(0.01, device=device)
+
+        def autoencode() -> None:
+            x = next(batches)[0].to(device)
+            with autocast:
+                mean, log_sigma = plain.e(x).flatten(1).float().chunk(2, dim=1)
+                x_hat = plain.decode(mean + log_sigma.exp() * torch.randn_like(mean))
+            error = (x - x_hat).square().flatten(1)
+            variance.mul_(0.999).add_(0.001 * error.mean().detach())
+            likelihood = -0.5 * (error / variance + torch.log(2 * math.pi * variance)).sum(1)
+            loss = (kl_to_prior(mean, log_sigma) - likelihood).mean()
+            move(optimiser, loss)
+            history.append((loss.item(),))
+
+        return autoencode
+
+    plays = model.name != "gan"  # the encoder, too
+    of_d, of_g = adam(plain.towers), adam(plain.g, *([plain.e] if plays else []))
+
+    def pairs(x: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        z = latent()
+        return ((x, plain.encode(x)), (plain.decode(z), z)) if plays else ((x,), (plain.decode(z),))
+
+    def play() -> None:
+        x = next(batches)[0].to(device)
+        with autocast:
+            real, fake = pairs(x)
+            of_real, of_fake = (plain.judge(*(part.detach() for part in pair)) for pair in (real, fake))
+        loss = bce(of_real, one) + bce(of_fake, zero)
+        move(of_d, loss)
+        with autocast:
+            real, fake = pairs(x)
+            of_fake = plain.judge(*fake)
+            of_real = plain.judge(*real) if plays else zero
+        generators = bce(of_fake, one) + (bce(of_real, zero) if plays else 0)
+        move(of_g, generators)
+        history.append((loss.item(), generators.item()))
+
+    return play
+
+
+def careful(trainer: Trainer) -> Step:
+    """Return one alternating update from the suite's own parts; the trainer holds data, noise and optimisers."""
+    model, (learners,) = trainer.model, trainer.moves[0]
+    discriminator: Any = model.discriminator
+    (generator,) = (player for player in learners if player != "discriminator")
+
+    def step() -> None:
+        batch = trainer.batch()
+        with trainer.autocast:
+            terms = model(batch, tuple(learners))
+        for player in ("discriminator", generator):
+            logits = terms.logits
+            if player == generator:  # D has moved; the pairs' graph is as it was
+                with trainer.autocast:
+                    logits = discriminator.compare(terms.pairs, batch.noise)
+            own = learners[player]
+            loss = model.game(logits)[player].mean()
+            for p, gradient in zip(own, torch.autograd.grad(loss, own), strict=True):
+                p.grad = gradient if gradient.stride() == p.stride() else torch.empty_like(p).copy_(gradient)
+            trainer.optimisers[player].step()
+
+    return step

@@ -51,7 +51,7 @@ def regression(session: nox.Session) -> None:
 
 @nox.session
 def gate_study(session: nox.Session) -> None:
-    """Measure the gate itself: `nox -s gate_study -- rates` (minutes), `-- bugs` (ten), `-- pool` (an hour)."""
+    """Measure the gate itself: `nox -s gate_study -- rates`, `-- updates` (minutes), `-- bugs` (ten), `-- pool` (an hour)."""
     python(session, "-m", "benchmarks.study", *(session.posargs or ["rates"]))
 
 

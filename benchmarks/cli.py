@@ -61,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
             "--scale", type=float, default=1.0, metavar="SHARE", help="train for this share of the suite's steps"
         )
         sub.add_argument("--data", metavar="NAME", help="other data: a built-in set, folder:PATH or npz:PATH")
+        text = "of training: fp32, tf32 (CUDA) or bf16; default: the suite's, fp32. Evaluation is always in fp32"
+        sub.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help=text)
         image_options(sub)
         return sub
 
@@ -129,8 +131,8 @@ def show(console: Console, made: dict[str, Sheet]) -> None:
 
 
 def _suites(arguments: argparse.Namespace, seeds: int | None = None) -> list[config.Suite]:
-    images = {"data.size": arguments.size, "data.channels": arguments.channels}
-    overrides = [f"{key}={value}" for key, value in images.items() if value is not None]
+    named = {"data.size": arguments.size, "data.channels": arguments.channels, "recipe.precision": arguments.precision}
+    overrides = [f"{key}={value}" for key, value in named.items() if value is not None]
     return config.load(
         arguments.suite, [*overrides, *arguments.set], arguments.models, seeds, arguments.scale, arguments.data
     )
@@ -139,6 +141,7 @@ def _suites(arguments: argparse.Namespace, seeds: int | None = None) -> list[con
 def _run(arguments: argparse.Namespace, console: Console) -> int:
     suites = _suites(arguments, arguments.seeds)
     device = config.device(arguments.device)
+    config.check_precision(suites, device)
     out = fresh(arguments.out, Path(arguments.suite).stem)
 
     def job(kind: str, suite: config.Suite, name: str, seed: int) -> Job:
@@ -294,6 +297,7 @@ def _regression(arguments: argparse.Namespace, console: Console) -> int:
 def _tune(arguments: argparse.Namespace, console: Console) -> int:
     suites = _suites(arguments)
     device = config.device(arguments.device)
+    config.check_precision(suites, device)
     for suite in suites:
         if suite.search is None:
             raise BadInput(f"suite '{suite.name}' has no [search] table: it says which trials every model gets")

@@ -18,7 +18,7 @@ from msgspec import Meta
 import models
 from benchmarks import data
 from benchmarks.data import Options
-from benchmarks.loop import Count, Decay, Rate, Recipe
+from benchmarks.loop import Count, Decay, Rate, Recipe, bf16_is_native
 from evaluation import METRICS, labels
 from evaluation.base import BadInput, Data, Settings, as_float, check_name, generator
 from models.base import Model
@@ -364,6 +364,17 @@ def check(suite: Suite) -> None:
         batch = suite.recipe_of(name).batch
         if batch > len(loaded.train):
             raise BadInput(f"{where}: batch {batch} is larger than the {len(loaded.train)} training samples")
+
+
+def check_precision(suites: Iterable[Suite], device: torch.device) -> None:
+    """Refuse a precision that the device does not have; say aloud if it only imitates one. Raises BadInput."""
+    asked = {
+        suite.recipe_of(name).precision: f"suite '{suite.name}', model '{name}'" for suite in suites for name in suite.models
+    }
+    if "tf32" in asked and device.type != "cuda":
+        raise BadInput(f"{asked['tf32']}: precision 'tf32' is CUDA's, not of '{device}': use fp32 or bf16")
+    if "bf16" in asked and not bf16_is_native(device):
+        print(f"alibench: '{device}' imitates bf16, several times slower than fp32: expect no speed of it", file=sys.stderr)
 
 
 def device(name: str | None) -> torch.device:

@@ -113,7 +113,12 @@ CHUNK = 64  # batches that are sent to the device together, where it does not ho
 
 def _fits(x: Tensor, device: torch.device) -> bool:
     """Return whether the device can hold x beside a model. A CPU holds it already, and MPS shares the CPU's memory."""
-    return device.type != "cuda" or x.nbytes <= torch.cuda.mem_get_info(device)[0] / 2
+    return x.device == device or device.type != "cuda" or x.nbytes <= torch.cuda.mem_get_info(device)[0] / 2
+
+
+def placed(split: Split, device: torch.device) -> Split:
+    """Return a split on the device, if it can hold it: so that several batches of it share one copy."""
+    return Split(split.x.to(device), split.y.to(device)) if _fits(split.x, device) else split
 
 
 class Batches:
@@ -124,6 +129,7 @@ class Batches:
     """
 
     def __init__(self, split: Split, size: int, rng: torch.Generator, resident: bool | None = None) -> None:
+        self.split = split
         self.resident = _fits(split.x, rng.device) if resident is None else resident
         self.x, self.y = split.x.to(rng.device) if self.resident else split.x, split.y.to(rng.device)
         self.size, self.rng = size, rng

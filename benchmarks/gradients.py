@@ -36,8 +36,8 @@ def gradients(
     return monitored | {f"logit {kind}": logits.detach().mean() for kind, logits in terms.logits.items()}
 
 
-def _leave(own: Sequence[Tensor], found: Sequence[Tensor]) -> None:
-    """Leave gradients in the parameters' own memory format: fused optimisers go through both in the order of memory."""
+def leave(own: Sequence[Tensor], found: Sequence[Tensor]) -> None:
+    """Leave gradients in parameters, in their memory format: fused optimisers go through both in the order of memory."""
     for p, gradient in zip(own, found, strict=True):
         p.grad = gradient if gradient.stride() == p.stride() else torch.empty_like(p).copy_(gradient)
 
@@ -48,7 +48,7 @@ def _separate(model: Model, terms: Terms, y: Tensor | None, learners: Learners) 
     means = {player: losses[player].mean() for player in learners}
     last = list(learners)[-1]
     for player, own in learners.items():
-        _leave(own, grad(means[player], own, retain_graph=player != last))
+        leave(own, grad(means[player], own, retain_graph=player != last))
     return means
 
 
@@ -65,7 +65,7 @@ def _shared(model: Model, terms: Terms, y: Tensor | None, learners: Learners, ju
     inputs = [(kind, part) for kind in logits for part in terms.pairs[kind] if part.requires_grad]
     own = learners[judge]
     found = grad(list(terms.logits.values()), [*own, *(part for _, part in inputs)], list(sent.values()))
-    _leave(own, found[: len(own)])
+    leave(own, found[: len(own)])
     for player, direct in terms.losses.items():
         means[player] = means[player] + direct.mean() if player in means else direct.mean()
     others = [player for player in learners if player != judge]
@@ -80,7 +80,7 @@ def _shared(model: Model, terms: Terms, y: Tensor | None, learners: Learners, ju
         if player in terms.losses:
             ends.append(terms.losses[player].mean())
             weights.append(None)
-        _leave(learners[player], grad(ends, learners[player], weights, retain_graph=player != others[-1]))
+        leave(learners[player], grad(ends, learners[player], weights, retain_graph=player != others[-1]))
     return {player: means[player] for player in learners}
 
 

@@ -1,7 +1,7 @@
 """What one worker does: a run (train, evaluate, store), an evaluation alone, reference rows, or a run's throughput."""
 
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks import cost, provenance
 from benchmarks.config import Suite
-from benchmarks.loop import Diverged, Trained, Trainer, steps_of, train
+from benchmarks.loop import Diverged, Trained, Trainer, steps_of, train_together
 from evaluation import METRICS, pictures, throughput
 from evaluation.base import Baseline, Measurement, Subject, generator
 from evaluation.metrics import measure
@@ -22,6 +22,7 @@ from results import rows
 from results.layouts import BUDGET
 
 Split = Literal["validation", "test"]
+STACKED_BELOW = 2e10  # operations a round: a fifth of ALI's on CIFAR-10. A guess: no GPU has been measured yet
 
 
 @dataclass(frozen=True)
@@ -79,37 +80,79 @@ class Job:
         rows.write(self.folder, run, map(asdict, measurements), origin)
 
 
-def execute(job: Job, report: Callable[[int], None]) -> str:
-    """Do the job; return "ok", or why it has no numbers."""
-    job.folder.mkdir(parents=True)
-    work = {"run": _run, "evaluation": _evaluation, "references": _references, "throughput": _throughput}
-    return work[job.kind](job, report)
+def grouped(work: Iterable[Job], device: torch.device) -> list[list[Job]]:
+    """Return the jobs that one worker does together: on an accelerator the seeds of an entry whose updates are small.
+
+    A suite that draws settings for each seed has no two alike. On a CPU every job is by itself: one thread is filled.
+    """
+    groups: dict[tuple[object, ...], list[Job]] = {}
+    for job in work:
+        together = device.type != "cpu" and job.kind == "run" and job.suite.draw is None and _is_small(job.suite, job.name)
+        groups.setdefault((job.suite.name, job.name) if together else (job.run_id,), []).append(job)
+    return list(groups.values())
 
 
-def _run(job: Job, report: Callable[[int], None]) -> str:
-    suite = job.suite
-    recipe, loaded = cost.recipe_of(suite, job.name, job.seed), suite.load()
-    model = suite.build(job.name, job.seed)
-    steps = sum(steps_of(phase, recipe) for phase in model.phases)
-    metrics = [METRICS[name] for name in suite.metrics if name != "throughput"]
-    labelled = cost.labelled_of(suite, job.name, job.seed)
-    try:
-        trained = train(model, loaded.train, recipe, job.seed, torch.device(job.device), report, labelled)
-    except Diverged as diverged:
+def _is_small(suite: Suite, name: str) -> bool:
+    model, labelled = suite.build(name, 0), cost.labelled_of(suite, name, 0)
+    return max(cost.flops_a_round(model, suite.recipe_of(name), suite.load().train, labelled)) < STACKED_BELOW
+
+
+def execute(jobs: Sequence[Job], report: Callable[[str, int], None]) -> dict[str, str]:
+    """Do jobs that belong together; return for each, by its id, "ok" or why it has no numbers.
+
+    `report` is told of each run how many steps passed.
+    """
+    for job in jobs:
+        job.folder.mkdir(parents=True)
+    if jobs[0].kind == "run":
+        return _run(jobs, report)
+    (job,) = jobs
+    work = {"evaluation": _evaluation, "references": _references, "throughput": _throughput}
+    return {job.run_id: work[job.kind](job)}
+
+
+def _run(jobs: Sequence[Job], report: Callable[[str, int], None]) -> dict[str, str]:
+    suite, name = jobs[0].suite, jobs[0].name
+    models = [suite.build(name, job.seed) for job in jobs]
+
+    def passed(steps: int) -> None:
+        for job in jobs:
+            report(job.run_id, steps)
+
+    outcomes = train_together(
+        models,
+        suite.load().train,
+        cost.recipe_of(suite, name, jobs[0].seed),
+        [job.seed for job in jobs],
+        torch.device(jobs[0].device),
+        passed,
+        [cost.labelled_of(suite, name, job.seed) for job in jobs],
+    )
+    beside = f"one of {len(jobs)} stacked seeds, its share" if len(jobs) > 1 else "beside other runs"
+    done = zip(jobs, models, outcomes, strict=True)
+    return {job.run_id: _trained(job, model, outcome, beside) for job, model, outcome in done}
+
+
+def _trained(job: Job, model: Model, trained: Trained | Diverged, beside: str) -> str:
+    """Measure and store what a training left."""
+    suite, recipe = job.suite, cost.recipe_of(job.suite, job.name, job.seed)
+    if isinstance(trained, Diverged):
+        metrics = [METRICS[name] for name in suite.metrics if name != "throughput"]
         columns = [column.metric for metric in metrics for column in metric.COLUMNS]
-        reason = str(diverged)
+        reason = str(trained)
         lost = [Measurement(c, None, status="diverged", reason=reason) for c in columns]
         job.store([*lost, *_drawn(job)], None, None)
         return f"diverged: {reason}"
+    steps = sum(steps_of(phase, recipe) for phase in model.phases)
     weights = job.folder / "model.safetensors"
     save_file({key: value.cpu().contiguous() for key, value in model.state_dict().items()}, weights)
     _write_curves(job.folder / "curves.csv", trained)
     measured = _measured(job, model)
-    job.store([*measured, *_budget(trained, cost.gflop(suite, job.name, recipe)), *_drawn(job)], weights, steps)
+    job.store([*measured, *_budget(trained, cost.gflop(suite, job.name, recipe), beside), *_drawn(job)], weights, steps)
     return "ok"
 
 
-def _evaluation(job: Job, report: Callable[[int], None]) -> str:
+def _evaluation(job: Job) -> str:
     model = job.suite.build(job.name, job.seed)
     assert job.weights is not None
     model.load_state_dict(load_file(job.weights))
@@ -125,7 +168,7 @@ def _measured(job: Job, model: Model) -> list[Measurement]:
     return measured
 
 
-def _budget(trained: Trained, gflop: float) -> list[Measurement]:
+def _budget(trained: Trained, gflop: float, beside: str) -> list[Measurement]:
     values = {f"updates_{network}": float(count) for network, count in trained.updates.items()}
     budget = [
         Measurement(metric, values.get(metric), kind="budget", reason="" if metric in values else "has no such network",
@@ -135,7 +178,7 @@ def _budget(trained: Trained, gflop: float) -> list[Measurement]:
     return [
         *budget,
         Measurement("train_gflop", gflop, "GFLOP", kind="budget"),
-        Measurement("train_seconds", trained.seconds, "s", kind="timing", protocol="beside other runs"),
+        Measurement("train_seconds", trained.seconds, "s", kind="timing", protocol=beside),
     ]
 
 
@@ -152,7 +195,7 @@ def _write_curves(path: Path, trained: Trained) -> None:
         writer.writerows(trained.curves)
 
 
-def _references(job: Job, report: Callable[[int], None]) -> str:
+def _references(job: Job) -> str:
     suite, loaded = job.suite, job.suite.load()
     # the encoder of any model that has one, and is not conditional: their networks are the same
     kinds = {name: REGISTRY[suite.entry(name).of] for name in suite.models}
@@ -172,7 +215,7 @@ def _references(job: Job, report: Callable[[int], None]) -> str:
     return "ok"
 
 
-def _throughput(job: Job, report: Callable[[int], None]) -> str:
+def _throughput(job: Job) -> str:
     suite, loaded, device = job.suite, job.suite.load(), torch.device(job.device)
     runs = [replace(job, kind="run", seed=seed) for seed in suite.training_seeds]
     weights = next((path for run in runs if (path := run.folder / "model.safetensors").exists()), None)

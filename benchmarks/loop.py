@@ -8,7 +8,7 @@ original's update: no player sees another's step of the same moment. The device 
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -18,7 +18,7 @@ from msgspec import Meta
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from benchmarks.data import Batches
+from benchmarks.data import Batches, placed
 from benchmarks.gradients import Learners, gradients, judge_of
 from evaluation.base import Split, as_float, generator
 from models.base import Batch, Model, Phase
@@ -92,6 +92,14 @@ def _moves(model: Model, group: tuple[str, ...], alternating: bool) -> list[Lear
 
     alone = [(player,) for player in sorted(group, key=judges, reverse=True)]
     return [{player: parameters(model, player) for player in players} for players in (alone if alternating else [group])]
+
+
+def bf16_is_native(device: torch.device) -> bool:
+    """Return whether a device computes in bf16; others imitate it, many times slower than they compute in fp32."""
+    if device.type == "cpu":
+        native: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return native
+    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 @contextmanager
@@ -182,6 +190,10 @@ class Trainer:
         x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
         return Batch(x, {name: draw(self.rng) for name, draw in self.draws.items()}, y, labelled)
 
+    def learn(self, batch: Batch, learners: Learners) -> dict[str, Tensor]:
+        """Leave the learners' gradients in their parameters; return what was monitored, on the device."""
+        return gradients(self.model, batch, learners, self.judges[tuple(learners)], self.autocast)
+
     def round(self) -> dict[str, Tensor]:
         """Let every group of the round learn; return what was monitored, on the device."""
         monitored: dict[str, Tensor] = {}
@@ -189,11 +201,13 @@ class Trainer:
             for move in self.moves:
                 batch = self.batch()
                 for learners in move:
-                    judge = self.judges[tuple(learners)]
-                    monitored |= gradients(self.model, batch, learners, judge, self.autocast)
+                    monitored |= self.learn(batch, learners)
                     for player in learners:
                         self.optimisers[player].step()
         return monitored
+
+    def hand_back(self) -> None:
+        """Leave the trained weights in the model, which they are in already."""
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -255,13 +269,41 @@ def train(
     is told how many rounds passed since its last call. `labelled` is what a semi-supervised model learns classes from.
     Raises Diverged, naming phase and step.
     """
-    model.to(device)
-    rng = generator(seed, "training", device)
-    trained = Trained(updates={network: 0 for networks in model.players.values() for network in networks})
+    (outcome,) = train_together([model], split, recipe, [seed], device, report, [labelled])
+    if isinstance(outcome, Diverged):
+        raise outcome
+    return outcome
+
+
+def train_together(
+    models: Sequence[Model],
+    split: Split,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    device: torch.device,
+    report: Callable[[int], None] = lambda steps: None,
+    labelled: Sequence[Split | None] = (None,),
+) -> list[Trained | Diverged]:
+    """Train a model of each seed, as `train` trains each alone; several are stacked and move at once (replicas.py).
+
+    A seed that diverges leaves the others as they are. The time of all is shared among them.
+    """
+    rngs = [generator(seed, "training", device) for seed in seeds]
+    lost: dict[int, Diverged] = {}
+    outcomes = [Trained(updates={network: 0 for own in model.players.values() for network in own}) for model in models]
     start = time.perf_counter()
-    for phase in model.phases:
-        trainer = Trainer(model, phase, recipe, split, rng, labelled)
-        average = Average(model, recipe.ema)
+    split = placed(split, device)
+    for phase in models[0].phases:
+        singles = [
+            Trainer(model.to(device), phase, recipe, split, rng, own)
+            for model, rng, own in zip(models, rngs, labelled, strict=True)
+        ]
+        trainer = singles[0]
+        if len(singles) > 1:
+            from benchmarks.replicas import StackedTrainer  # it is a Trainer itself
+
+            trainer = StackedTrainer(singles)
+        average = Average(trainer.model, recipe.ema)
         steps = steps_of(phase, recipe)
         tick = max(1, steps // TICKS)
         for step in range(1, steps + 1):
@@ -269,21 +311,30 @@ def train(
             monitored = trainer.round()
             average.update()
             if step % tick == 0 or step == steps:
-                values = torch.stack(list(monitored.values())).tolist()  # the one wait for the device
-                if not all(abs(value) < float("inf") for value in values):
-                    raise Diverged(f"not finite in phase '{phase.name}' at step {step} of {steps}")
-                trained.curves.append({"phase": phase.name, "step": step, **dict(zip(monitored, values, strict=True))})
+                values = (
+                    torch.stack(list(monitored.values())).view(len(monitored), -1).T.tolist()
+                )  # the one wait for the device
+                for i, own in enumerate(values):
+                    if not all(abs(value) < float("inf") for value in own):
+                        lost.setdefault(i, Diverged(f"not finite in phase '{phase.name}' at step {step} of {steps}"))
+                    outcomes[i].curves.append({"phase": phase.name, "step": step, **dict(zip(monitored, own, strict=True))})
+                if len(lost) == len(models):
+                    return list(lost.values())
                 report((step - 1) % tick + 1)
         average.adopt()
-        trainer.settle()
-        for player in (player for group in phase.round for player in group):
-            for network in model.players[player]:
-                trained.updates[network] += steps
-    model.eval()
-    with torch.no_grad():
-        parts = split.x.split(max(1, CONCLUSION // split.x[0].numel()))
-        model.conclude((as_float(x.to(device)) for x in parts), generator(seed, "conclusion", device))
-    if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
-        raise Diverged("parameters are not finite after the last step")
-    trained.seconds = time.perf_counter() - start
-    return trained
+        trainer.hand_back()
+        for single in singles:
+            single.settle()
+        for outcome in outcomes:
+            for network in (network for group in phase.round for player in group for network in models[0].players[player]):
+                outcome.updates[network] += steps
+    for i, model in enumerate(models):
+        model.eval()
+        with torch.no_grad():
+            parts = split.x.split(max(1, CONCLUSION // split.x[0].numel()))
+            model.conclude((as_float(x.to(device)) for x in parts), generator(seeds[i], "conclusion", device))
+        if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
+            lost.setdefault(i, Diverged("parameters are not finite after the last step"))
+    for outcome in outcomes:
+        outcome.seconds = (time.perf_counter() - start) / len(models)
+    return [lost.get(i, outcome) for i, outcome in enumerate(outcomes)]

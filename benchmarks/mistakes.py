@@ -128,7 +128,7 @@ def _start_worker(bug: str) -> None:
 
 
 def _work(job: Job) -> str:
-    return jobs.execute(job, lambda steps: None)
+    return jobs.execute([job], lambda run_id, steps: None)[job.run_id]
 
 
 def _train(suite: config.Suite, name: str, seeds: Sequence[int], out: Path) -> None:

@@ -81,7 +81,9 @@ def command(arguments: argparse.Namespace, console: Console, fresh: Callable[[],
             loaded = suite.load()
             planned = baseline.planned(suite.name, loaded.name, loaded.sha256, asdict(suite), suite.gate)
             baseline.check(stored, planned, path)
-        device, out = config.device(arguments.device), fresh()
+        device = config.device(arguments.device)
+        config.check_precision([suite], device)
+        out = fresh()
         last = suite.training_seeds[-1]
         console.print(f"seeds {first} to {last}; --first-seed {first} asks the same again", highlight=False)
         outcomes = train(suite, device, out, console)

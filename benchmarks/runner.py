@@ -1,7 +1,7 @@
 """Runs jobs side by side in worker processes, shows how far they are, then measures speed with nothing beside it.
 
 On a CPU every worker is single-threaded and there is one a core: small networks run fastest so, and a run's numbers do not
-depend on how many run beside it. On an accelerator runs follow one another.
+depend on how many run beside it. On an accelerator runs follow one another, the seeds of a small network stacked.
 """
 
 import multiprocessing
@@ -9,7 +9,7 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -67,12 +67,12 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(job: Job) -> str:
-    """Do a job in a worker. A failure is that job's alone and comes back as text."""
+def _work(group: Sequence[Job]) -> dict[str, str]:
+    """Do jobs in a worker. A failure is theirs alone and comes back as text."""
     try:
-        return jobs.execute(job, lambda steps: _reports.put((job.run_id, steps)))
+        return jobs.execute(group, lambda run_id, steps: _reports.put((run_id, steps)))
     except Exception:
-        return f"failed: {traceback.format_exc()}"
+        return {job.run_id: f"failed: {traceback.format_exc()}" for job in group}
 
 
 class Display:
@@ -153,27 +153,29 @@ def run(work: Iterable[Job], device: torch.device, console: Console) -> dict[str
         display.progress,
         _pool(count, device.type == "cpu", lambda run_id, steps: display.advance(by_id[run_id], steps)) as pool,
     ):
-        futures: dict[Future[str], Job] = {_submit(pool, job): job for job in work if job.kind != "throughput"}
+        first = jobs.grouped((job for job in work if job.kind != "throughput"), device)
+        futures = {_submit(pool, group): group for group in first}
         for future in as_completed(futures):
-            outcomes[futures[future].run_id] = _outcome(future)
-            display.finish(futures[future], outcomes[futures[future].run_id])
+            outcomes |= _outcome(future, futures[future])
+            for job in futures[future]:
+                display.finish(job, outcomes[job.run_id])
         for job in (job for job in work if job.kind == "throughput"):
-            outcomes[job.run_id] = _outcome(_submit(pool, job))
+            outcomes |= _outcome(_submit(pool, [job]), [job])
             display.finish(job, outcomes[job.run_id])
     return outcomes
 
 
-def _submit(pool: ProcessPoolExecutor, job: Job) -> "Future[str]":
+def _submit(pool: ProcessPoolExecutor, group: Sequence[Job]) -> "Future[dict[str, str]]":
     try:
-        return pool.submit(_work, job)
+        return pool.submit(_work, group)
     except BrokenProcessPool as broken:
-        future: Future[str] = Future()
+        future: Future[dict[str, str]] = Future()
         future.set_exception(broken)
         return future
 
 
-def _outcome(future: "Future[str]") -> str:
+def _outcome(future: "Future[dict[str, str]]", group: Sequence[Job]) -> dict[str, str]:
     try:
         return future.result()
     except BrokenProcessPool:
-        return "failed: its process died, killed or out of memory"
+        return {job.run_id: "failed: its process died, killed or out of memory" for job in group}

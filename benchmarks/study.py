@@ -1,10 +1,12 @@
-"""How far the regression gate can be trusted, from real runs: `nox -s gate_study -- rates|bugs|pool`.
+"""How far the regression gate can be trusted, from real runs: `nox -s gate_study -- rates|bugs|updates|pool`.
 
     pool    train more seeds of the suite than its baseline has, and keep their gated values
     rates   false alarms on disjoint seeds of the pool, and shifts planted in their numbers: what the gate finds of them
     bugs    plant real mistakes (benchmarks/mistakes.py), train with each, see whether the gate says so
+    updates are the faster updates the plain ones? (benchmarks/equivalence.py), from their committed values
+    WAY     train by one of these updates, and keep its gated values
 
-`rates` computes from committed values alone; the other two train. Tables are written beside the baselines.
+`rates` and `updates` compute from committed values alone; the others train. Tables are written beside the baselines.
 """
 
 import argparse
@@ -21,7 +23,7 @@ import torch
 from rich.console import Console
 from scipy import stats
 
-from benchmarks import config, mistakes, regression
+from benchmarks import config, equivalence, mistakes, regression
 from benchmarks.mistakes import CURRENT
 from benchmarks.regression import BASELINES
 from evaluation.base import BadInput
@@ -197,17 +199,22 @@ def more(console: Console, seeds: int, source: Path | None) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make one of the tables; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.study", description="Error rates of the regression gate.")
-    parser.add_argument("what", choices=("pool", "rates", "bugs"))
+    parser.add_argument("what", choices=("pool", "rates", "bugs", "updates", *equivalence.WAYS))
     parser.add_argument("--seeds", type=int, default=120, metavar="N", help="of the pool, beyond the baseline's")
-    parser.add_argument("--from", dest="source", type=Path, metavar="DIR", help="take the pool from finished runs")
+    parser.add_argument("--from", dest="source", type=Path, metavar="DIR", help="take the values from finished runs")
     given, console = parser.parse_args(arguments), Console()
     try:
         if given.what == "pool":
             text = more(console, given.seeds, given.source)
+        elif given.what in equivalence.WAYS:
+            text = f"{equivalence.train(given.what, given.source, console)}\n"
         else:
             study = Study(baseline.read(COMMITTED), baseline.read(POOL), np.random.default_rng(0))
             if given.what == "rates":
                 text, page = rates(study, console), "error-rates.md"
+            elif given.what == "updates":
+                ways = {way: baseline.read(equivalence.place(way)) for way in equivalence.WAYS}
+                text, page = equivalence.report(study.all, ways), "updates.md"
             else:
                 text, page = mistakes.report(console, study.committed, study.pool), "planted-mistakes.md"
             replace_file(BASELINES / page, text)

@@ -41,18 +41,33 @@ def rate(name: str, work: Callable[[], object], images: int, protocol: str, seco
     ]
 
 
+def works(subject: Subject, n: int = BATCH) -> dict[str, tuple[Callable[[], object], int]]:
+    """Return what a model can do of sampling and encoding, by column, with the number of images that a call handles."""
+    model, rng = subject.model, subject.rng("throughput")
+    index = torch.arange(n) % len(subject.held_out)
+    x, y = (part[index].to(subject.device) for part in (subject.held_out.x, subject.held_out.y))
+    x = as_float(x)
+
+    def sample() -> object:
+        with torch.no_grad():
+            return model.sample(n, rng, y)
+
+    def encode() -> object:
+        with torch.no_grad():
+            return model.encode(x, y=y)
+
+    able = {"sample_rate": model.generative, "encode_rate": model.inference != "none"}
+    return {name: (work, n) for name, work in {"sample_rate": sample, "encode_rate": encode}.items() if able[name]}
+
+
 def measure(subject: Subject) -> list[Measurement]:
     """Return sampling and encoding rates; the training rate belongs to the loop, which calls `rate` itself."""
-    model, seconds = subject.model, subject.settings.seconds
-    rng, x = subject.rng("throughput"), subject.held_out.x[:BATCH].to(subject.device)
-    x, n = as_float(x), len(x)
-    y = subject.held_out.y[:n].to(subject.device)
-    with torch.no_grad():
-        if model.generative:
-            rows = rate("sample_rate", lambda: model.sample(n, rng, y), n, f"batch {n}", seconds)
-        else:
-            rows = not_sampled(column for column in COLUMNS if column.metric == "sample_rate")
-        if model.inference == "none":
-            reason = "it has no encoder"
-            return [*rows, Measurement("encode_rate", None, kind="timing", status="not applicable", reason=reason)]
-        return [*rows, *rate("encode_rate", lambda: model.encode(x, y=y), n, f"batch {n}", seconds)]
+    found = works(subject, min(BATCH, len(subject.held_out)))
+    rows = []
+    for name, (work, n) in found.items():
+        rows += rate(name, work, n, f"batch {n}", subject.settings.seconds)
+    if "sample_rate" not in found:
+        rows += not_sampled(column for column in COLUMNS if column.metric == "sample_rate")
+    if "encode_rate" not in found:
+        rows.append(Measurement("encode_rate", None, kind="timing", status="not applicable", reason="it has no encoder"))
+    return rows

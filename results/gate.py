@@ -239,17 +239,18 @@ def compare(old: Cell, new: Cell) -> Comparison:
 def _outside(old: Cell, new: Cell, number: int) -> dict[int, float]:
     """Return the seeds that no seed of the baseline's spread explains, with their distance from its mean in deviations."""
     base, towards = new.scaled(old.numbers), sign(new.gated)
-    n, spread, floor = len(base), float(base.std(ddof=1)), _floor(old, new)
+    n, spread, least = len(base), float(base.std(ddof=1)), floor(old, new)
     away, change = new.scaled(new.numbers) - base.mean(), new.numbers - old.numbers.mean()
     away, change = (away * towards, change * towards) if towards else (abs(away), abs(change))
     distance = away / spread if spread else np.where(away == 0, 0.0, np.copysign(np.inf, away))
     p = stdtr(n - 1, -distance / math.sqrt(1 + 1 / n)) * (1 if towards else 2)
-    out = (p * number < LEVEL / 2) & (distance > OUTLIER) & (change > floor)
+    out = (p * number < LEVEL / 2) & (distance > OUTLIER) & (change > least)
     seeds = [seed for seed, value in new.by_seed.items() if value is not None]
     return {seed: float(distance[i]) for i, seed in enumerate(seeds) if out[i]}
 
 
-def _floor(old: Cell, new: Cell) -> float:
+def floor(old: Cell, new: Cell) -> float:
+    """Return the change of the mean, in the measure's unit, below which nothing is a regression."""
     return max(new.gated.absolute, new.gated.relative * abs(float(old.numbers.mean())))
 
 
@@ -278,14 +279,14 @@ def _lacks(old: Cell, new: Cell) -> str:
 
 def conclude(old: Cell, new: Cell, test: Comparison, worse: float, better: float, number: int) -> Finding:
     """Return what is found of a cell, given its corrected p for worse and for better, of `number` seeds in all cells."""
-    seeds, floor = _outside(old, new, number), _floor(old, new)
+    seeds, least = _outside(old, new, number), floor(old, new)
     verdict: Literal["regression", "bad seed", "improvement", "unchanged"] = "unchanged"
     p = worse
-    if worse < LEVEL / 2 and test.shift > floor:
+    if worse < LEVEL / 2 and test.shift > least:
         verdict = "regression"
     elif seeds:
         verdict = "bad seed"
-    elif better < LEVEL / 2 and -test.shift > floor:
+    elif better < LEVEL / 2 and -test.shift > least:
         verdict, p = "improvement", better
     return Finding(new, verdict, _summary(old), _summary(new), test.errors, p, seeds)
 
@@ -297,6 +298,6 @@ def _ratio(old: Cell, new: Cell) -> Finding:
         return Finding(new, "missing", _summary(old), reason="this run has no such ratio of speeds")
     shift = (is_ - was) * sign(new.gated)
     verdict: Literal["regression", "improvement", "unchanged"] = "unchanged"
-    if abs(shift) > _floor(old, new):
+    if abs(shift) > floor(old, new):
         verdict = "regression" if shift > 0 else "improvement"
     return Finding(new, verdict, _summary(old), _summary(new), reason="judged by its floor alone")

@@ -33,6 +33,19 @@ def welch(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> f
     return float(stats.ttest_ind_from_stats(mean_a, std_a, n_a, mean_b, std_b, n_b, equal_var=False).pvalue)
 
 
+def equivalence(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, margin: float) -> float:
+    """Return the p of two one-sided Welch's tests that the means differ by `margin` or more: small, they do not.
+
+    Samples without any spread have p 0 if their means differ by less, and 1 if not.
+    """
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if np.ptp(a) == 0 and np.ptp(b) == 0:
+        return float(abs(a[0] - b[0]) >= margin)
+    below = stats.ttest_ind(a, b + margin, equal_var=False, alternative="less").pvalue
+    above = stats.ttest_ind(a, b - margin, equal_var=False, alternative="greater").pvalue
+    return float(max(below, above))
+
+
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     """Return p-values adjusted for their number by Holm's step-down method (1979): rejecting those under a level errs
     in any of them at most at that level, whatever their dependence.

@@ -55,3 +55,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs CUDA where there is none, aloud."""
     if "gpu" in item.keywords and not torch.cuda.is_available():
         pytest.skip("no CUDA device on this machine")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of `nox -s speed`."""
+    parser.addoption("--speed-out", help="folder for the speed tables; default: a fresh one below results/runs/")
+    parser.addoption("--profile", action="store_true", help="also write which operations an update's time goes to")

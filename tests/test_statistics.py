@@ -74,3 +74,19 @@ def test_models_that_are_all_alike_are_seldom_told_from_the_best() -> None:
     x = np.random.default_rng(3).normal(size=(1000, 4, 5))
     worse = [min(statistics.against_best(dict(zip("abcd", row, strict=True)), "lower").values()) < 0.05 for row in x]
     assert np.mean(worse) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 1000)
+
+
+def test_equivalence_is_two_one_sided_tests() -> None:
+    """By hand, from means and deviations; and at the margin itself it errs in one case of twenty."""
+    a, b = np.array([1.0, 2.0, 3.0, 4.0]), np.array([2.0, 3.0, 3.5, 5.0, 4.0])
+    va, vb = a.var(ddof=1) / 4, b.var(ddof=1) / 5
+    freedom = (va + vb) ** 2 / (va**2 / 3 + vb**2 / 4)
+    away = a.mean() - b.mean()
+    by_hand = stats.t.sf((3.0 - abs(away)) / np.sqrt(va + vb), freedom)
+    assert statistics.equivalence(a, b, 3.0) == pytest.approx(by_hand)
+    assert statistics.equivalence(a, a, 0.0) == pytest.approx(0.5)
+    assert statistics.equivalence(np.zeros(3), np.zeros(3), 0.1) == 0
+    assert statistics.equivalence(np.zeros(3), np.ones(3), 0.1) == 1
+    rng = np.random.default_rng(0)
+    found = [statistics.equivalence(rng.normal(0, 1, 10), rng.normal(2, 1, 10), 2.0) < 0.05 for _ in range(2000)]
+    assert 0.035 < np.mean(found) < 0.065

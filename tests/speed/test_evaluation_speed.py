@@ -6,7 +6,9 @@ Both sides run in turn in one process, so that what is reported is a ratio with 
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,14 +17,18 @@ import torch
 import torch_fidelity
 from sklearn.model_selection import GridSearchCV
 from sklearn.svm import LinearSVC
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
+from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 from benchmarks import data
 from evaluation import METRICS, evaluate, extractors, labels, svm
 from evaluation.base import Data, Settings, Split, Subject, as_float, as_uint8, generator
 from evaluation.representation import Sets
+from models.base import Model
 from tests.conftest import build
+from tests.speed import sides
+from tests.speed.conftest import Speeds
 
 pytestmark = [pytest.mark.speed, pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")]
 
@@ -138,12 +144,11 @@ def large(digits: Data) -> Data:
     return Data("digits", digits.train, classes=10, extractor="digits-cnn", **splits)
 
 
-def test_ten_thousand_samples_of_digits_by_every_metric(benchmark: Any) -> None:
-    """Against a script that computes each measure by itself: samples drawn, images passed and codes made for each."""
-    digits, model = large(data.load("digits")), build("ali").eval()
-    settings = Settings(labels=100, draws=10, standardise=True)
-    names = [name for name in METRICS if name not in ("throughput", "modes", "mixture_score", "classifier")]
-    extractor = extractors.get(digits, settings)
+def plain_evaluation(model: Model, own: Data, settings: Settings, names: Sequence[str]) -> None:
+    """Compute each measure by itself: samples drawn, images passed and codes made for each of them."""
+    n = len(own.test)
+    half = n // 2
+    extractor = extractors.get(own, settings)
 
     class Registered(torch_fidelity.FeatureExtractorBase):
         get_provided_features_list = staticmethod(lambda: ("features", "logits"))
@@ -158,47 +163,88 @@ def test_ten_thousand_samples_of_digits_by_every_metric(benchmark: Any) -> None:
             outputs = dict(zip(("features", "logits"), extractor(x), strict=True))
             return tuple(outputs[name] for name in self.features_list)
 
-    torch_fidelity.register_feature_extractor("speed-digits", Registered)
-
-    def plain() -> None:
-        n, half = 10_000, 5_000
-        for metric, part in (
-            *((m, slice(n)) for m in ("fid", "kid", "isc", "prc")),
-            ("fid", slice(half)),
-            ("fid", slice(half, n)),
-        ):
-            subject = Subject(model, digits, settings, 0)
-            torch_fidelity.calculate_metrics(
-                input1=Images(as_uint8(subject.samples)[part]),
-                input2=Images(digits.test.x),
-                feature_extractor="speed-digits",
-                cuda=False,
-                cache=False,
-                verbose=False,
-                save_cpu_ram=True,
-                **{metric: True},
-            )
-        fake, real = (
-            extractor(x)[0].double() for x in (as_uint8(Subject(model, digits, settings, 0).samples), digits.test.x)
+    registered = f"speed-{len(FEATURE_EXTRACTORS_REGISTRY)}"  # no name can be used twice
+    torch_fidelity.register_feature_extractor(registered, Registered)
+    for metric, part in (
+        *((m, slice(n)) for m in ("fid", "kid", "isc", "prc")),
+        ("fid", slice(half)),
+        ("fid", slice(half, n)),
+    ):
+        subject = Subject(model, own, settings, 0)
+        torch_fidelity.calculate_metrics(
+            input1=Images(as_uint8(subject.samples)[part]),
+            input2=Images(own.test.x),
+            feature_extractor=registered,
+            cuda=False,
+            cache=False,
+            verbose=False,
+            save_cpu_ram=True,
+            kid_subset_size=min(1000, half),
+            **{metric: True},
         )
-        radius = torch.cdist(real, real).kthvalue(6, dim=1).values
-        within = torch.cdist(real, fake) < radius[:, None]
-        within.sum().item(), within.any(1).double().mean().item()  # density and coverage
-        for name in names:
-            if name not in ("fidelity", "svm"):
-                METRICS[name].measure(Subject(model, digits, settings, 0))
-        with torch.no_grad():
-            layers = [
-                torch.cat(list(model.features(as_float(x)).values()), 1) for x in (digits.train.x, digits.validation.x)
-            ]
-            scored = torch.cat(list(model.features(as_float(digits.test.x)).values()), 1)
-        (x, v), y = layers, digits.train.y.numpy()
-        draw = labels.draw(y, 100, 10)
-        fits = [LinearSVC(C=c).fit(x[draw], y[draw]) for c in svm.GRID]
-        best = fits[int(np.argmax([fit.score(v, digits.validation.y) for fit in fits]))]
-        for number in range(10):
-            draw = labels.draw(y, 100, number)
-            best.fit(x[draw], y[draw]).score(scored, digits.test.y)
-            GridSearchCV(LinearSVC(), {"C": svm.COARSE_GRID}, cv=5).fit(x[draw], y[draw]).score(scored, digits.test.y)
+    fake, real = (extractor(x)[0].double() for x in (as_uint8(Subject(model, own, settings, 0).samples), own.test.x))
+    radius = torch.cdist(real, real).kthvalue(6, dim=1).values
+    within = torch.cdist(real, fake) < radius[:, None]
+    within.sum().item(), within.any(1).double().mean().item()  # density and coverage
+    for name in names:
+        if name not in ("fidelity", "svm"):
+            METRICS[name].measure(Subject(model, own, settings, 0))
+    if "svm" not in names:
+        return
+    with torch.no_grad():
+        layers = [torch.cat(list(model.features(as_float(x)).values()), 1) for x in (own.train.x, own.validation.x)]
+        scored = torch.cat(list(model.features(as_float(own.test.x)).values()), 1)
+    (x, v), y = layers, own.train.y.numpy()
+    draw = labels.draw(y, 100, 10)
+    fits = [LinearSVC(C=c).fit(x[draw], y[draw]) for c in svm.GRID]
+    best = fits[int(np.argmax([fit.score(v, own.validation.y) for fit in fits]))]
+    for number in range(10):
+        draw = labels.draw(y, 100, number)
+        best.fit(x[draw], y[draw]).score(scored, own.test.y)
+        GridSearchCV(LinearSVC(), {"C": svm.COARSE_GRID}, cv=5).fit(x[draw], y[draw]).score(scored, own.test.y)
 
-    compare(benchmark, lambda: evaluate(model, digits, names, settings), plain, rounds=2)
+
+@pytest.mark.parametrize(
+    ("size", "name"),
+    [("digits, 355 images", name) for name in ("ali", "bigan", "gan", "vae")]
+    + [("digits, 10,000 images", "ali")]
+    + [("CIFAR-10's shape, 1,000 images, without SVM", name) for name in ("ali", "bigan", "gan", "vae")],
+)
+def test_evaluation_by_every_metric(benchmark: Any, speeds: Speeds, size: str, name: str) -> None:
+    settings = Settings(labels=100, draws=10, standardise=True)
+    names = [metric for metric in METRICS if metric not in ("throughput", "modes", "mixture_score", "classifier")]
+    if size.startswith("digits"):
+        own, model = data.load("digits"), build(name).eval()
+        own = large(own) if "10,000" in size else own
+    else:
+        extractors.register("speed", random_features)
+        own, model = sides.loaded(sides.CIFAR10), sides.build(sides.CIFAR10, name).eval()
+        settings, names = replace(settings, extractor="speed"), ["reconstruction", "fidelity", "health"]
+    plain = partial(plain_evaluation, model, own, settings, names)
+    compare(benchmark, lambda: evaluate(model, own, names, settings), plain, rounds=1 if "10,000" in size else 2)
+    figures = benchmark.extra_info
+    speeds.add(
+        "evaluation",
+        size=size,
+        model=name,
+        seconds=float(benchmark.stats.stats.median),
+        naive_seconds=figures["plain_s"],
+        ratio=figures["ratio"],
+        ratio_min=figures["ratio_min"],
+        ratio_max=figures["ratio_max"],
+        rounds=len(benchmark.stats.stats.data),
+    )
+
+
+def random_features(own: Data, settings: Settings, device: torch.device) -> extractors.Extractor:
+    """Return an extractor of untrained convolutions, as wide as the project's own: for the time that it takes alone."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 32, 3, 2), nn.ReLU(), nn.Conv2d(32, 64, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+    head = nn.Linear(64, 10)
+
+    def features(x: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            h = network(x.float() / 255).flatten(1)
+            return h, head(h)
+
+    return extractors.Extractor("speed", sha256="0" * 64, width=64, device=device, network=features)

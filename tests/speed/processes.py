@@ -1,0 +1,52 @@
+"""What is measured in fresh processes: peak memory, and seeds side by side. Functions here run in them."""
+
+import multiprocessing
+import resource
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from benchmarks.loop import train
+from tests.speed import sides
+from tests.speed.sides import Precision, Shape
+
+
+def _rss() -> float:
+    """Return the largest memory that this process has had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _peak(side: str, shape: Shape, name: str, precision: Precision, threads: int) -> float:
+    torch.set_num_threads(threads)
+    step = sides.update(side, shape, name, precision, "cpu")
+    before = _rss()
+    for _ in range(3):
+        step()
+    return _rss() - before
+
+
+def fresh(function: Any, *arguments: Any) -> Any:
+    """Return what a function gives in a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def peak(side: str, shape: Shape, name: str, precision: Precision, device: str) -> float:
+    """Return the memory in MB that three updates add at most to that of libraries, data and model."""
+    if device == "cpu":
+        return float(fresh(_peak, side, shape, name, precision, torch.get_num_threads()))
+    step = sides.update(side, shape, name, precision, device)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    for _ in range(3):
+        step()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+def trained(shape: Shape, name: str, seed: int, steps: int) -> tuple[float, float]:
+    """Train one seed; return its seconds and the most memory that the process has had, in MB."""
+    recipe = replace(sides.recipe("fp32"), steps=steps)
+    done = train(sides.build(shape, name), sides.loaded(shape).train, recipe, seed, torch.device("cpu"))
+    return done.seconds, _rss()

@@ -1,0 +1,82 @@
+"""The tables of a speed session: Markdown to read, CSV to compute with, and what they were measured by."""
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from benchmarks import provenance
+from results.formats import table
+from results.rows import replace_file
+
+TITLES = {
+    "updates": "One update of all players",
+    "ceilings": "Ceilings, measured in turn with the updates",
+    "seeds": "Three seeds",
+    "use": "Sampling and encoding",
+    "evaluation": "Evaluation",
+    "growth": "Cost against steps and seeds",
+}
+NOTES = {
+    "updates": "Batch 100, all cores, every side in turn in one process; medians over rounds. `ratio`: the side's time over "
+    "ours in the same round, its median and the median's 95 % interval (order statistics). naive: DataLoader with the best "
+    "number of workers (beside its name), a pass through D for each kind of pair, players in turn, default Adam, losses "
+    "read every step. careful: the best exact alternating update. Memory: what three updates add at most to libraries, "
+    "data and model, in a process of its own. MFLOP: matrix products and convolutions, counted. Shares: of the ceilings, "
+    "measured in the same rounds. All sides of a ratio have the same precision.",
+    "ceilings": "A large square matrix product, and the forward pass of the model's own largest convolution.",
+    "seeds": "`alibench run`'s way, one single-threaded process a core, against three naive trainings one after another "
+    "with all cores. Processes are started beforehand.",
+    "use": "500 images a call. careful: torch's own layers in channels_last, in inference mode.",
+    "evaluation": "All metrics that the data allow, against a script that computes each by itself.",
+    "growth": "ALI on digits, one process, one thread; memory: the most that the process has had.",
+}
+
+
+def processor() -> str:
+    """Return the name of the processor and its widest vectors."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)
+    flags = next((value.split() for key, value in names.items() if key.strip() == "flags"), [])
+    model = next((value.strip() for key, value in names.items() if key.strip() == "model name"), "")
+    return f"{model}, {torch.backends.cpu.get_cpu_capability()}{', bf16' if 'avx512_bf16' in flags else ', no bf16'}"
+
+
+def origin() -> dict[str, Any]:
+    """Return what the session's figures were measured by."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return {
+        "commit": provenance.commit(),
+        "device": provenance.device_name(device),
+        "processor": processor(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "command": "nox -s speed",
+    }
+
+
+def write(out: Path, records: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Write speed.md, a CSV for each table, and provenance.json."""
+    made = origin()
+    parts = ["# Speed", "; ".join(f"{key}: {value}" for key, value in made.items()) + "."]
+    for name in [name for name in TITLES if name in records]:
+        frame = pd.DataFrame(records[name])
+        replace_file(out / f"{name}.csv", frame.to_csv(index=False))
+        parts += [f"## {TITLES[name]}", NOTES[name], table(frame.set_index(frame.columns[0]).map(_cell))]
+    replace_file(out / "speed.md", "\n\n".join(parts) + "\n")
+    replace_file(out / "provenance.json", json.dumps(made, indent=1) + "\n")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None or pd.isna(value):
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}"

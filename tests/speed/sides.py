@@ -1,0 +1,191 @@
+"""What the speed cases time: the suite's own work and the baselines' beside it, and how several are timed in turn."""
+
+import copy
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from scipy.stats import quantile_test
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import data
+from benchmarks.loop import Recipe, Trainer
+from evaluation.base import Data, Settings, Split, Subject, as_float, generator
+from models import REGISTRY
+from models.base import Model
+from models.networks import Networks
+from models.tables import FAMILIES
+from tests.speed.plain import Plain, Step, careful, naive
+
+Precision = Literal["fp32", "tf32", "bf16"]
+ROUNDS = 9  # in which all sides are timed in turn; seven give an interval of the median
+BATCH = 100
+LEAST = 0.2  # seconds of one timing
+IMAGES = 5000  # random ones, in place of CIFAR-10's and SVHN's
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Networks at the sizes of a suite."""
+
+    name: str
+    networks: str
+    latent: int
+    dataset: str = ""  # none: random 32x32 colour images
+
+
+CIFAR10 = Shape("CIFAR-10", "cifar10", 64)
+SVHN = Shape("SVHN", "svhn", 256)
+DIGITS = Shape("digits", "digits", 8, "digits")
+GRID = Shape("grid", "plane", 2, "grid25_easy")
+
+
+def loaded(shape: Shape) -> Data:
+    """Return the data of a shape."""
+    if shape.dataset:
+        return data.load(shape.dataset)
+    x = torch.randint(0, 256, (IMAGES, 3, 32, 32), dtype=torch.uint8, generator=generator(0, "speed"))
+    split = Split(x, torch.arange(IMAGES) % 10)
+    return Data("random", split, Split(x[:1000], split.y[:1000]), Split(x[1000:2000], split.y[1000:2000]), classes=10)
+
+
+def build(shape: Shape, name: str) -> Model:
+    """Return a model with its first weights."""
+    own = loaded(shape)
+    mean = torch.full(own.shape, 0.5) if own.images else None
+    rng = generator(0, "weights")
+    return REGISTRY[name](Networks(FAMILIES[shape.networks](), own.shape, own.scale, shape.latent, rng, mean=mean))
+
+
+def recipe(precision: Precision) -> Recipe:
+    """Return the recipe of all sides."""
+    return Recipe(steps=1000, batch=BATCH, lr=1e-4, ema=0, precision=precision)
+
+
+def trainer(shape: Shape, name: str, precision: Precision, device: str) -> Trainer:
+    """Return what makes the suite's own updates: what `train` runs, and what the results tables' throughput times."""
+    model = build(shape, name).to(device)
+    return Trainer(
+        model, model.phases[0], recipe(precision), loaded(shape).train, generator(0, "speed", torch.device(device))
+    )
+
+
+def update(side: str, shape: Shape, name: str, precision: Precision, device: str) -> Step:
+    """Return an update by "ours", by "careful", or by "naive" with some number of workers: "naive 2"."""
+    if side == "ours":
+        return trainer(shape, name, precision, device).round
+    if side == "careful":
+        return careful(trainer(shape, name, precision, device))
+    model = build(shape, name).to(device)
+    return naive(model, loaded(shape).train, recipe(precision), int(side.split()[1]), device)
+
+
+def use(side: str, what: str, shape: Shape, name: str, device: str, n: int = 500) -> Step:
+    """Return sampling or encoding of n images, ours as the results tables time it."""
+    model, own = build(shape, name).to(device).eval(), loaded(shape)
+    subject = Subject(model, own, Settings(), 0, device=torch.device(device))
+    if side == "ours":
+        from evaluation.throughput import works
+
+        return works(subject, n)[what][0]
+    plain = Plain(model).to(device).eval()
+    x = as_float(own.test.x[torch.arange(n) % len(own.test)].to(device))
+    if side == "careful" and own.images:
+        plain, x = plain.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    mode = torch.inference_mode if side == "careful" else torch.no_grad
+
+    def work() -> Tensor:
+        with mode():
+            if what == "encode_rate":
+                return plain.encode(x, draw=False)
+            return plain.decode(torch.randn(n, model.latent, device=device))
+
+    return work
+
+
+def ceilings(shape: Shape, name: str, precision: Precision, device: str) -> dict[str, tuple[Step, float]]:
+    """Return a large matrix product, and the forward pass of the largest convolution of a model, with their GFLOP."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    size = 8192 if device == "cuda" else 2048
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    found: dict[str, tuple[Step, float]] = {"matmul": (lambda: a @ a, 2 * size**3 / 1e9)}
+    layers: list[tuple[float, nn.Conv2d, tuple[int, ...]]] = []
+    for network in build(shape, name).children():
+        twice = 2 if hasattr(network, "dx") else 1  # D sees both kinds of pair
+        for layer in network.modules():
+            op = getattr(layer, "op", None)
+            if isinstance(op, nn.Conv2d) and layer.inner[1:] != (1, 1):  # type: ignore[union-attr, index]
+                batch = (twice * BATCH, *layer.shape)  # type: ignore[misc]
+                layers.append((2 * twice * BATCH * np.prod(layer.inner) * op.weight[0].numel() / 1e9, op, batch))  # type: ignore
+    if layers:
+        gflop, op, batch = max(layers, key=lambda layer: layer[0])
+        op = copy.deepcopy(op).to(device, dtype)
+        h = torch.randn(batch, device=device, dtype=dtype).contiguous(memory_format=torch.channels_last)
+
+        def convolution() -> Tensor:
+            with torch.no_grad():
+                return functional.conv2d(h, op.weight, op.bias, op.stride)
+
+        found["convolution"] = (convolution, gflop)
+    return found
+
+
+def gflop(work: Step) -> float:
+    """Return the floating-point operations of matrix products and convolutions in one call, in units of 10^9."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops() / 1e9
+
+
+def seconds(work: Step, calls: int, device: str) -> float:
+    """Return the time of a call, the device waited for before and after."""
+    wait: Callable[[], Any] = torch.cuda.synchronize if device == "cuda" else lambda: None
+    wait()
+    start = time.perf_counter()
+    for _ in range(calls):
+        work()
+    wait()
+    return (time.perf_counter() - start) / calls
+
+
+def in_turn(benchmark: Any, sides: Mapping[str, Step], device: str, rounds: int = ROUNDS) -> dict[str, np.ndarray]:
+    """Time all sides in turn, "ours" by pytest-benchmark; return each one's seconds a call (rounds,)."""
+    calls = {}
+    for side, work in sides.items():
+        work()  # warm
+        calls[side] = max(1, round(LEAST / seconds(work, 1, device)))
+    found: dict[str, list[float]] = {side: [] for side in sides}
+
+    def others() -> None:
+        for side, work in sides.items():
+            if side != "ours":
+                found[side].append(seconds(work, calls[side], device))
+
+    def ours() -> None:
+        found["ours"].append(seconds(sides["ours"], calls["ours"], device))
+
+    benchmark.pedantic(ours, setup=others, rounds=rounds)
+    return {side: np.array(times) for side, times in found.items()}
+
+
+def median(values: np.ndarray) -> tuple[float, float, float]:
+    """Return the median and its 95 % interval, by order statistics: no distribution is assumed."""
+    interval = quantile_test(values, p=0.5).confidence_interval(0.95)
+    return float(np.median(values)), float(interval.low), float(interval.high)
+
+
+def best_naive(shape: Shape, name: str, precision: Precision, device: str) -> tuple[str, Step]:
+    """Return the naive side with the best number of DataLoader's workers: 0, 2 or as many as there are cores."""
+    tried = {}
+    for workers in sorted({0, 2, torch.get_num_threads()}):
+        side = f"naive {workers}"
+        step = update(side, shape, name, precision, device)
+        seconds(step, 2, device)
+        tried[side] = (min(seconds(step, 3, device) for _ in range(3)), step)
+    side = min(tried, key=lambda side: tried[side][0])
+    return side, tried[side][1]

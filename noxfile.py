@@ -51,7 +51,7 @@ def regression(session: nox.Session) -> None:
 
 @nox.session
 def gate_study(session: nox.Session) -> None:
-    """Measure the gate itself: `nox -s gate_study -- rates`, `-- updates` (minutes), `-- bugs` (ten), `-- pool` (an hour)."""
+    """Measure the gate itself: `nox -s gate_study -- rates` or `updates` (minutes), `bugs` (ten), `pool` (an hour)."""
     python(session, "-m", "benchmarks.study", *(session.posargs or ["rates"]))
 
 
@@ -69,7 +69,11 @@ def slow(session: nox.Session) -> None:
 
 @nox.session
 def speed(session: nox.Session) -> None:
-    """Time the evaluation against plain scripts, one after the other: let nothing else run."""
+    """Time training, sampling, encoding and evaluation against plain scripts, in turn: let nothing else run.
+
+    Tables go to a fresh folder below results/runs/ (`-- --speed-out DIR`); `-- --profile` says where an update's time goes,
+    `-- -k "CIFAR-10 and ali"` measures some cases.
+    """
     options = ("-m", "speed", "-s", "--benchmark-enable", "--benchmark-columns=median,rounds")
     python(session, "-m", "pytest", *options, *session.posargs)
 

@@ -150,15 +150,23 @@ class Trainer:
         self.draws = model.noise(recipe.batch)
         # for each batch of a round, who moves on it: all of a group at once, or one after the other
         self.moves = [_moves(model, group, recipe.update == "alternating") for group in phase.round]
-        betas = (recipe.beta1, recipe.beta2)
+        # one optimiser for players that always move at once: on small networks its own time counts
+        groups = {tuple(learners): learners for move in self.moves for learners in move}
+        players = [player for group in groups for player in group]
+        if len(set(players)) < len(players):
+            groups = {(player,): {player: learners[player]} for learners in groups.values() for player in learners}
         self.optimisers = {
-            player: torch.optim.Adam(own, lr=recipe.lr, betas=betas, weight_decay=recipe.weight_decay, fused=True)
-            for move in self.moves
-            for learners in move
-            for player, own in learners.items()
+            group: torch.optim.Adam(
+                [p for own in learners.values() for p in own],
+                lr=recipe.lr,
+                betas=(recipe.beta1, recipe.beta2),
+                weight_decay=recipe.weight_decay,
+                fused=True,
+            )
+            for group, learners in groups.items()
         }
         model.eval()  # who does not learn is fixed, batch statistics included
-        for player in self.optimisers:
+        for player in players:
             for network in model.players[player]:
                 getattr(model, network).train()
         self.autocast = torch.autocast(rng.device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
@@ -202,8 +210,9 @@ class Trainer:
                 batch = self.batch()
                 for learners in move:
                     monitored |= self.learn(batch, learners)
-                    for player in learners:
-                        self.optimisers[player].step()
+                    for group, optimiser in self.optimisers.items():
+                        if learners.keys() >= set(group):
+                            optimiser.step()
         return monitored
 
     def hand_back(self) -> None:

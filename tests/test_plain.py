@@ -55,13 +55,12 @@ def test_a_naive_step_moves_every_player(name: str, digits: Data) -> None:
 @pytest.mark.parametrize("name", ["ali", "gan"])
 def test_the_careful_update_is_the_alternating_one(name: str, digits: Data) -> None:
     """It keeps a graph that the loop's own alternating update computes anew, and gives the same weights."""
-    recipe = Recipe(steps=1, batch=50)
+    recipe = Recipe(steps=1, batch=50, update="alternating")
     fixed = Split(digits.train.x[:50], digits.train.y[:50])
     models = [build(name), build(name)]
     models[0].discriminator.dxz.layers[-1].op.bias.data.fill_(0.5)  # type: ignore[union-attr, index, operator]
     models[1].load_state_dict(models[0].state_dict())
-    own = Trainer(models[0], models[0].phases[0], Recipe(steps=1, batch=50, update="alternating"), fixed, generator(0, "t"))
-    other = Trainer(models[1], models[1].phases[0], recipe, fixed, generator(0, "t"))
+    own, other = (Trainer(model, model.phases[0], recipe, fixed, generator(0, "t")) for model in models)
     own.round()
     careful(other)()
     for key, value in models[0].named_parameters():

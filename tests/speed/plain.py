@@ -169,9 +169,9 @@ def naive(model: Model, split: Split, recipe: Recipe, workers: int = 0, device: 
 
 
 def careful(trainer: Trainer) -> Step:
-    """Return one alternating update from the suite's own parts; the trainer holds data, noise and optimisers."""
-    model, (learners,) = trainer.model, trainer.moves[0]
-    discriminator: Any = model.discriminator
+    """Return one alternating update from the parts of an alternating trainer: its data, noise and optimisers."""
+    model, discriminator = trainer.model, trainer.model.discriminator
+    learners = {player: own for move in trainer.moves[0] for player, own in move.items()}
     (generator,) = (player for player in learners if player != "discriminator")
 
     def step() -> None:
@@ -182,11 +182,13 @@ def careful(trainer: Trainer) -> Step:
             logits = terms.logits
             if player == generator:  # D has moved; the pairs' graph is as it was
                 with trainer.autocast:
-                    logits = discriminator.compare(terms.pairs, batch.noise)
+                    logits = discriminator.compare(  # type: ignore[union-attr, operator]
+                        terms.pairs, batch.noise
+                    )
             own = learners[player]
             loss = model.game(logits)[player].mean()
             for p, gradient in zip(own, torch.autograd.grad(loss, own), strict=True):
                 p.grad = gradient if gradient.stride() == p.stride() else torch.empty_like(p).copy_(gradient)
-            trainer.optimisers[player].step()
+            trainer.optimisers[player,].step()
 
     return step

@@ -75,7 +75,7 @@ def test_update(benchmark: Any, speeds: Speeds, device: str, shape: Shape, name:
 @pytest.mark.parametrize("name", ["ali", "bigan", "gan", "vae"])
 def test_three_seeds(benchmark: Any, speeds: Speeds, monkeypatch: pytest.MonkeyPatch, shape: Shape, name: str) -> None:
     """The whole of `train`, three seeds in worker processes as the runner has them, against three naive trainings."""
-    steps = 200
+    steps = 150
     naive, step = sides.best_naive(shape, name, "fp32", "cpu")
     for key, value in {"OMP_NUM_THREADS": "1", **runner.ALLOCATOR}.items():
         monkeypatch.setenv(key, value)

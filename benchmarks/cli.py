@@ -141,7 +141,7 @@ def _suites(arguments: argparse.Namespace, seeds: int | None = None) -> list[con
 def _run(arguments: argparse.Namespace, console: Console) -> int:
     suites = _suites(arguments, arguments.seeds)
     device = config.device(arguments.device)
-    config.check_precision(suites, device)
+    config.check_arithmetic(suites, device)
     out = fresh(arguments.out, Path(arguments.suite).stem)
 
     def job(kind: str, suite: config.Suite, name: str, seed: int) -> Job:
@@ -297,7 +297,7 @@ def _regression(arguments: argparse.Namespace, console: Console) -> int:
 def _tune(arguments: argparse.Namespace, console: Console) -> int:
     suites = _suites(arguments)
     device = config.device(arguments.device)
-    config.check_precision(suites, device)
+    config.check_arithmetic(suites, device)
     for suite in suites:
         if suite.search is None:
             raise BadInput(f"suite '{suite.name}' has no [search] table: it says which trials every model gets")

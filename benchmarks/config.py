@@ -366,14 +366,15 @@ def check(suite: Suite) -> None:
             raise BadInput(f"{where}: batch {batch} is larger than the {len(loaded.train)} training samples")
 
 
-def check_precision(suites: Iterable[Suite], device: torch.device) -> None:
-    """Refuse a precision that the device does not have; say aloud if it only imitates one. Raises BadInput."""
-    asked = {
-        suite.recipe_of(name).precision: f"suite '{suite.name}', model '{name}'" for suite in suites for name in suite.models
-    }
-    if "tf32" in asked and device.type != "cuda":
-        raise BadInput(f"{asked['tf32']}: precision 'tf32' is CUDA's, not of '{device}': use fp32 or bf16")
-    if "bf16" in asked and not bf16_is_native(device):
+def check_arithmetic(suites: Iterable[Suite], device: torch.device) -> None:
+    """Refuse a precision, or CUDA graphs, that the device does not have; say if it only imitates one. Raises BadInput."""
+    entries = {f"suite '{suite.name}', model '{name}'": suite.recipe_of(name) for suite in suites for name in suite.models}
+    for entry, recipe in entries.items():
+        if recipe.precision == "tf32" and device.type != "cuda":
+            raise BadInput(f"{entry}: precision 'tf32' is CUDA's, not of '{device}': use fp32 or bf16")
+        if recipe.execution == "graphs" and device.type != "cuda":
+            raise BadInput(f"{entry}: execution 'graphs' is CUDA's, not of '{device}': use eager")
+    if any(recipe.precision == "bf16" for recipe in entries.values()) and not bf16_is_native(device):
         print(f"alibench: '{device}' imitates bf16, several times slower than fp32: expect no speed of it", file=sys.stderr)
 
 

@@ -20,6 +20,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from benchmarks.data import Batches, placed
 from benchmarks.gradients import Learners, gradients, judge_of
+from benchmarks.graphs import Recorded
 from evaluation.base import Split, as_float, generator
 from models.base import Batch, Model, Phase
 from models.layers import Discriminator
@@ -58,6 +59,7 @@ class Recipe:
     update: Literal["simultaneous", "separate", "alternating"] = "simultaneous"
     # tf32: matrix products and convolutions with 10 bits of mantissa (CUDA); bf16: networks by autocast, losses in fp32
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    execution: Literal["eager", "graphs"] = "eager"  # graphs: a round is recorded once and replayed (CUDA; graphs.py)
 
 
 @dataclass
@@ -150,6 +152,8 @@ class Trainer:
         self.draws = model.noise(recipe.batch)
         # for each batch of a round, who moves on it: all of a group at once, or one after the other
         self.moves = [_moves(model, group, recipe.update == "alternating") for group in phase.round]
+        recorded = recipe.execution == "graphs"
+        self.advance_by = Recorded(self.advance) if recorded else self.advance
         # one optimiser for players that always move at once: on small networks its own time counts
         groups = {tuple(learners): learners for move in self.moves for learners in move}
         players = [player for group in groups for player in group]
@@ -158,10 +162,11 @@ class Trainer:
         self.optimisers = {
             group: torch.optim.Adam(
                 [p for own in learners.values() for p in own],
-                lr=recipe.lr,
+                lr=torch.tensor(recipe.lr, device=rng.device) if recorded else recipe.lr,
                 betas=(recipe.beta1, recipe.beta2),
                 weight_decay=recipe.weight_decay,
                 fused=True,
+                capturable=recorded,
             )
             for group, learners in groups.items()
         }
@@ -189,7 +194,11 @@ class Trainer:
         left = min(1.0, (1.0 - share) / decay) if decay else 1.0  # of the time in which it falls
         factor = floor ** (1.0 - left) if floor else left
         for optimiser in self.optimisers.values():
-            optimiser.param_groups[0]["lr"] = self.recipe.lr * factor
+            lr = optimiser.param_groups[0]["lr"]
+            if isinstance(lr, Tensor):
+                lr.fill_(self.recipe.lr * factor)  # a recorded step reads it there
+            else:
+                optimiser.param_groups[0]["lr"] = self.recipe.lr * factor
 
     def batch(self) -> Batch:
         """Return the next batch with fresh noise."""
@@ -202,18 +211,21 @@ class Trainer:
         """Leave the learners' gradients in their parameters; return what was monitored, on the device."""
         return gradients(self.model, batch, learners, self.judges[tuple(learners)], self.autocast)
 
-    def round(self) -> dict[str, Tensor]:
-        """Let every group of the round learn; return what was monitored, on the device."""
+    def advance(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
+        """Let all groups of a round learn, each on its batch; return what was monitored, on the device."""
         monitored: dict[str, Tensor] = {}
         with tensor_cores(self.recipe.precision == "tf32"):
-            for move in self.moves:
-                batch = self.batch()
+            for move, batch in zip(self.moves, batches, strict=True):
                 for learners in move:
                     monitored |= self.learn(batch, learners)
                     for group, optimiser in self.optimisers.items():
                         if learners.keys() >= set(group):
                             optimiser.step()
         return monitored
+
+    def round(self) -> dict[str, Tensor]:
+        """Make a round on fresh batches; return what was monitored, on the device."""
+        return self.advance_by([self.batch() for _ in self.moves])
 
     def hand_back(self) -> None:
         """Leave the trained weights in the model, which they are in already."""

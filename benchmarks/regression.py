@@ -82,7 +82,7 @@ def command(arguments: argparse.Namespace, console: Console, fresh: Callable[[],
             planned = baseline.planned(suite.name, loaded.name, loaded.sha256, asdict(suite), suite.gate)
             baseline.check(stored, planned, path)
         device = config.device(arguments.device)
-        config.check_precision([suite], device)
+        config.check_arithmetic([suite], device)
         out = fresh()
         last = suite.training_seeds[-1]
         console.print(f"seeds {first} to {last}; --first-seed {first} asks the same again", highlight=False)

@@ -18,9 +18,10 @@ each group learns at once, from one forward pass over one batch. So
     an encoder learned afterwards        a second phase, round = (("encoder",),)
 
 `Terms.pairs` holds D's inputs beside its logits. Where D has no operation across samples and a loss depends on it through
-one scalar logit a pair, a loop may send one backward pass through D and rescale, per sample, what arrives at these inputs
-by the ratio of the two losses' derivatives: both players' gradients from one pass. Losses that are no function of logits
-alone (a gradient penalty, feature matching, a cycle, a KL term) are direct: they name their player in `Terms.losses`.
+one scalar logit a pair, the loop sends one backward pass through D and rescales, per sample, what arrives at these inputs
+by the ratio of the two losses' derivatives: both players' gradients from one pass (benchmarks/gradients.py). Losses that
+are no function of logits alone (a gradient penalty, feature matching, a cycle, a KL term) are direct: they name their
+player in `Terms.losses`.
 
 Data and latents must be continuous: encoder and decoder learn from the gradients of D with respect to x and z, and the
 encoder's draw is differentiated by reparametrisation. A discrete x or z has no such gradient.

@@ -164,7 +164,7 @@ class Layer(nn.Module):
             return maxout(h, self.style.pieces)
         if self.row.act == "linear":
             return h
-        return functional.leaky_relu(h, self.style.slope if self.row.act == "leaky" else 0.0)
+        return functional.leaky_relu(h, self.style.slope if self.row.act == "leaky" else 0.0, inplace=True)
 
 
 class Stack(nn.Module):

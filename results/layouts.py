@@ -165,6 +165,12 @@ TABLES = (
         tuple(Cell(column.metric) for column in BUDGET),
     ),
     Table(
+        "fidelity-cost",
+        "Samples against what training them took; seconds beside other runs. {facts}",
+        tuple(Cell(metric) for metric in ("fid", "kid", "updates_decoder", "train_gflop", "train_seconds")),
+        needs="fid",
+    ),
+    Table(
         "throughput",
         "Speed measured alone after all training, median over repeats ± interquartile range. {facts}",
         (Cell("train_rate"), Cell("sample_rate"), Cell("encode_rate")),

@@ -538,3 +538,26 @@ def is_running(process: str) -> bool:
     """Whether a process is there and no zombie."""
     status = Path(f"/proc/{process}/stat")
     return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (["--precision", "tf32"], "precision 'tf32' is CUDA's, not of 'cpu': use fp32 or bf16"),
+        (["--set", "execution=graphs"], "execution 'graphs' is CUDA's, not of 'cpu': use eager"),
+    ],
+)
+def test_what_only_cuda_has_is_refused(
+    option: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "digits", *option, "--device", "cpu", "--out", str(tmp_path / "out")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_imitated_bf16_is_said_aloud(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    suites = config.load("digits", ["recipe.precision=bf16"])
+    for native, said in ((True, ""), (False, "alibench: 'cpu' imitates bf16, several times slower than fp32")):
+        monkeypatch.setattr(config, "bf16_is_native", lambda device, native=native: native)
+        config.check_arithmetic(suites, torch.device("cpu"))
+        assert capsys.readouterr().err.startswith(said)

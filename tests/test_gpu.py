@@ -5,7 +5,7 @@ import torch
 
 from benchmarks import data
 from benchmarks.gradients import gradients
-from benchmarks.loop import Recipe, parameters, train
+from benchmarks.loop import Recipe, parameters, train, train_together
 from evaluation import reconstruction
 from evaluation.base import Data, Settings, Subject, as_float
 from models.base import Batch
@@ -46,3 +46,25 @@ def test_a_short_run_learns_and_is_measured(name: str, digits: Data) -> None:
         return value
 
     assert error(600) < 0.9 * error(1)
+
+
+@pytest.mark.parametrize("name", ["ali", "gan", "vae", "wali"])
+def test_recorded_rounds_are_the_rounds(name: str, digits: Data) -> None:
+    def weights(execution: str) -> torch.Tensor:
+        model = build(name)
+        train(model, digits.train, Recipe(steps=20, execution=execution), 0, torch.device("cuda"))  # type: ignore[arg-type]
+        return torch.cat([value.double().flatten() for value in model.state_dict().values()])
+
+    torch.testing.assert_close(weights("graphs"), weights("eager"), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ali", "gan", "vae"])
+def test_stacked_seeds_are_the_seeds_alone(name: str, digits: Data) -> None:
+    device, recipe = torch.device("cuda"), Recipe(steps=3)
+    models = [build(name, seed) for seed in range(3)]
+    train_together(models, digits.train, recipe, range(3), device, labelled=[None] * 3)
+    for seed, model in enumerate(models):
+        alone = build(name, seed)
+        train(alone, digits.train, recipe, seed, device)
+        for key, value in alone.state_dict().items():
+            torch.testing.assert_close(model.state_dict()[key], value, rtol=1e-2, atol=1e-3)

@@ -56,7 +56,7 @@ def sequential(stack: Stack) -> nn.Sequential:
         modules += [Bias(layer.bias)] if isinstance(layer.bias, Tensor) else []
         modules += [copy.deepcopy(layer.bn)] if isinstance(layer.bn, nn.Module) else []
         modules += [nn.Dropout(row.drop_inside)] * bool(row.drop_inside)
-        act = {"leaky": nn.LeakyReLU(layer.style.slope), "relu": nn.ReLU(), "maxout": Maxout(layer.style.pieces)}  # type: ignore
+        act = {"leaky": nn.LeakyReLU(layer.style.slope, True), "relu": nn.ReLU(True), "maxout": Maxout(layer.style.pieces)}  # type: ignore
         modules += [act[row.act]] if row.act in act else []
     return nn.Sequential(*modules)
 

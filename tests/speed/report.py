@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from benchmarks import provenance
+from models import REGISTRY
 from results.formats import table
 from results.rows import replace_file
 
@@ -80,3 +81,30 @@ def _cell(value: Any) -> str:
     if value is None or pd.isna(value):
         return ""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}"
+
+
+def summary(updates: pd.DataFrame, seeds: pd.DataFrame) -> str:
+    """Return the README's table, as Markdown: our speed and what it is of both baselines', from the committed figures."""
+    lines = []
+    for (networks, model, precision), case in updates.groupby(["networks", "model", "precision"], sort=False):
+        ours, naive, careful = (case[case.side.str.startswith(side)] for side in ("ours", "naive", "careful"))
+        three = seeds[(seeds.networks == networks) & (seeds.model == model) & seeds.side.str.startswith("naive")]
+        share = ours.get("share_of_convolution_%", pd.Series([float("nan")])).iloc[0]
+        lines.append({
+            "networks": networks,
+            "model": REGISTRY[str(model)].title,
+            "precision": precision,
+            "images/s": f"{ours.images_a_second.iloc[0]:,.0f}",
+            "× naive": _ratio(naive),
+            "× careful": _ratio(careful),
+            "three seeds, × naive": _ratio(three),
+            "of the convolution ceiling": "" if pd.isna(share) else f"{share:.0f} %",
+        })  # fmt: skip
+    return table(pd.DataFrame(lines).set_index("networks"))
+
+
+def _ratio(side: pd.DataFrame) -> str:
+    if side.empty:
+        return ""
+    (row,) = side.itertuples()
+    return f"{row.ratio:.2f} ({row.ratio_low:.2f} to {row.ratio_high:.2f})"

@@ -106,9 +106,9 @@ def test_three_seeds(benchmark: Any, speeds: Speeds, monkeypatch: pytest.MonkeyP
 def test_cost_grows_linearly_and_memory_does_not(benchmark: Any, speeds: Speeds) -> None:
     """Each number of steps, and of seeds, in a process of its own."""
     found = {}
-    for steps in (500, 1000, 2000, 4000, 8000):
+    for steps in (500, 1000, 2000, 4000):
         found["steps", steps] = processes.fresh(_several, DIGITS, "ali", 1, steps)
-    for seeds in (1, 2, 4, 8):
+    for seeds in (1, 2, 4):
         found["seeds", seeds] = processes.fresh(_several, DIGITS, "ali", seeds, 1000)
     for (what, count), (seconds, memory) in found.items():
         updates = count if what == "steps" else 1000 * count

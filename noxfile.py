@@ -57,8 +57,8 @@ def gate_study(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests, in under five minutes on two cores: `nox -s tests -- [pytest's options]`."""
-    python(session, "-m", "pytest", *session.posargs)
+    """Run the tests, a process a core, in five minutes on two: `nox -s tests -- [pytest's options]`."""
+    python(session, "-m", "pytest", "--numprocesses=auto", "--dist=worksteal", *session.posargs)
 
 
 @nox.session

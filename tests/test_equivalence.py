@@ -48,5 +48,6 @@ def test_the_committed_values_are_of_other_seeds_and_that_way(way: str) -> None:
     assert not set(found.seeds) & set(committed.seeds)
     recipe = found.settings["recipe"]
     assert (recipe["update"], recipe["precision"]) == ("simultaneous", "bf16" if way == "bf16" else "fp32")
-    assert {cell.key for cell in found.cells} == {cell.key for cell in committed.cells}
+    models = equivalence.WAYS[way].models
+    assert {cell.key for cell in found.cells} == {c.key for c in committed.cells if not models or c.model in models}
     assert all(np.isfinite(cell.numbers).all() for cell in found.cells)

@@ -100,9 +100,9 @@ def report(plain: Baseline, ways: dict[str, Baseline]) -> str:
         "and pool). Two one-sided Welch's tests at 5 %, margin: the gate's floor, below which nothing is a regression; each "
         "cell by itself. Differences and margins of errors and distances are on the logarithm. By `nox -s gate_study -- "
         "updates`.",
-        "Equivalence within these floors is a hard demand: two thirds of them lie below half of the seeds' own deviation, and "
-        "to show it for such a cell takes hundreds of seeds on either side even where nothing differs at all. So beside it "
-        "stands whether any difference is found (Welch, Holm over all cells, 5 %), which is the weaker statement.",
+        "Equivalence within these floors is a hard demand: two thirds of them lie below half of the seeds' own deviation, "
+        "and to show it for such a cell takes hundreds of seeds on either side even where nothing differs at all. So "
+        "beside it stands whether any difference is found (Welch, Holm over all cells, 5 %), which is the weaker statement.",
     ]
     summary, tables = [], []
     for way, found in ways.items():

@@ -8,6 +8,7 @@ encoder and decoder. D's second backward pass, the largest part of the rest of a
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ def gradients(
 
     `judge` is the player whose backward pass serves all (`judge_of` tells which); without one each learner takes its own.
     """
-    with autocast or torch.autocast("cpu", enabled=False):
+    with autocast or nullcontext():
         terms = model(batch, tuple(learners))
     means = _shared(model, terms, batch.y, learners, judge) if judge else _separate(model, terms, batch.y, learners)
     monitored = {f"loss {player}": mean.detach() for player, mean in means.items()}

@@ -332,15 +332,13 @@ def train_together(
             monitored = trainer.round()
             average.update()
             if step % tick == 0 or step == steps:
-                values = (
-                    torch.stack(list(monitored.values())).view(len(monitored), -1).T.tolist()
-                )  # the one wait for the device
-                for i, own in enumerate(values):
+                values = torch.stack(list(monitored.values())).view(len(monitored), -1)
+                for i, own in enumerate(values.T.tolist()):  # the one wait for the device
                     if not all(abs(value) < float("inf") for value in own):
                         lost.setdefault(i, Diverged(f"not finite in phase '{phase.name}' at step {step} of {steps}"))
                     outcomes[i].curves.append({"phase": phase.name, "step": step, **dict(zip(monitored, own, strict=True))})
                 if len(lost) == len(models):
-                    return list(lost.values())
+                    return [lost[i] for i in range(len(models))]
                 report((step - 1) % tick + 1)
         average.adopt()
         trainer.hand_back()

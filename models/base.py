@@ -48,8 +48,7 @@ LOG_SIGMA = (-7.0, 1.0)
 class Draw:
     """Random numbers that one update needs: standard normal, uniform on [0, 1), uniform on [-1, 1) ("centred"), or a mask.
 
-    A "mask" is one of inverted dropout, for maps (B, C, ...): 0 with probability `rate`, else what keeps the mean, 1 / (1 -
-    rate).
+    A "mask" is one of inverted dropout, for maps (B, C, ...): 0 with probability `rate`, else 1 / (1 - rate).
     """
 
     kind: Literal["normal", "uniform", "centred", "mask"]

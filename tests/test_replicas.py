@@ -86,6 +86,18 @@ def test_a_seed_that_diverges_leaves_the_others_alone(digits: Data) -> None:
     assert numbers(models[0]).isfinite().all()
 
 
+def test_seeds_that_all_diverge_keep_their_own_reasons(digits: Data) -> None:
+    """The last one first: it is lost at the first step, the others at the next."""
+    models = [build("ali", seed) for seed in SEEDS]
+    with torch.no_grad():
+        next(iter(models[2].decoder.parameters())).fill_(float("nan"))
+    outcomes = train_together(models, digits.train, Recipe(steps=5, lr=1e38), SEEDS, CPU, labelled=[None] * 3)
+    steps = [int(str(outcome).split("step ")[1].split()[0]) for outcome in outcomes if isinstance(outcome, Diverged)]
+    assert len(steps) == 3
+    assert steps[2] == 1
+    assert min(steps[:2]) > 1
+
+
 def short(out: Path, seed: int) -> Job:
     (suite,) = config.load("digits", ["steps=5", "metrics=['reconstruction']"], ["ali"], seeds=3)
     return Job("run", suite, "ali", seed, out, "cpu", ("test",))

@@ -74,8 +74,10 @@ def speed(session: nox.Session) -> None:
     Tables go to a fresh folder below results/runs/ (`-- --speed-out DIR`); `-- --profile` says where an update's time goes,
     `-- -k "CIFAR-10 and ali"` measures some cases.
     """
+    # named, because pytest otherwise looks for its settings above a DIR that exists
+    settings = ("-c", "pyproject.toml", "tests/speed")
     options = ("-m", "speed", "-s", "--benchmark-enable", "--benchmark-columns=median,rounds")
-    python(session, "-m", "pytest", *options, *session.posargs)
+    python(session, "-m", "pytest", *settings, *options, *session.posargs)
 
 
 @nox.session

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import config, equivalence
+from benchmarks import equivalence
 from benchmarks.study import COMMITTED
 from results import baseline
 from results.gate import Cell
@@ -47,7 +47,5 @@ def test_the_committed_values_are_of_other_seeds_and_that_way(way: str) -> None:
     assert not set(found.seeds) & set(committed.seeds)
     recipe = found.settings["recipe"]
     assert (recipe["update"], recipe["precision"]) == ("simultaneous", "bf16" if way == "bf16" else "fp32")
-    (suite,) = config.load("gate")
-    models = [*suite.models, "GAN + regression, features of D"] if way == "simultaneous" else suite.models[:1]
-    assert {cell.key for cell in found.cells} == {cell.key for cell in committed.cells if cell.model in models}
+    assert {cell.key for cell in found.cells} == {cell.key for cell in committed.cells}
     assert all(np.isfinite(cell.numbers).all() for cell in found.cells)

@@ -21,12 +21,11 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from benchmarks.data import Batches, placed
 from benchmarks.gradients import Learners, gradients, judge_of
 from benchmarks.graphs import Recorded
-from evaluation.base import Split, as_float, generator
+from evaluation.base import BATCH, Split, as_float, generator
 from models.base import Batch, Model, Phase
 from models.layers import Discriminator
 
 TICKS = 50  # a phase
-CONCLUSION = 2**22  # numbers of x in memory at once
 PROBE = 4  # samples that show whether one backward pass through D is exact
 BatchNorm = torch.nn.modules.batchnorm._BatchNorm
 
@@ -350,8 +349,7 @@ def train_together(
     for i, model in enumerate(models):
         model.eval()
         with torch.no_grad():
-            parts = split.x.split(max(1, CONCLUSION // split.x[0].numel()))
-            model.conclude((as_float(x.to(device)) for x in parts), generator(seeds[i], "conclusion", device))
+            model.conclude((as_float(x.to(device)) for x in split.x.split(BATCH)), generator(seeds[i], "conclusion", device))
         if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
             lost.setdefault(i, Diverged("parameters are not finite after the last step"))
     for outcome in outcomes:

@@ -86,12 +86,16 @@ def _cell(value: Any) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}"
 
 
-def summary(updates: pd.DataFrame, seeds: pd.DataFrame) -> str:
-    """Return the README's table, as Markdown: our speed and what it is of both baselines', from the committed figures."""
+def summary(folder: Path) -> str:
+    """Return the README's table, as Markdown: our speed and what it is of both baselines', from a session's figures."""
+    updates, gains, seeds = (pd.read_csv(folder / f"{name}.csv") for name in ("updates", "precision", "seeds"))
     lines = []
     for (networks, model, precision), case in updates.groupby(["networks", "model", "precision"], sort=False):
         ours, naive, careful = (case[case.side.str.startswith(side)] for side in ("ours", "naive", "careful"))
-        three = seeds[(seeds.networks == networks) & (seeds.model == model) & seeds.side.str.startswith("naive")]
+        in_fp32, three = (
+            found[(found.networks == networks) & (found.model == model) & found.side.str.startswith("naive")]
+            for found in (gains if precision == "bf16" else gains[:0], seeds)
+        )
         share = ours.get("share_of_convolution_%", pd.Series([float("nan")])).iloc[0]
         lines.append({
             "networks": networks,
@@ -99,6 +103,7 @@ def summary(updates: pd.DataFrame, seeds: pd.DataFrame) -> str:
             "precision": precision,
             "images/s": f"{ours.images_a_second.iloc[0]:,.0f}",
             "× naive": _ratio(naive),
+            "× naive in fp32": _ratio(in_fp32),
             "× careful": _ratio(careful),
             "three seeds, × naive": _ratio(three),
             "of the convolution ceiling": "" if pd.isna(share) else f"{share:.0f} %",

@@ -66,4 +66,5 @@ def of(suite: Suite, name: str, seed: int, command: list[str], device: torch.dev
 
 def command() -> list[str]:
     """Return this process's command, as it can be typed again."""
-    return ["alibench", *sys.argv[1:]]
+    studied = Path(sys.argv[0]).name == "study.py"
+    return [*(["nox", "-s", "gate_study", "--"] if studied else ["alibench"]), *sys.argv[1:]]

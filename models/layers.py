@@ -9,13 +9,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models.base import Draw
+from models.operations import convolve, maxout
 
 
 @dataclass(frozen=True)
@@ -46,63 +47,6 @@ class Style:
     epsilon: float = 1e-4  # of batch norm, inside the root
     momentum: float = 0.05  # by which its running statistics move in a batch
     affine: bool = True  # it has scale and shift
-
-
-class _Maxout(torch.autograd.Function):
-    """The larger of two consecutive maps; where they are equal, the first has the gradient.
-
-    Torch's own maximum over a dimension takes four times as long in its gradient, for channels_last tensors on a CPU.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(h: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the maxima (B, maps / 2, ...) of h (B, maps, ...), and where it was the first (B, ..., maps / 2)."""
-        first, second = h.movedim(1, -1).unflatten(-1, (-1, 2)).unbind(-1)
-        return torch.maximum(first, second).movedim(-1, 1), first >= second
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
-        """Keep where it was the first."""
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(output[1])
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> Tensor:
-        """Hand the gradient to the larger map."""
-        (is_first,) = ctx.saved_tensors
-        gradient = gradient.movedim(1, -1)
-        first = gradient * is_first
-        return torch.stack([first, gradient - first], dim=-1).flatten(-2).movedim(-1, 1)
-
-
-def maxout(h: Tensor, pieces: int) -> Tensor:
-    """Return the maxima (B, maps / pieces, ...) over consecutive maps of h (B, maps, ...)."""
-    if pieces == 2:
-        maxima: Tensor = _Maxout.apply(h)[0]
-        return maxima
-    return h.unflatten(1, (-1, pieces)).amax(2)
-
-
-def convolve(op: nn.Conv2d | nn.ConvTranspose2d, h: Tensor) -> Tensor:
-    """Return op(h), by a matrix product where it is one: of a single pixel, by it or to it, or of each pixel by itself.
-
-    On a CPU libraries of convolutions are two to four times slower at these. In channels_last all of it are views.
-    """
-    weight, size = op.weight, tuple(h.shape[2:])
-    plain = not any(op.padding) and op.groups == 1
-    if isinstance(op, nn.ConvTranspose2d):
-        if not plain or size != (1, 1):
-            return op(h)
-        pixels = (h.flatten(1) @ weight.movedim(1, -1).flatten(1)).view(len(h), *op.kernel_size, -1)
-        return (pixels if op.bias is None else pixels + op.bias).movedim(-1, 1)
-    if plain and size == op.kernel_size:
-        flat = functional.linear(h.movedim(1, -1).flatten(1), weight.movedim(1, -1).flatten(1), op.bias)
-        return flat.view(*flat.shape, 1, 1)
-    if plain and op.kernel_size == op.stride == (1, 1):
-        return functional.linear(h.movedim(1, -1), weight.flatten(1), op.bias).movedim(-1, 1)
-    return op(h)
 
 
 class Layer(nn.Module):

@@ -8,8 +8,8 @@ from torch import nn
 from torch.func import grad
 
 from evaluation.base import generator
-from models.layers import convolve, maxout
 from models.networks import Networks
+from models.operations import convolve, maxout
 from models.tables import FAMILIES
 from tests.conftest import MODELS, batch_for, build
 

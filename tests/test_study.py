@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import loop, mistakes, study
+from benchmarks import loop, mistakes, provenance, study
 from benchmarks.config import load
 from benchmarks.loop import Average, Trainer, gradients, parameters
 from evaluation import representation
@@ -178,3 +178,8 @@ def test_the_pool_is_comparable_with_the_baseline() -> None:
     baseline.check(committed, pool, study.COMMITTED)
     assert [cell.key for cell in pool.cells] == [cell.key for cell in committed.cells]
     assert replace(committed, cells=[], origin={}) == replace(pool, cells=[], origin={})
+
+
+def test_a_studys_runs_say_how_they_are_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/somewhere/benchmarks/study.py", "bf16"])
+    assert provenance.command() == ["nox", "-s", "gate_study", "--", "bf16"]

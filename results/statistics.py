@@ -46,6 +46,19 @@ def equivalence(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray
     return float(max(below, above))
 
 
+def equivalence_power(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, margin: float) -> float:
+    """Return how likely `equivalence` is to be shown at LEVEL if the means do not differ at all, with the samples' spread.
+
+    By the normal approximation: the difference has to fall as far inside the margin as the tests' critical value.
+    """
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    error = float(np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b)))
+    if error == 0:
+        return 1.0
+    inside = margin / error - stats.t.ppf(1 - LEVEL, len(a) + len(b) - 2)
+    return max(0.0, 2 * float(stats.norm.cdf(inside)) - 1)
+
+
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     """Return p-values adjusted for their number by Holm's step-down method (1979): rejecting those under a level errs
     in any of them at most at that level, whatever their dependence.

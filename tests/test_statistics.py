@@ -90,3 +90,13 @@ def test_equivalence_is_two_one_sided_tests() -> None:
     rng = np.random.default_rng(0)
     found = [statistics.equivalence(rng.normal(0, 1, 10), rng.normal(2, 1, 10), 2.0) < 0.05 for _ in range(2000)]
     assert 0.035 < np.mean(found) < 0.065
+
+
+@pytest.mark.parametrize("margin", [0.4, 0.6, 0.9])
+def test_the_power_of_equivalence_is_how_often_it_is_shown(margin: float) -> None:
+    """Of 600 pairs of samples whose means are the same: within three deviations of such a count."""
+    rng = np.random.default_rng(0)
+    pairs = [(rng.normal(0, 1, 60), rng.normal(0, 2, 90)) for _ in range(600)]
+    shown = np.mean([statistics.equivalence(a, b, margin) < statistics.LEVEL for a, b in pairs])
+    assert shown == pytest.approx(np.mean([statistics.equivalence_power(a, b, margin) for a, b in pairs]), abs=0.06)
+    assert statistics.equivalence_power(np.zeros(3), np.zeros(3), 0.1) == 1

@@ -1,16 +1,13 @@
 """The command line, `alibench COMMAND`, the same as `python -m benchmarks COMMAND`; `alibench --help` lists the commands.
 
 Exit codes: 0 done; 1 a run failed, or the gate found a regression; 2 bad input, said in one line before anything ran;
-3 a run diverged; 130 interrupted.
+3 a run diverged; 130 and 143 ended by Ctrl-C and SIGTERM.
 """
 
 import argparse
-import hashlib
-import json
 import shlex
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,21 +17,21 @@ from rich.table import Table
 from rich.text import Text
 
 import models
-import results
-from benchmarks import config, data, regression, tuning
+from benchmarks import config, cost, data, outputs, regression, runner, trained, tuning
 from benchmarks.jobs import Job
-from benchmarks.provenance import command
-from benchmarks.runner import run
-from evaluation import METRICS, extractors
-from evaluation.base import BadInput
+from benchmarks.outputs import Output, fresh
+from benchmarks.runner import Interrupted, workers
+from evaluation import METRICS, extractors, files, pictures
+from evaluation.base import BadInput, check_name
 from results import formats, papers, rows, tables
 from results.formats import Sheet
 
-RUNS = Path(results.__file__).parent / "runs"
-
 
 class _Parser(argparse.ArgumentParser):
-    """One line for a mistake, not a page of usage."""
+    """One line for a mistake, not a page of usage; options by their full names, so that a new one changes no command."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         raise BadInput(f"{message}; see '{self.prog} --help'")
@@ -53,9 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("suite", help="a built-in suite (see 'alibench list') or a TOML file")
         sub.add_argument("--models", nargs="+", default=[], metavar="MODEL", help="only these rows of the suite's tables")
         sub.add_argument("--device", help="cpu, cuda, cuda:1 or mps; default: the best there is")
-        sub.add_argument(
-            "--out", type=Path, metavar="DIR", help="folder for everything that comes out; default: a fresh one"
-        )
+        outputs.add_arguments(sub)
         sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a field of the suite")
         sub.add_argument(
             "--scale", type=float, default=1.0, metavar="SHARE", help="train for this share of the suite's steps"
@@ -71,48 +66,32 @@ def _parser() -> argparse.ArgumentParser:
     suite_options("tune", "give every model the suite's tuning trials, judged on validation")
     text = "evaluate trained models again, by other metrics or settings, without training"
     sub = commands.add_parser("evaluate", help=text, description=text)
-    sub.add_argument("folder", type=Path, metavar="DIR", help="what --out named, or one run of it (DIR/runs/RUN)")
+    sub.add_argument("folder", type=outputs.place, metavar="DIR", help="what --out named, or one run of it (DIR/runs/RUN)")
     sub.add_argument("--metrics", nargs="+", default=[], metavar="METRIC", help="default: those of the suite")
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="evaluation.KEY=VALUE")
     sub.add_argument("--device", help="cpu, cuda, cuda:1 or mps; default: the best there is")
-    sub.add_argument("--out", type=Path, metavar="DIR", help="folder for everything that comes out; default: a fresh one")
+    outputs.add_arguments(sub, trains=False)
     commands.add_parser("list", help="list models, suites, data sets and metrics")
     sub = commands.add_parser("table", help="make the tables again from stored rows, without training")
-    sub.add_argument("folder", type=Path, metavar="DIR", help="what --out named")
+    sub.add_argument("folder", type=outputs.place, metavar="DIR", help="what --out named")
     text = "make the papers' tables and an overview of each data set, from stored rows, without training"
     sub = commands.add_parser("tables", help=text, description=text)
     sub.add_argument(
         "--from",
         dest="sources",
         nargs="+",
-        type=Path,
+        type=outputs.place,
         default=[],
         metavar="DIR",
         help="what --out named; default: the committed results, results/reference/",
     )
-    sub.add_argument("--out", type=Path, metavar="DIR", help="folder for the tables; default: a fresh one")
+    sub.add_argument("--out", type=outputs.place, metavar="DIR", help="folder for the tables; default: a fresh one")
     text = "train fresh seeds of a small suite and compare them with its baseline; exit code 1 if something got worse"
     regression.add_arguments(commands.add_parser("regression", help=text, description=text))
     sub = commands.add_parser("fit-extractor", help="fit a data set's feature extractor again and store its weights")
     sub.add_argument("dataset", help="a data set (see 'alibench list'), folder:PATH or npz:PATH")
     image_options(sub)
     return parser
-
-
-def fresh(out: Path | None, name: str) -> Path:
-    """Make the output folder. Raises BadInput rather than touch what is there."""
-    if out is None:
-        out = RUNS / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()):
-            raise BadInput(f"--out {out} already holds files: name a new folder; nothing was touched")
-        (out / "runs").mkdir()
-    except (FileExistsError, NotADirectoryError):
-        raise BadInput(f"--out {out} is, or lies in, a file: name a folder") from None
-    except OSError as error:
-        raise BadInput(f"--out {out} cannot be written ({error.strerror}): name another folder with --out") from None
-    return out
 
 
 def show(console: Console, made: dict[str, Sheet]) -> None:
@@ -142,35 +121,38 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     suites = _suites(arguments, arguments.seeds)
     device = config.device(arguments.device)
     config.check_arithmetic(suites, device)
-    out = fresh(arguments.out, Path(arguments.suite).stem)
+    needed = cost.disk(suites, workers(device))
+    with outputs.opened(arguments, Path(arguments.suite).stem, outputs.plan(suites, device), needed) as out:
 
-    def job(kind: str, suite: config.Suite, name: str, seed: int) -> Job:
-        return Job(kind, suite, name, seed, out, str(device), tuple(command()))  # type: ignore[arg-type]
+        def job(kind: str, suite: config.Suite, name: str, seed: int) -> Job:
+            where = (out.path, str(device), out.command)
+            return Job(kind, suite, name, seed, *where, every=arguments.checkpoint_every)  # type: ignore[arg-type]
 
-    work = [job("run", s, name, seed) for s in suites for name in s.models for seed in s.training_seeds]
-    work += [job("references", s, s.models[0], 0) for s in suites]
-    work += [job("throughput", s, name, 0) for s in suites for name in s.models if "throughput" in s.metrics]
-    return _carry_out(work, device, out, console)
+        work = [job("run", s, name, seed) for s in suites for name in s.models for seed in s.training_seeds]
+        work += [job("references", s, s.models[0], 0) for s in suites]
+        work += [job("throughput", s, name, 0) for s in suites for name in s.models if "throughput" in s.metrics]
+        return _carry_out(work, device, out, console, arguments.retries)
 
 
-def _carry_out(work: Sequence[Job], device: torch.device, out: Path, console: Console) -> int:
+def _carry_out(work: Sequence[Job], device: torch.device, out: Output, console: Console, retries: int) -> int:
     """Do the jobs, write and show what came out; return the exit code."""
-    outcomes = run(work, device, console)
-    made = tables.write(out, rows.derive(out))
-    _draw(out, work)
+    outcomes = runner.run(work, device, console, retries)
+    made = tables.write(out.path, rows.derive(out.path))
+    _draw(out.path, work)
     show(console, made)
     console.print(
-        f"\nEverything is in {out}: tables.md, tables.html, rows.csv, figures/, runs/", soft_wrap=True, highlight=False
+        f"\nEverything is in {out.path}: tables.md, tables.html, rows.csv, figures/, runs/", soft_wrap=True, highlight=False
     )
-    return report(outcomes, console)
+    return report(outcomes, out, console)
 
 
-def report(outcomes: dict[str, str], console: Console) -> int:
+def report(outcomes: dict[str, str], out: Output, console: Console) -> int:
     """Name what went wrong; return the exit code."""
     wrong = {run_id: outcome for run_id, outcome in outcomes.items() if outcome != "ok"}
     for run_id, outcome in wrong.items():
         console.print(f"{run_id} {outcome}", markup=False, highlight=False)
     if any(outcome.startswith("failed") for outcome in wrong.values()):
+        console.print(f"Try again what failed: {out.resume}", markup=False, soft_wrap=True, highlight=False)
         return 1
     return 3 if wrong else 0
 
@@ -179,55 +161,41 @@ def _draw(out: Path, work: Sequence[Job]) -> None:
     """Draw a picture for each model of each suite, from its first seed that has one."""
     from results import figures  # matplotlib takes a moment to import
 
-    (out / "figures").mkdir()
+    (out / "figures").mkdir(exist_ok=True)
     drawn = set()
     for job in work:
         key = f"{job.suite.name}-{job.name}"
-        if job.kind in ("run", "evaluation") and key not in drawn and (job.folder / "arrays.npz").exists():
+        if job.kind in ("run", "evaluation") and key not in drawn and (job.folder / pictures.NAME).exists():
             title = f"{job.suite.entry(job.name).title}, {job.suite.load().name}, seed {job.seed}"
-            figures.draw(job.folder, title, out / "figures" / f"{key}.png")
+            try:
+                figures.draw(job.folder, title, out / "figures" / f"{key}.png")
+            except files.Damaged as damage:
+                print(f"alibench: no picture of it is drawn: {damage}", file=sys.stderr)
+                continue
             drawn.add(key)
 
 
-def _trained(folder: Path) -> list[tuple[dict[str, Any], Path]]:
-    """Return run.json and weights of the trained runs in a folder. Raises BadInput if there are none, or damaged ones."""
-    places = [folder] if (folder / "run.json").exists() else sorted((folder / "runs").glob("*"))
-    found = []
-    for place in places:
-        weights = place / "model.safetensors"
-        if weights.exists() and (place / "run.json").exists():
-            try:
-                origin = json.loads((place / "run.json").read_text(encoding="utf-8"))
-                intact = hashlib.sha256(weights.read_bytes()).hexdigest() == origin["weights_sha256"]
-            except (ValueError, KeyError, OSError):
-                intact = False
-            if not intact:
-                raise BadInput(f"{place} is damaged: its weights are not those that run.json names; run this run again")
-            found.append((origin, weights))
-    if not found:
-        raise BadInput(f"{folder} holds no trained runs (model.safetensors): name a folder that 'alibench run --out' made")
-    return found
-
-
 def _evaluate(arguments: argparse.Namespace, console: Console) -> int:
-    trained = _trained(arguments.folder)
-    suites = {origin["suite"]: config.stored(origin, arguments.metrics, arguments.set) for origin, _ in trained}
-    for origin, weights in trained:
-        loaded = suites[origin["suite"]].load()
-        if loaded.sha256 != origin["data_sha256"]:
-            raise BadInput(f"{weights.parent}: its model was trained on other data than '{loaded.name}' holds now")
+    runs = trained.find(arguments.folder)
+    suites = {run.origin["suite"]: config.stored(run.origin, arguments.metrics, arguments.set) for run in runs}
+    for run in runs:
+        loaded = suites[run.origin["suite"]].load()
+        if loaded.sha256 != run.origin["data_sha256"]:
+            raise BadInput(f"{run.weights.parent}: its model was trained on other data than '{loaded.name}' holds now")
     device = config.device(arguments.device)
-    out = fresh(arguments.out, "evaluation")
+    weights = {run.origin["run_id"]: run.origin["weights_sha256"] for run in runs}
+    with outputs.opened(arguments, "evaluation", outputs.plan(suites.values(), device, weights=weights)) as out:
 
-    def job(kind: str, suite: str, name: str, seed: int, **options: Any) -> Job:
-        return Job(kind, suites[suite], name, seed, out, str(device), tuple(command()), **options)  # type: ignore[arg-type]
+        def job(kind: str, suite: str, name: str, seed: int, **options: Any) -> Job:
+            where = (out.path, str(device), out.command)
+            return Job(kind, suites[suite], name, seed, *where, **options)  # type: ignore[arg-type]
 
-    work = [
-        job("evaluation", origin["suite"], origin["model"], origin["seed"], weights=weights.absolute(), step=origin["step"])
-        for origin, weights in trained
-    ]
-    work += [job("references", name, suite.models[0], 0) for name, suite in suites.items()]
-    return _carry_out(work, device, out, console)
+        work = []
+        for run in runs:
+            suite, name, seed, step = (run.origin[key] for key in ("suite", "model", "seed", "step"))
+            work.append(job("evaluation", suite, name, seed, weights=run.weights.absolute(), step=step))
+        work += [job("references", name, suite.models[0], 0) for name, suite in suites.items()]
+        return _carry_out(work, device, out, console, arguments.retries)
 
 
 def _list(arguments: argparse.Namespace, console: Console) -> int:
@@ -291,7 +259,7 @@ def _tables(arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _regression(arguments: argparse.Namespace, console: Console) -> int:
-    return regression.command(arguments, console, lambda: fresh(arguments.out, f"regression-{Path(arguments.suite).stem}"))
+    return regression.command(arguments, console)
 
 
 def _tune(arguments: argparse.Namespace, console: Console) -> int:
@@ -301,15 +269,19 @@ def _tune(arguments: argparse.Namespace, console: Console) -> int:
     for suite in suites:
         if suite.search is None:
             raise BadInput(f"suite '{suite.name}' has no [search] table: it says which trials every model gets")
-    out = fresh(arguments.out, f"tune-{Path(arguments.suite).stem}")
-    outcomes: dict[str, str] = {}
-    for suite in suites:
-        trials, outcome = tuning.tune(suite, out, device, console)
-        outcomes |= outcome
-        rows.replace_file(out / f"{suite.name}.csv", trials.to_csv(index=False))
-        show(console, {suite.name: formats.plain("judged on validation", trials.set_index("model").map(str))})
-    console.print(f"Trials are in {out}", soft_wrap=True, highlight=False)
-    return report(outcomes, console)
+        measured = [column.metric for metric in suite.metrics for column in METRICS[metric].COLUMNS]
+        for measure in suite.search.judged_by:
+            check_name(measure, measured, f"suite '{suite.name}', search.judged_by: its metrics do not measure")
+    needed = cost.disk([trial for suite in suites for trial in tuning.suites(suite)], workers(device))
+    with outputs.opened(arguments, f"tune-{Path(arguments.suite).stem}", outputs.plan(suites, device), needed) as out:
+        outcomes: dict[str, str] = {}
+        for suite in suites:
+            trials, outcome = tuning.tune(suite, out, device, console, arguments.retries, arguments.checkpoint_every)
+            outcomes |= outcome
+            files.replace(out.path / f"{suite.name}.csv", trials.to_csv(index=False))
+            show(console, {suite.name: formats.plain("judged on validation", trials.set_index("model").map(str))})
+        console.print(f"Trials are in {out.path}", soft_wrap=True, highlight=False)
+        return report(outcomes, out, console)
 
 
 def _fit_extractor(arguments: argparse.Namespace, console: Console) -> int:
@@ -324,7 +296,8 @@ def _fit_extractor(arguments: argparse.Namespace, console: Console) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    console = Console(width=None if sys.stdout.isatty() else 160)  # a log has no width of its own
+    # a log has no width of its own; titles that users write are no markup
+    console = Console(width=None if sys.stdout.isatty() else 160, markup=False)
     commands = {
         "run": _run,
         "evaluate": _evaluate,
@@ -336,11 +309,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "fit-extractor": _fit_extractor,
     }
     try:
-        parsed = _parser().parse_args(arguments)
+        given = sys.argv[1:] if arguments is None else arguments
+        for argument in given:
+            if any("\ud800" <= sign <= "\udfff" for sign in argument):  # what is no UTF-8 arrives as these
+                raise BadInput(f"the argument '{argument}' is no valid UTF-8, and cannot be printed: rename what it names")
+        parsed = _parser().parse_args(given)
         return commands[parsed.command](parsed, console)
     except BadInput as problem:
         print(f"alibench: {problem}", file=sys.stderr)
         return 2
+    except Interrupted as end:
+        return 128 + end.signal
     except KeyboardInterrupt:
-        print("alibench: interrupted; finished runs are kept", file=sys.stderr)
+        print("alibench: ended at once; finished runs and checkpoints are kept", file=sys.stderr)
         return 130

@@ -4,8 +4,10 @@ A suite regenerates the tables of one data set; a collection includes several su
 fields by `--set key=value`; `model.gan.options.regression=1.0` reaches into tables.
 """
 
+import re
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -18,16 +20,20 @@ from msgspec import Meta
 import models
 from benchmarks import data
 from benchmarks.data import Options
-from benchmarks.loop import Count, Decay, Rate, Recipe, bf16_is_native
-from evaluation import METRICS, labels
-from evaluation.base import BadInput, Data, Settings, as_float, check_name, generator
+from benchmarks.loop import Decay, Rate, Recipe, bf16_is_native
+from evaluation import COLUMNS, METRICS, extractors, labels
+from evaluation.base import BadInput, Count, Data, Settings, as_float, check_name, generator
 from models.base import Model
+from models.layers import TooLarge
 from models.networks import Family, Networks
 from models.tables import FAMILIES
 from results import gate
 from results.gate import Gated
 
 FOLDER = Path(__file__).parent / "suites"
+NAME = re.compile(r"\w[\w .+()-]{0,39}")  # of a suite or a row
+NAMING = "folders are called by it, so name it by a letter or digit and up to 39 letters, digits, spaces or '_.+()-'"
+Seeds = Annotated[int, Meta(ge=1, le=10_000)]  # each is a job
 
 
 @dataclass(frozen=True)
@@ -45,10 +51,11 @@ class Entry:
 class Search:
     """The tuning trials that every model gets, the product of the lists, judged on validation; a [search] table."""
 
-    lr: list[float]
-    beta1: list[float]
-    judged_by: list[str]  # measures; a trial's score is its mean rank over them; between equals the last decides
-    seeds: Count = 1  # of each trial; none of them is a seed of any table
+    lr: Annotated[list[Rate], Meta(min_length=1)]
+    beta1: Annotated[list[Decay], Meta(min_length=1)]
+    # measures; a trial's score is its mean rank over them; between equals the last decides
+    judged_by: Annotated[list[str], Meta(min_length=1)]
+    seeds: Seeds = 1  # of each trial; none of them is a seed of any table
 
 
 @dataclass(frozen=True)
@@ -73,8 +80,8 @@ class Suite:
     models: list[str]
     metrics: list[str]
     recipe: Recipe
-    seeds: Count = 3
-    first_seed: Annotated[int, Meta(ge=0)] = 0
+    seeds: Seeds = 3
+    first_seed: Annotated[int, Meta(ge=0, le=4 * 10**9)] = 0  # numpy's seeds have 32 bits
     prior: str = "normal"  # of z: N(0, I); "uniform": on [-1, 1]
     data: Options = field(default_factory=Options)
     network: dict[str, Any] = field(default_factory=dict)  # named options of the layer tables
@@ -99,7 +106,7 @@ class Suite:
     def recipe_of(self, name: str, seed: int = 0) -> Recipe:
         """Return the recipe of an entry; with what the seed draws, where the suite draws settings."""
         where = f"suite '{self.name}', model.{name}.recipe"
-        recipe: Recipe = parse({**asdict(self.recipe), **self.entry(name).recipe}, Recipe, where)
+        recipe: Recipe = parse({**asdict(self.recipe), **self.model.get(name, Entry()).recipe}, Recipe, where)
         drawn = self.drawn(seed)
         return replace(recipe, lr=drawn["lr"], beta1=drawn["beta1"]) if drawn else recipe
 
@@ -129,19 +136,24 @@ class Suite:
 
     def build(self, name: str, seed: int) -> Model:
         """Return an entry's model with its first weights. Raises BadInput for options that it does not have."""
-        entry, loaded = self.entry(name), self.load()
-        networks = Networks(
-            self.family(seed),
-            loaded.shape,
-            loaded.scale,
-            self.latent,
-            generator(seed, "weights"),
-            self.prior,  # type: ignore[arg-type]
-            loaded.labels,
-            _mean_image(loaded, seed) if loaded.images else None,
-        )
-        where = f"suite '{self.name}', model.{name}.options"
-        model: Model = _call(models.REGISTRY[entry.of], entry.options, where, f"model '{entry.of}'", networks)
+        loaded = self.load()
+        mean = _mean_image(loaded, seed) if loaded.images else None
+        return self.build_for(loaded.shape, loaded.scale, loaded.labels, name, seed, mean)
+
+    def build_for(
+        self, shape: tuple[int, ...], scale: float, labels: int, name: str, seed: int, mean: torch.Tensor | None = None
+    ) -> Model:
+        """Return an entry's model for data of that kind, which need not be there. Raises BadInput as `build` does."""
+        entry, rng = self.entry(name), generator(seed, "weights")
+        prior: Any = self.prior
+        networks = Networks(self.family(seed), shape, scale, self.latent, rng, prior, labels, mean)
+        where = f"suite '{self.name}', model.{name}"
+        try:
+            model: Model = _call(
+                models.REGISTRY[entry.of], entry.options, f"{where}.options", f"model '{entry.of}'", networks
+            )
+        except TooLarge as problem:
+            raise BadInput(f"{where}: {problem}: set a smaller latent, or smaller images by --size") from None
         return model
 
 
@@ -153,11 +165,15 @@ def _mean_image(loaded: Data, seed: int) -> torch.Tensor:
 
 def _call(function: Callable[..., Any], options: Mapping[str, Any], where: str, of: str, *arguments: Any) -> Any:
     """Call a family or a model with named options. Raises BadInput for an option that it lacks, or a wrong value."""
-    hints = get_type_hints(function.__init__ if isinstance(function, type) else function)  # type: ignore[misc]
+    _check_options(function, options, where, of)
+    return function(*arguments, **options)
+
+
+def _check_options(function: Callable[..., Any], options: Mapping[str, Any], where: str, of: str) -> None:
+    hints = get_type_hints(function.__init__ if isinstance(function, type) else function, include_extras=True)  # type: ignore[misc]
     for key, value in options.items():
         check_name(key, [known for known in hints if known not in ("networks", "return")], f"{where}: {of} has no option")
         _convert(value, hints[key], f"{where}.{key}")
-    return function(*arguments, **options)
 
 
 @dataclass(frozen=True)
@@ -166,7 +182,7 @@ class Collection:
 
     title: str
     expect: str
-    include: list[str]
+    include: Annotated[list[str], Meta(min_length=1)]
 
 
 def parse(raw: Mapping[str, Any], schema: Any, where: str) -> Any:
@@ -177,11 +193,14 @@ def parse(raw: Mapping[str, Any], schema: Any, where: str) -> Any:
         for key, value in table.items():
             check_name(key, [f.name for f in fields(kind)], f"{path}: unknown field")
             inner = [t for t in (hints[key], *getattr(hints[key], "__args__", ())) if is_dataclass(t)]
-            if inner and isinstance(value, dict):
-                tables = value.items() if getattr(hints[key], "__origin__", None) is dict else [("", value)]
-                for name, part in tables:
-                    if isinstance(part, dict):
-                        refuse_unknown(part, inner[0], f"{path}, {key}.{name}".rstrip("."))
+            named = isinstance(value, dict) and getattr(hints[key], "__origin__", None) is dict
+            tables = value.items() if named else [("", part) for part in (value if isinstance(value, list) else [value])]
+            for name, part in tables if inner else []:
+                place = f"{path}, {key}.{name}".rstrip(".")
+                if isinstance(part, dict):
+                    refuse_unknown(part, inner[0], place)
+                if named:
+                    _convert(part, inner[0], place)  # here, since msgspec does not say which of them it was
 
     refuse_unknown(raw, schema, where)
     return _convert(raw, schema, where)
@@ -191,7 +210,8 @@ def _convert(raw: Any, kind: Any, where: str) -> Any:
     try:
         return msgspec.convert(raw, kind, strict=True)
     except msgspec.ValidationError as error:
-        raise BadInput(f"{where}: {str(error).replace('$.', '').replace('`', chr(39))}") from None
+        message = str(error).replace("$.", "").replace("`object`", "`table`").replace("`", "'")
+        raise BadInput(f"{where}: {message}") from None
 
 
 def _override(table: dict[str, Any], assignment: str) -> None:
@@ -200,17 +220,18 @@ def _override(table: dict[str, Any], assignment: str) -> None:
     if not separator or not key:
         raise BadInput(f"--set takes key=value, not '{assignment}'")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        parsed = tomllib.loads(f"value = {text}")
+        value = parsed["value"] if len(parsed) == 1 else text  # what follows a line break is no part of a value
+    except (ValueError, RecursionError):
         value = text
     *path, last = key.strip().split(".")
+    # the fields that are set most stand in [recipe]; they are found without its name
+    if not path and last in {f.name for f in fields(Recipe)}:
+        path = ["recipe"]
     for part in path:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise BadInput(f"--set {assignment}: '{part}' is no table")
-    # the fields that are set most stand in [recipe]; they are found without its name
-    if not path and last in {f.name for f in fields(Recipe)}:
-        table = table.setdefault("recipe", {})
     table[last] = value
 
 
@@ -226,10 +247,12 @@ def read(name: str) -> tuple[str, dict[str, Any]]:
         check_name(name, builtin(), "unknown suite")
         raise AssertionError
     try:
-        return path.stem, tomllib.loads(path.read_text())
+        return path.stem, tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInput(f"cannot read suite '{name}': {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise BadInput(f"suite '{path.stem}' is no valid TOML: its values are nested too deeply") from None
+    except ValueError as error:  # also of a number with more digits than Python reads, and of a path with a zero byte
         raise BadInput(f"suite '{path.stem}' is no valid TOML: {error}") from None
 
 
@@ -240,17 +263,25 @@ def load(
     seeds: int | None = None,
     scale: float = 1.0,
     dataset: str | None = None,
+    within: tuple[str, ...] = (),
 ) -> list[Suite]:
     """Return the checked suites of that name: one, or those that a collection includes.
 
     `overrides` are --set assignments, `only` the models to keep, `seeds` their number; `scale` multiplies all steps;
-    `dataset` stands in for the suite's own, and metrics that it does not allow are left out, aloud. Raises BadInput.
+    `dataset` stands in for the suite's own, and metrics that it does not allow are left out, aloud; `within` are the
+    collections that led here. Raises BadInput.
     """
     stem, table = read(name)
+    if not NAME.fullmatch(stem):
+        raise BadInput(f"suite '{stem}': {NAMING}")
     if "include" in table:
         collection: Collection = parse(table, Collection, f"suite '{stem}'")
-        parts = [load(part, overrides, only, seeds, scale, dataset) for part in collection.include]
-        return [suite for part in parts for suite in part]
+        if stem in within:
+            raise BadInput(f"suite '{stem}' includes itself, by way of {' and '.join(within)}: remove it from 'include'")
+        parts = [load(part, overrides, only, seeds, scale, dataset, (*within, stem)) for part in collection.include]
+        suites = [suite for part in parts for suite in part]
+        _check_once([suite.name for suite in suites], f"suite '{stem}', include")
+        return suites
     if dataset is not None:
         table["dataset"] = dataset
     for assignment in overrides:
@@ -265,6 +296,7 @@ def load(
     if only:
         suite = replace(suite, models=list(dict.fromkeys(only)))
     suite = _scaled(suite, scale)
+    extractors.maker(suite.evaluation.extractor)
     check(replace(suite, metrics=[]))
     if dataset is not None:
         suite = _measurable(suite)
@@ -277,7 +309,7 @@ def stored(run: Mapping[str, Any], metrics: Iterable[str], overrides: Iterable[s
 
     Settings of the evaluation that the run's version had and this one has not are left out, aloud.
     """
-    table = {key: value for key, value in run["config"].items() if key not in ("entry", "entry_recipe")}
+    table = _table_of(run)
     known = {f.name for f in fields(Settings)}
     gone = sorted(table["evaluation"].keys() - known)
     if gone:
@@ -294,6 +326,17 @@ def stored(run: Mapping[str, Any], metrics: Iterable[str], overrides: Iterable[s
     suite: Suite = parse(table, Suite, where)
     check(suite)
     return suite
+
+
+def of_run(run: Mapping[str, Any]) -> Suite:
+    """Return the suite of a run, from its run.json, to build its model by: unchecked, without data. Raises BadInput."""
+    table = _table_of(run) | {"evaluation": {}}
+    suite: Suite = parse(table, Suite, f"suite '{table['name']}'")
+    return suite
+
+
+def _table_of(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in run["config"].items() if key not in ("entry", "entry_recipe")}
 
 
 def _scaled(suite: Suite, scale: float) -> Suite:
@@ -322,6 +365,12 @@ def _measurable(suite: Suite) -> Suite:
     return replace(suite, metrics=kept)
 
 
+def _check_once(names: Iterable[str], where: str) -> None:
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise BadInput(f"{where}: '{name}' is named {times} times: remove all but one")
+
+
 def check(suite: Suite) -> None:
     """Refuse by name what cannot run, before anything does. Raises BadInput."""
     where = f"suite '{suite.name}'"
@@ -338,6 +387,7 @@ def check(suite: Suite) -> None:
             f"{where}: networks '{suite.networks}' take {asked}, '{loaded.name}' has shape {loaded.shape}"
             + ("; --size and --channels change images" if loaded.images else "")
         )
+    _check_once(suite.metrics, f"{where}, metrics")
     for metric in suite.metrics:
         check_name(metric, METRICS, f"{where}: unknown metric")
         if reason := METRICS[metric].refuses(loaded, suite.evaluation):
@@ -347,12 +397,20 @@ def check(suite: Suite) -> None:
         check_name(name, entries, "unknown model")
     if not suite.models:
         raise BadInput(f"{where}: no models")
-    gate.check(suite.gate, suite.models, where)
+    _check_once(suite.models, f"{where}, models")
     for name, entry in suite.model.items():
-        check_name(entry.of or name, models.REGISTRY, f"{where}, model.{name}: unknown model")
+        if not NAME.fullmatch(name):
+            raise BadInput(f"{where}, model.{name}: {NAMING}")
+        of = entry.of or name
+        check_name(of, models.REGISTRY, f"{where}, model.{name}{'.of' if entry.of else ''}: unknown model")
         if entry.compute:
             check_name(entry.compute, entries, f"{where}, model.{name}.compute: unknown model")
-    for name in suite.models:
+        suite.recipe_of(name)
+        _check_options(models.REGISTRY[of], entry.options, f"{where}, model.{name}.options", f"model '{of}'")
+    _check_gate(suite, {name: suite.entry(name).title for name in entries}, where)
+    if suite.search:
+        _check_search(suite.search, where)
+    for name in dict.fromkeys([*suite.models, *filter(None, (suite.entry(name).compute for name in suite.models))]):
         kind = models.REGISTRY[suite.entry(name).of]
         if suite.prior not in kind.priors:
             raise BadInput(f"{where}: model '{name}' works with a {' or '.join(kind.priors)} prior, not '{suite.prior}'")
@@ -364,6 +422,22 @@ def check(suite: Suite) -> None:
         batch = suite.recipe_of(name).batch
         if batch > len(loaded.train):
             raise BadInput(f"{where}: batch {batch} is larger than the {len(loaded.train)} training samples")
+
+
+def _check_gate(suite: Suite, titles: Mapping[str, str], where: str) -> None:
+    for gated in suite.gate:
+        for name in gated.models:
+            # a row beside a model's own is called by its title and what is looked at
+            if not any(name.startswith(f"{title}, ") for title in titles.values()):
+                check_name(name, titles, f"{where}, gate, metric '{gated.metric}': unknown model")
+    gate.check(suite.gate, suite.models, where)
+
+
+def _check_search(search: Search, where: str) -> None:
+    for metric in search.judged_by:
+        check_name(metric, COLUMNS, f"{where}, search.judged_by: unknown measure")
+        if not COLUMNS[metric].better:
+            raise BadInput(f"{where}, search.judged_by: '{metric}' has no better direction: name another measure")
 
 
 def check_arithmetic(suites: Iterable[Suite], device: torch.device) -> None:
@@ -387,9 +461,8 @@ def device(name: str | None) -> torch.device:
     }
     if name is None:
         return torch.device(next(kind for kind, available in there.items() if available))
-    kind, _, index = name.partition(":")
-    check_name(kind, there, "unknown device")
-    if not there[kind] or (index and (not index.isdigit() or int(index) >= torch.cuda.device_count())):
-        usable = ", ".join(kind for kind, available in there.items() if available)
-        raise BadInput(f"device '{name}' is not on this machine; usable here: {usable}")
+    check_name(name.partition(":")[0], there, "unknown device")
+    usable = [kind for kind, available in there.items() if available]
+    if name not in [*usable, *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]:
+        raise BadInput(f"device '{name}' is not on this machine; usable here: {', '.join(usable)}")
     return torch.device(name)

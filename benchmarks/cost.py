@@ -1,16 +1,21 @@
-"""What a training costs in floating-point operations, counted by torch on one round of each phase."""
+"""What a training costs: floating-point operations, counted by torch on one round of each phase, and space on the disk."""
 
 import copy
+import math
+from collections.abc import Iterable
 from dataclasses import replace
 
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import checkpoints
 from benchmarks.config import Suite
 from benchmarks.loop import Recipe, Trainer, steps_of
-from evaluation import labels
+from evaluation import labels, pictures
 from evaluation.base import Split, generator
 from models import REGISTRY
 from models.base import Model
+
+A_RUN = 1_000_000  # bytes of a run's rows, provenance and curves, and its share of tables and pictures
 
 
 class _Total:
@@ -64,3 +69,18 @@ def labelled_of(suite: Suite, name: str, seed: int) -> Split | None:
     pool = labels.pools(suite.load(), suite.evaluation).labelled
     index = labels.draw(pool.y.numpy(), suite.evaluation.labels, seed)
     return pool if len(index) == len(pool) else Split(pool.x[index], pool.y[index])
+
+
+def disk(suites: Iterable[Suite], at_once: int) -> int:
+    """Return the bytes that all runs of some suites will need on the disk, `at_once` of them training; rather too many."""
+    kept, passing = 0, 0
+    for suite in suites:
+        loaded = suite.load()
+        drawn = pictures.SAMPLES + 2 * pictures.PAIRS if loaded.images else 3 * pictures.POINTS * loaded.train.x.itemsize
+        arrays = drawn * math.prod(loaded.shape)
+        for name in suite.models:
+            weights = sum(tensor.nbytes for tensor in suite.build(name, 0).state_dict().values())
+            kept += suite.seeds * (weights + arrays + A_RUN)
+            # the weights, their averages, two moments of each, and the order of the data
+            passing = max(passing, (checkpoints.KEPT + 1) * (4 * weights + 8 * len(loaded.train)))
+    return kept + at_once * passing

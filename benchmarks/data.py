@@ -147,8 +147,14 @@ class Batches:
         self.position += self.size
         return as_float(self.x[index] if self.resident else next(self.streamed)), self.y[index]
 
+    def go_on(self, order: Tensor, position: int) -> None:
+        """Go on in an epoch that was begun: after `position` samples of its order."""
+        self.order, self.position = order.to(self.rng.device), position
+        if not self.resident:
+            self.streamed = self._stream(order.cpu()[position:])
+
     def _stream(self, order: Tensor) -> Iterator[Tensor]:
-        """Yield the epoch's batches of x."""
+        """Yield the batches of x of an epoch, or of what is left of one."""
         first, *others = order[: len(order) // self.size * self.size].split(CHUNK * self.size)
         with ThreadPoolExecutor(1) as thread:
             ahead = thread.submit(self._gather, first)

@@ -1,19 +1,25 @@
-"""What one worker does: a run (train, evaluate, store), an evaluation alone, reference rows, or a run's throughput."""
+"""What one worker does: a run (train, evaluate, store), an evaluation alone, reference rows, or a run's throughput.
 
-import csv
+A job is finished when its rows are stored. One that was interrupted goes on where it was: a training from its checkpoint, an
+evaluation from the trained model.
+"""
+
+import shutil
+import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
-from benchmarks import cost, provenance
+from benchmarks import checkpoints, cost, provenance, trained
+from benchmarks.checkpoints import Checkpoints
 from benchmarks.config import Suite
 from benchmarks.loop import Diverged, Trained, Trainer, steps_of, train_together
-from evaluation import METRICS, pictures, throughput
+from benchmarks.stopping import Request
+from evaluation import METRICS, files, pictures, throughput
 from evaluation.base import Baseline, Measurement, Subject, generator
 from evaluation.metrics import measure
 from models import REGISTRY
@@ -22,6 +28,14 @@ from results import rows
 from results.layouts import BUDGET
 
 Split = Literal["validation", "test"]
+
+
+class Failed(Exception):
+    """A job cannot be done, for a reason that is no mistake in the code; the message is one line with the remedy."""
+
+
+LOCK, CHECKPOINTS = ".lock", "checkpoints"  # in a run's folder
+LOCK_WAIT = 10.0  # seconds for the worker of a killed command to end
 STACKED_BELOW = 2e10  # operations a round: a fifth of ALI's on CIFAR-10. A guess: no GPU has been measured yet
 
 
@@ -39,6 +53,7 @@ class Job:
     split: Split = "test"
     weights: Path | None = None  # of an earlier run; only an evaluation has them
     step: int | None = None  # that they were trained to
+    every: float = checkpoints.EVERY  # seconds between checkpoints
 
     @property
     def run_id(self) -> str:
@@ -63,7 +78,31 @@ class Job:
         """Return the model as the evaluation takes it."""
         return Subject(model, self.suite.load(), self.suite.evaluation, self.seed, self.split, torch.device(self.device))
 
-    def store(self, measurements: Iterable[Measurement], weights: Path | None, step: int | None) -> None:
+    def outcome(self) -> str:
+        """Return what became of it, "ok" or "diverged: why"; nothing as long as it is not finished.
+
+        Rows that are damaged are named, and made again.
+        """
+        if not (self.folder / "rows.json").exists():
+            return ""
+        try:
+            rows.read_origin(self.folder)
+            stored = rows.read_run(self.folder)
+            if self.kind == "run":
+                trained.kept(self.folder)
+        except files.Damaged as damage:
+            print(f"alibench: {damage}", file=sys.stderr)
+            return ""
+        reasons = [row["reason"] for row in stored if row["status"] == "diverged"]
+        return f"diverged: {reasons[0]}" if reasons else "ok"
+
+    def store(
+        self,
+        measurements: Iterable[Measurement],
+        weights: Path | None,
+        step: int | None,
+        resumed: Sequence[dict[str, object]] = (),
+    ) -> None:
         """Write the rows with their provenance."""
         suite, entry = self.suite, self.suite.entry(self.name)
         run = rows.Run(
@@ -77,7 +116,7 @@ class Job:
             "ema" if suite.recipe_of(self.name).ema else "raw",
         )
         origin = provenance.of(suite, self.name, self.seed, list(self.command), torch.device(self.device), weights)
-        rows.write(self.folder, run, map(asdict, measurements), origin)
+        rows.write(self.folder, run, map(asdict, measurements), origin | {"resumed": list(resumed)})
 
 
 def grouped(work: Iterable[Job], device: torch.device) -> list[list[Job]]:
@@ -97,65 +136,101 @@ def _is_small(suite: Suite, name: str) -> bool:
     return max(cost.flops_a_round(model, suite.recipe_of(name), suite.load().train, labelled)) < STACKED_BELOW
 
 
-def execute(jobs: Sequence[Job], report: Callable[[str, int], None]) -> dict[str, str]:
+def execute(jobs: Sequence[Job], report: Callable[[str, int], None], request: Request | None = None) -> dict[str, str]:
     """Do jobs that belong together; return for each, by its id, "ok" or why it has no numbers.
 
-    `report` is told of each run how many steps passed.
+    `report` is told of each run how many steps passed. Raises Stopped on `request`, Failed for a reason that is no mistake
+    here, and files.Busy if another process has a folder.
     """
-    for job in jobs:
-        job.folder.mkdir(parents=True)
-    if jobs[0].kind == "run":
-        return _run(jobs, report)
-    (job,) = jobs
-    work = {"evaluation": _evaluation, "references": _references, "throughput": _throughput}
-    return {job.run_id: work[job.kind](job)}
+    request = request or Request()
+    with ExitStack() as locks:
+        for job in jobs:
+            job.folder.mkdir(parents=True, exist_ok=True)
+            locks.enter_context(files.locked(job.folder / LOCK, LOCK_WAIT))
+        if jobs[0].kind == "run":
+            return _run(jobs, report, request)
+        (job,) = jobs
+        work = {"evaluation": _evaluation, "references": _references, "throughput": _throughput}
+        with request.at_once():
+            return {job.run_id: work[job.kind](job)}
 
 
-def _run(jobs: Sequence[Job], report: Callable[[str, int], None]) -> dict[str, str]:
-    suite, name = jobs[0].suite, jobs[0].name
-    models = [suite.build(name, job.seed) for job in jobs]
+def _run(jobs: Sequence[Job], report: Callable[[str, int], None], request: Request) -> dict[str, str]:
+    """Train what is not trained yet, then measure and store each."""
+    outcomes = [_kept(job) for job in jobs]
+    models = [job.suite.build(job.name, job.seed) for job in jobs]
+    if None in outcomes:
+        trained_now = _train(jobs, models, report, request)
+    else:
+        trained_now = [outcome for outcome in outcomes if outcome is not None]
+        for job, model, outcome in zip(jobs, models, trained_now, strict=True):
+            if isinstance(outcome, Trained):
+                model.load_state_dict(trained.weights(job.folder / trained.WEIGHTS))
+            report(job.run_id, job.steps)
+    shutil.rmtree(
+        jobs[0].folder / CHECKPOINTS, ignore_errors=True
+    )  # also those of a command that was killed before it could
+    beside = f"one of {len(jobs)} stacked seeds, its share" if len(jobs) > 1 else "beside other runs"
+    done = zip(jobs, models, trained_now, strict=True)
+    with request.at_once():
+        return {job.run_id: _finish(job, model, outcome, beside) for job, model, outcome in done}
+
+
+def _kept(job: Job) -> Trained | Diverged | None:
+    try:
+        return trained.kept(job.folder)
+    except files.Damaged as damage:
+        print(f"alibench: {damage}: it is trained again", file=sys.stderr)
+        return None
+
+
+def _train(
+    jobs: Sequence[Job], models: Sequence[Model], report: Callable[[str, int], None], request: Request
+) -> list[Trained | Diverged]:
+    """Train all from their newest checkpoint, which they have together in the first's folder, and keep what is left."""
+    suite, name, seeds = jobs[0].suite, jobs[0].name, [job.seed for job in jobs]
 
     def passed(steps: int) -> None:
         for job in jobs:
             report(job.run_id, steps)
 
-    outcomes = train_together(
-        models,
-        suite.load().train,
-        cost.recipe_of(suite, name, jobs[0].seed),
-        [job.seed for job in jobs],
-        torch.device(jobs[0].device),
-        passed,
-        [cost.labelled_of(suite, name, job.seed) for job in jobs],
-    )
-    beside = f"one of {len(jobs)} stacked seeds, its share" if len(jobs) > 1 else "beside other runs"
-    done = zip(jobs, models, outcomes, strict=True)
-    return {job.run_id: _trained(job, model, outcome, beside) for job, model, outcome in done}
+    folder, recipe, device = jobs[0].folder / CHECKPOINTS, cost.recipe_of(suite, name, jobs[0].seed), jobs[0].device
+    labelled = [cost.labelled_of(suite, name, seed) for seed in seeds]
+    kept = Checkpoints(folder, {"suite": suite.name, "model": name, "seeds": seeds}, jobs[0].every, request)
+    try:
+        outcomes = train_together(models, suite.load().train, recipe, seeds, torch.device(device), passed, labelled, kept)
+    except torch.OutOfMemoryError:
+        stacked, half = f", {len(jobs)} seeds at once" if len(jobs) > 1 else "", max(1, recipe.batch // 2)
+        raise Failed(
+            f"no memory is left on {device} with batches of {recipe.batch}{stacked}: try --set batch={half}, "
+            "in a new folder, since it changes the result"
+        ) from None
+    for job, model, outcome in zip(jobs, models, outcomes, strict=True):
+        trained.keep(job.folder, model, outcome)
+    return outcomes
 
 
-def _trained(job: Job, model: Model, trained: Trained | Diverged, beside: str) -> str:
+def _finish(job: Job, model: Model, outcome: Trained | Diverged, beside: str) -> str:
     """Measure and store what a training left."""
     suite, recipe = job.suite, cost.recipe_of(job.suite, job.name, job.seed)
-    if isinstance(trained, Diverged):
+    if isinstance(outcome, Diverged):
         metrics = [METRICS[name] for name in suite.metrics if name != "throughput"]
         columns = [column.metric for metric in metrics for column in metric.COLUMNS]
-        reason = str(trained)
+        reason = str(outcome)
         lost = [Measurement(c, None, status="diverged", reason=reason) for c in columns]
         job.store([*lost, *_drawn(job)], None, None)
         return f"diverged: {reason}"
     steps = sum(steps_of(phase, recipe) for phase in model.phases)
-    weights = job.folder / "model.safetensors"
-    save_file({key: value.cpu().contiguous() for key, value in model.state_dict().items()}, weights)
-    _write_curves(job.folder / "curves.csv", trained)
-    measured = _measured(job, model)
-    job.store([*measured, *_budget(trained, cost.gflop(suite, job.name, recipe), beside), *_drawn(job)], weights, steps)
+    budget = _budget(outcome, cost.gflop(suite, job.name, recipe), beside)
+    measured = [*_measured(job, model), *budget, *_drawn(job)]
+    job.store(measured, job.folder / trained.WEIGHTS, steps, outcome.resumed)
     return "ok"
 
 
 def _evaluation(job: Job) -> str:
     model = job.suite.build(job.name, job.seed)
     assert job.weights is not None
-    model.load_state_dict(load_file(job.weights))
+    model.load_state_dict(trained.weights(job.weights))
     job.store(_measured(job, model), job.weights, job.step)
     return "ok"
 
@@ -164,12 +239,12 @@ def _measured(job: Job, model: Model) -> list[Measurement]:
     """Measure a trained model, and keep the arrays that its pictures are drawn from."""
     subject = job.subject(model)
     measured = measure(subject, [name for name in job.suite.metrics if name != "throughput"])
-    np.savez_compressed(job.folder / "arrays.npz", **pictures.arrays(subject))  # type: ignore[arg-type]
+    pictures.write(job.folder, pictures.arrays(subject))
     return measured
 
 
-def _budget(trained: Trained, gflop: float, beside: str) -> list[Measurement]:
-    values = {f"updates_{network}": float(count) for network, count in trained.updates.items()}
+def _budget(outcome: Trained, gflop: float, beside: str) -> list[Measurement]:
+    values = {f"updates_{network}": float(count) for network, count in outcome.updates.items()}
     budget = [
         Measurement(metric, values.get(metric), kind="budget", reason="" if metric in values else "has no such network",
                     status="ok" if metric in values else "not applicable")
@@ -178,21 +253,13 @@ def _budget(trained: Trained, gflop: float, beside: str) -> list[Measurement]:
     return [
         *budget,
         Measurement("train_gflop", gflop, "GFLOP", kind="budget"),
-        Measurement("train_seconds", trained.seconds, "s", kind="timing", protocol=beside),
+        Measurement("train_seconds", outcome.seconds, "s", kind="timing", protocol=beside),
     ]
 
 
 def _drawn(job: Job) -> list[Measurement]:
     """Return the settings that the run drew, beside its numbers."""
     return [Measurement(f"drawn_{key}", value, kind="budget") for key, value in job.suite.drawn(job.seed).items()]
-
-
-def _write_curves(path: Path, trained: Trained) -> None:
-    names = list(dict.fromkeys(name for record in trained.curves for name in record))
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(trained.curves)
 
 
 def _references(job: Job) -> str:
@@ -218,13 +285,14 @@ def _references(job: Job) -> str:
 def _throughput(job: Job) -> str:
     suite, loaded, device = job.suite, job.suite.load(), torch.device(job.device)
     runs = [replace(job, kind="run", seed=seed) for seed in suite.training_seeds]
-    weights = next((path for run in runs if (path := run.folder / "model.safetensors").exists()), None)
+    weights = next((path for run in runs if (path := run.folder / trained.WEIGHTS).exists()), None)
     if weights is None:
         columns = [column.metric for column in throughput.COLUMNS]
-        job.store([Measurement(c, None, kind="timing", status="diverged") for c in columns], None, None)
-        return "diverged: no run of it finished, so there is nothing to time"
+        reason = "no run of it finished, so there is nothing to time"
+        job.store([Measurement(c, None, kind="timing", status="diverged", reason=reason) for c in columns], None, None)
+        return f"diverged: {reason}"
     model = suite.build(job.name, job.seed)
-    model.load_state_dict(load_file(weights))
+    model.load_state_dict(trained.weights(weights))
     measured = throughput.measure(job.subject(model))
     recipe, phase = suite.recipe_of(job.name, job.seed), model.phases[0]
     labelled = cost.labelled_of(suite, job.name, job.seed)

@@ -2,26 +2,28 @@
 
 For each phase, for each of its rounds, for each group of players that learn at once: one batch, one forward pass, each
 player's gradient of its own loss by its own parameters (gradients.py), and only then all their steps. That is the
-original's update: no player sees another's step of the same moment. The device is waited for at the logging tick alone.
+original's update: no player sees another's step of the same moment. The device is waited for at the logging tick alone,
+and where a checkpoint is due.
 """
 
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal
 
 import torch
 from msgspec import Meta
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from benchmarks.checkpoints import Checkpoints
 from benchmarks.data import Batches, placed
 from benchmarks.gradients import Learners, gradients, judge_of
 from benchmarks.graphs import Recorded
-from evaluation.base import BATCH, Split, as_float, generator
+from evaluation.base import BATCH, Count, Split, as_float, generator
 from models.base import Batch, Model, Phase
 from models.layers import Discriminator
 
@@ -30,10 +32,9 @@ PROBE = 4  # samples that show whether one backward pass through D is exact
 BatchNorm = torch.nn.modules.batchnorm._BatchNorm
 
 
-Count = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Decay = Annotated[float, Meta(ge=0, lt=1)]
-Rate = Annotated[float, Meta(gt=0)]
+Rate = Annotated[float, Meta(ge=1e-30, le=1e30)]  # what fp32 holds, and its products with what is near 1
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,16 @@ class Recipe:
     Adam's betas are today's convention: the "beta2 = 1e-3" that ALI's paper prints is 1 - beta2 of the library it used.
     """
 
-    steps: Count  # rounds of the first phase
+    steps: Annotated[int, Meta(ge=1, le=10**9)]  # rounds of the first phase
     batch: Count = 100
     lr: Rate = 1e-3  # of every player
     beta1: Decay = 0.5
     beta2: Decay = 0.999
     decay: Share = 0.5  # the last share of a phase's steps, over which lr falls
     decay_to: Share = 0.0  # fraction of lr that it falls to, exponentially; 0: linearly to zero
-    weight_decay: Annotated[float, Meta(ge=0)] = 0.0  # times the weights, added to the gradient
+    weight_decay: Annotated[float, Meta(ge=0, le=1e30)] = 0.0  # times the weights, added to the gradient
     ema: Decay = 0.999  # decay of the averaged weights, which are evaluated; 0: the raw weights are
-    statistics: Annotated[int, Meta(ge=0)] = 0  # batches that BN's statistics are averaged over at the end; 0: as they ran
+    statistics: Annotated[int, Meta(ge=0, le=10**6)] = 0  # batches that BN's are averaged over at the end; 0: as they ran
     # all at once, from one backward pass through D where that is exact; or from one a player, the same but for rounding; or
     # one after the other on the same batch, D first, as DCGAN's code does
     update: Literal["simultaneous", "separate", "alternating"] = "simultaneous"
@@ -68,6 +69,7 @@ class Trained:
     seconds: float = 0.0
     updates: dict[str, int] = field(default_factory=dict)  # of each network
     curves: list[dict[str, float | str]] = field(default_factory=list)  # a record a tick
+    resumed: list[dict[str, Any]] = field(default_factory=list)  # where it went on from a checkpoint: phase and step
 
 
 class Diverged(Exception):
@@ -229,6 +231,47 @@ class Trainer:
     def hand_back(self) -> None:
         """Leave the trained weights in the model, which they are in already."""
 
+    @property
+    def sources(self) -> "Sequence[Trainer]":
+        """Those whose generators and orders of data the batches come from."""
+        return [self]
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all that a round changes, by name."""
+        found = {f"model.{key}": tensor for key, tensor in self.model.state_dict().items()}
+        for name, optimiser in self._optimisers():
+            for i, parameter in enumerate(optimiser.param_groups[0]["params"]):
+                found |= {f"{name}.{i}.{key}": moment for key, moment in optimiser.state.get(parameter, {}).items()}
+        for i, source in enumerate(self.sources):
+            found[f"generator.{i}"] = source.rng.get_state()
+            for name, batches in source._batches():
+                found |= {f"{name}.{i}.order": batches.order, f"{name}.{i}.position": torch.tensor(batches.position)}
+        return found
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned, in a trainer made as that one was."""
+
+        def below(prefix: str) -> dict[str, Tensor]:
+            return {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+
+        self.model.load_state_dict(below("model."))
+        for name, optimiser in self._optimisers():
+            for i, parameter in enumerate(optimiser.param_groups[0]["params"]):
+                for key, moment in below(f"{name}.{i}.").items():
+                    # a moment is laid out in memory as its parameter is, which a file does not keep
+                    like = parameter if moment.shape == parameter.shape else moment
+                    optimiser.state[parameter][key] = torch.empty_like(like, device=parameter.device).copy_(moment)
+        for i, source in enumerate(self.sources):
+            source.rng.set_state(state[f"generator.{i}"])
+            for name, batches in source._batches():
+                batches.go_on(state[f"{name}.{i}.order"], int(state[f"{name}.{i}.position"]))
+
+    def _optimisers(self) -> list[tuple[str, torch.optim.Adam]]:
+        return [(f"optimiser {'+'.join(group)}", optimiser) for group, optimiser in self.optimisers.items()]
+
+    def _batches(self) -> list[tuple[str, Batches]]:
+        return [("batches", self.batches), *([("labelled", self.labelled)] if self.labelled else [])]
+
     @torch.no_grad()
     def settle(self) -> None:
         """Average batch norm's statistics over `statistics` batches with the weights as they are now (BiGAN's code)."""
@@ -267,6 +310,16 @@ class Average:
             decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
             get_ema_multi_avg_fn(decay)(self.mean, self.own, None)
 
+    def state(self) -> dict[str, Tensor]:
+        """Return the average and the number of its updates, by name."""
+        return {f"average.{i}": mean for i, mean in enumerate(self.mean)} | {"averaged": torch.tensor(self.updates)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` returned."""
+        self.updates = int(state["averaged"])
+        for i, mean in enumerate(self.mean):
+            mean.copy_(state[f"average.{i}"])
+
     @torch.no_grad()
     def adopt(self) -> None:
         """Make the average the model's weights."""
@@ -303,17 +356,26 @@ def train_together(
     device: torch.device,
     report: Callable[[int], None] = lambda steps: None,
     labelled: Sequence[Split | None] = (None,),
+    checkpoints: Checkpoints | None = None,
 ) -> list[Trained | Diverged]:
     """Train a model of each seed, as `train` trains each alone; several are stacked and move at once (replicas.py).
 
-    A seed that diverges leaves the others as they are. The time of all is shared among them.
+    A seed that diverges leaves the others as they are. The time of all is shared among them. With `checkpoints` it goes on
+    from the newest, if there is one, to the result it would have had; raises what they raise.
     """
     rngs = [generator(seed, "training", device) for seed in seeds]
     lost: dict[int, Diverged] = {}
     outcomes = [Trained(updates={network: 0 for own in model.players.values() for network in own}) for model in models]
     start = time.perf_counter()
     split = placed(split, device)
-    for phase in models[0].phases:
+    begun = checkpoints.newest() if checkpoints else None
+    before = 0  # rounds of earlier phases
+    for number, phase in enumerate(models[0].phases):
+        steps = steps_of(phase, recipe)
+        if begun and number < begun[1]["phase"]:
+            before += steps
+            report(steps)
+            continue
         singles = [
             Trainer(model.to(device), phase, recipe, split, rng, own)
             for model, rng, own in zip(models, rngs, labelled, strict=True)
@@ -324,9 +386,20 @@ def train_together(
 
             trainer = StackedTrainer(singles)
         average = Average(trainer.model, recipe.ema)
-        steps = steps_of(phase, recipe)
-        tick = max(1, steps // TICKS)
-        for step in range(1, steps + 1):
+        first, tick = 1, max(1, steps // TICKS)
+        if begun:
+            state, about = begun
+            trainer.restore(state)
+            average.restore(state)
+            trainer.judges = dict(zip(trainer.judges, about["judges"], strict=True))
+            outcomes = [Trained(**outcome) for outcome in about["outcomes"]]
+            for outcome in outcomes:
+                outcome.resumed.append({"phase": phase.name, "step": about["step"]})
+            lost = {int(i): Diverged(reason) for i, reason in about["lost"].items()}
+            first, start, begun = about["step"] + 1, start - about["seconds"], None
+            report(first - 1)
+        told = first - 1
+        for step in range(first, steps + 1):
             trainer.rate((step - 1) / steps)
             monitored = trainer.round()
             average.update()
@@ -338,7 +411,19 @@ def train_together(
                     outcomes[i].curves.append({"phase": phase.name, "step": step, **dict(zip(monitored, own, strict=True))})
                 if len(lost) == len(models):
                     return [lost[i] for i in range(len(models))]
-                report((step - 1) % tick + 1)
+                report(step - told)
+                told = step
+            if checkpoints and checkpoints.due():
+                about = {
+                    "phase": number,
+                    "step": step,
+                    "seconds": time.perf_counter() - start,
+                    "judges": list(trainer.judges.values()),
+                    "outcomes": [asdict(outcome) for outcome in outcomes],
+                    "lost": {str(i): str(reason) for i, reason in lost.items()},
+                }
+                checkpoints.write(before + step, trainer.state() | average.state(), about)
+        before += steps
         average.adopt()
         trainer.hand_back()
         for single in singles:

@@ -1,11 +1,13 @@
 """Where a number comes from: code, configuration, versions, machine, data, weights, command."""
 
 import hashlib
+import inspect
 import os
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
@@ -14,12 +16,16 @@ from typing import Any
 
 import torch
 
+import models
 from benchmarks import cost
 from benchmarks.config import Suite
 from evaluation import extractors
 from evaluation.base import PROTOCOLS
 
 LIBRARIES = ("torchvision", "torch-fidelity", "scikit-learn", "pandas", "numpy")
+ROOT = Path(__file__).parent.parent
+# what of benchmarks/ the numbers depend on; of evaluation/ it is all, of models/ all but models that are not asked for
+NUMBERS = (*("config", "cost", "data", "gradients", "graphs", "images", "jobs", "loop", "published", "replicas", "sources"),)
 
 
 @cache
@@ -36,6 +42,26 @@ def commit() -> str:
         return f"no checkout; alibench {version('alibench')}"
 
 
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that numbers depend on."""
+    found = {library: version(library) for library in LIBRARIES}
+    return {"python": platform.python_version(), "torch": torch.__version__, **found}
+
+
+def code(suites: Iterable[Suite]) -> dict[str, str]:
+    """Return the hashes of the files that the numbers of some suites depend on, by their names in the project."""
+    kinds = {models.REGISTRY[suite.entry(name).of] for suite in suites for name in suite.models}
+    asked = {Path(inspect.getfile(base)) for kind in kinds for base in kind.__mro__ if issubclass(base, models.base.Model)}
+    others = {Path(inspect.getfile(kind)) for kind in models.REGISTRY.values()} - asked
+    shared = {path for room in ("models", "evaluation") for path in (ROOT / room).rglob("*.py")} - others
+    paths = asked | shared | {ROOT / "benchmarks" / f"{name}.py" for name in NUMBERS}
+    return {
+        str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(paths)
+    }
+
+
 def device_name(device: torch.device) -> str:
     """Return the device and the machine it is in."""
     own = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -49,14 +75,13 @@ def of(suite: Suite, name: str, seed: int, command: list[str], device: torch.dev
         "commit": commit(),
         "config": asdict(suite) | {"entry": name, "entry_recipe": asdict(cost.recipe_of(suite, name, seed))},
         "drawn": suite.drawn(seed),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            **{library: version(library) for library in LIBRARIES},
-        },
+        "versions": versions(),
         "device": device_name(device),
         "data_sha256": loaded.sha256,
         "data_splits": loaded.splits,
+        "data_shape": loaded.shape,
+        "data_scale": loaded.scale,
+        "data_labels": loaded.labels,
         "protocols": PROTOCOLS,
         "extractor": extractors.provenance(loaded, suite.evaluation) if "fidelity" in suite.metrics else None,
         "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest() if weights else None,

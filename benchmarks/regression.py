@@ -5,7 +5,8 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ import torch
 from rich.console import Console
 
 import results
-from benchmarks import config, provenance
+from benchmarks import checkpoints, config, cost, outputs, provenance
 from benchmarks.jobs import Job
-from benchmarks.runner import run
-from evaluation.base import BadInput
+from benchmarks.outputs import Output
+from benchmarks.runner import run, workers
+from evaluation import METRICS, files
+from evaluation.base import BadInput, check_name
 from results import baseline, formats, gate, rows
 from results.baseline import Baseline
 from results.gate import Finding
@@ -34,14 +37,14 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--seeds", type=int, metavar="N", help="fresh seeds of each model; default: the suite's number")
     sub.add_argument("--first-seed", type=int, metavar="N", help="the first of them; default: drawn from the commit")
     sub.add_argument(
-        "--baseline", type=Path, metavar="FILE", help="default: results/baselines/SUITE.json, or beside the TOML"
+        "--baseline", type=outputs.place, metavar="FILE", help="default: results/baselines/SUITE.json, or beside the TOML"
     )
-    sub.add_argument("--from", dest="source", type=Path, metavar="DIR", help="judge the runs in DIR; nothing is trained")
+    sub.add_argument(
+        "--from", dest="source", type=outputs.place, metavar="DIR", help="judge the runs in DIR; nothing is trained"
+    )
     sub.add_argument("--update-baseline", action="store_true", help=f"write a new baseline instead ({baseline.SEEDS} seeds)")
     sub.add_argument("--device", help="cpu, cuda, cuda:1 or mps; default: the best there is")
-    sub.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder for gate.md, gate.json and the runs; default: a fresh one"
-    )
+    outputs.add_arguments(sub)
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a field of the suite")
 
 
@@ -58,8 +61,8 @@ def place(suite: str) -> Path:
     return given.with_suffix(".baseline.json") if given.suffix == ".toml" else BASELINES / f"{suite}.json"
 
 
-def command(arguments: argparse.Namespace, console: Console, fresh: Callable[[], Path]) -> int:
-    """Carry out the command, into a `fresh` folder; return the exit code: 1 if something got worse.
+def command(arguments: argparse.Namespace, console: Console) -> int:
+    """Carry out the command; return the exit code: 1 if something got worse.
 
     Raises BadInput, before anything is trained where that can be known.
     """
@@ -74,7 +77,12 @@ def command(arguments: argparse.Namespace, console: Console, fresh: Callable[[],
     (suite,) = suites
     if not suite.gate:
         raise BadInput(f"suite '{suite.name}' has no [[gate]] tables: they list what is gated (docs/regression.md)")
+    measured = [column.metric for metric in suite.metrics for column in METRICS[metric].COLUMNS]
+    for gated in suite.gate:
+        check_name(gated.metric, measured, f"suite '{suite.name}', gate: its metrics do not measure")
     stored = _replaced(path) if updating else baseline.read(path)
+    outputs.check_arguments(arguments)
+    name = f"regression-{Path(arguments.suite).stem}"
     out: Path | None = None
     if training:
         if stored and not updating:
@@ -83,15 +91,19 @@ def command(arguments: argparse.Namespace, console: Console, fresh: Callable[[],
             baseline.check(stored, planned, path)
         device = config.device(arguments.device)
         config.check_arithmetic([suite], device)
-        out = fresh()
         last = suite.training_seeds[-1]
-        console.print(f"seeds {first} to {last}; --first-seed {first} asks the same again", highlight=False)
-        outcomes = train(suite, device, out, console)
+        needed = cost.disk([suite], workers(device))
+        with outputs.opened(arguments, name, outputs.plan([suite], device), needed) as opened:
+            console.print(f"seeds {first} to {last}; --first-seed {first} asks the same again", highlight=False)
+            out = opened.path
+            outcomes = train(suite, device, opened, console, arguments.retries, arguments.checkpoint_every)
         if all(outcome.startswith("failed") for outcome in outcomes.values()):
             console.print("every run failed", highlight=False)
             return 1
     runs = source or out
     assert runs is not None
+    if not os.path.isdir(runs / "runs"):
+        raise BadInput(f"{runs} holds no finished runs: name a folder that 'alibench run --out' made")
     asked = range(seeds) if updating and seeds and not training else None
     current = baseline.collect(runs, suite.name, suite.gate, suite.models, asked)
     if updating:
@@ -99,42 +111,58 @@ def command(arguments: argparse.Namespace, console: Console, fresh: Callable[[],
     assert stored is not None
     baseline.check(stored, current, path)
     findings = gate.judge(stored.cells, current.cells)
-    out = out or fresh()
+    out = out or outputs.fresh(arguments.out, name)
     made = markdown(findings, stored, current, _speeds(runs))
-    rows.replace_file(out / "gate.md", made)
-    rows.replace_file(out / "gate.json", json.dumps(as_json(findings, stored, current), indent=1) + "\n")
+    files.replace(out / "gate.md", made)
+    files.replace(out / "gate.json", json.dumps(as_json(findings, stored, current), indent=1) + "\n")
     console.print(made, markup=False, highlight=False, soft_wrap=True)
     console.print(f"Everything is in {out}: gate.md, gate.json", soft_wrap=True, highlight=False)
     return int(any(finding.failed for finding in findings))
 
 
 def _replaced(path: Path) -> Baseline | None:
-    """Return the baseline that will be replaced, if one is there that can be read. Raises BadInput for no place to write."""
+    """Return the baseline that will be replaced, if one is there that can be read. Raises BadInput for no place to write.
+
+    To know, its folder is made, and removed again: what is refused afterwards leaves nothing.
+    """
+    missing = [folder for folder in path.absolute().parents if not os.path.exists(folder)]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(path.parent, os.W_OK) and not os.path.isdir(path)
     except OSError as error:
         raise BadInput(f"{path.parent} cannot be made ({error.strerror}): name another file by --baseline") from None
-    if not os.access(path.parent, os.W_OK):
-        raise BadInput(f"{path.parent} cannot be written to: name another file by --baseline")
+    finally:
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()
+    if not writable:
+        raise BadInput(f"{path} cannot be written to: name another file by --baseline")
     try:
         return baseline.read(path)
     except BadInput:
         return None
 
 
-def train(suite: config.Suite, device: torch.device, out: Path, console: Console) -> dict[str, str]:
+def train(
+    suite: config.Suite,
+    device: torch.device,
+    out: Output,
+    console: Console,
+    retries: int = 0,
+    every: float = checkpoints.EVERY,
+) -> dict[str, str]:
     """Train and evaluate all seeds; speed, if the suite measures it, when they are done; return what became of each.
 
     There are no references: none is gated.
     """
 
     def job(kind: str, name: str, seed: int) -> Job:
-        return Job(kind, suite, name, seed, out, str(device), tuple(provenance.command()))  # type: ignore[arg-type]
+        return Job(kind, suite, name, seed, out.path, str(device), out.command, every=every)  # type: ignore[arg-type]
 
     work = [job("run", name, seed) for seed in suite.training_seeds for name in suite.models]
     work += [job("throughput", name, 0) for name in suite.models if "throughput" in suite.metrics]
-    outcomes = run(work, device, console)
-    rows.derive(out)
+    outcomes = run(work, device, console, retries)
+    rows.derive(out.path)
     return outcomes
 
 

@@ -95,6 +95,11 @@ class StackedTrainer(Trainer):
         losses = {f"loss {player}": mean.detach() for player, mean in means.items()}
         return losses | {f"logit {kind}": mean for kind, mean in logits.items()}
 
+    @property
+    def sources(self) -> Sequence[Trainer]:
+        """Each seed has its own."""
+        return self.singles
+
     @torch.no_grad()
     def hand_back(self) -> None:
         """Give every seed's model its weights and statistics."""

@@ -2,18 +2,24 @@
 
 On a CPU every worker is single-threaded and there is one a core: small networks run fastest so, and a run's numbers do not
 depend on how many run beside it. On an accelerator runs follow one another, the seeds of a small network stacked.
+
+A worker that dies takes its own run with it and no other. Ctrl-C or SIGTERM lets every training end after its step with a
+checkpoint; a second one ends all at once, which loses no more than what came after the last checkpoint.
 """
 
+import errno
 import multiprocessing
 import os
 import signal
+import socket
+import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from threading import Thread
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from types import FrameType
 from typing import Any
 
 import torch
@@ -29,13 +35,25 @@ from rich.progress import (
 )
 
 from benchmarks import jobs
-from benchmarks.jobs import Job
+from benchmarks.jobs import Failed, Job
+from benchmarks.stopping import Request, Stopped
+from evaluation.files import Busy
 
 MEMORY_A_WORKER = 1.0e9  # bytes, libraries included; on a CPU there are no more workers than fit
 # Blocks of memory that a training step frees and takes again stay with the process: a third more speed for small nets.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "2000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
+PATIENCE = 10.0  # seconds for an idle worker to end
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+STOPPED = "stopped"  # the outcome of a job that ended with the whole command, on request
+FAILED_ALONE = "failed: its process was asked to end by SIGTERM, the command was not"
 
-_reports: Any = None  # a worker's end of the queue of progress
+
+class Interrupted(Exception):
+    """The command was asked to end, and all its jobs have; `signal` asked for it."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal
 
 
 def workers(device: torch.device) -> int:
@@ -50,13 +68,18 @@ def workers(device: torch.device) -> int:
     return max(1, min(cores, int(memory / MEMORY_A_WORKER)))
 
 
-def _start_worker(reports: Any, single_threaded: bool) -> None:
-    global _reports
-    _reports = reports
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the command itself ends its workers
-    Thread(target=_end_with_parent, daemon=True).start()
+# ------------------------------------------------------------------------------------------------ in a worker's process
+
+
+def _serve(commands: Connection, single_threaded: bool) -> None:
+    """Do groups of jobs as they come, until there are no more."""
+    request = Request()
+    signal.signal(signal.SIGTERM, request.take)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if single_threaded:
         torch.set_num_threads(1)
+    while (group := commands.recv()) is not None:
+        commands.send(_work(group, commands, request))
 
 
 def _end_with_parent() -> None:
@@ -67,12 +90,31 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(group: Sequence[Job]) -> dict[str, str]:
-    """Do jobs in a worker. A failure is theirs alone and comes back as text."""
+def _work(group: Sequence[Job], commands: Connection, request: Request) -> dict[str, str]:
+    """Do jobs. A failure is theirs alone and comes back as text."""
+
+    def report(run_id: str, steps: int) -> None:
+        commands.send((run_id, steps))
+
     try:
-        return jobs.execute(group, lambda run_id, steps: _reports.put((run_id, steps)))
+        return jobs.execute(group, report, request)
+    except Stopped:
+        reason = STOPPED
+    except (Failed, Busy) as problem:
+        reason = f"failed: {problem}"
+    except OSError as error:
+        if error.errno not in FULL:
+            reason = f"failed: {traceback.format_exc()}"
+        else:
+            reason = (
+                f"failed: nothing more can be written ({error.strerror}); its last checkpoint is kept: make room, resume"
+            )
     except Exception:
-        return {job.run_id: f"failed: {traceback.format_exc()}" for job in group}
+        reason = f"failed: {traceback.format_exc()}"
+    return {job.run_id: reason for job in group}
+
+
+# ------------------------------------------------------------------------------------------------ in the command's
 
 
 class Display:
@@ -84,24 +126,23 @@ class Display:
         self.progress = Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)
         self.all = self.progress.add_task("all runs", total=total)
         self.bars: dict[str, TaskID] = {}
-        self.ended: set[str] = set()
 
     def advance(self, job: Job, steps: int) -> None:
-        """Move a run's bar, which appears with its first steps; a late report of a finished run is dropped."""
+        """Move a run's bar, which appears with its first steps."""
         run_id = job.run_id
-        if run_id in self.ended:
-            return
         if run_id not in self.bars:
             self.bars[run_id] = self.progress.add_task(f"  {run_id}", total=job.steps)
         self.progress.advance(self.bars[run_id], steps)
 
-    def finish(self, job: Job, outcome: str) -> None:
-        """Say that a job is done."""
-        self.done += 1
-        self.ended.add(job.run_id)
-        self.progress.advance(self.all)
+    def finish(self, job: Job, outcome: str, again: bool) -> None:
+        """Say that a job is done, or is tried again."""
         if job.run_id in self.bars:
             self.progress.remove_task(self.bars.pop(job.run_id))
+        if again:
+            self.console.print(f"{job.run_id}: {outcome}; it is tried again", markup=False, highlight=False)
+            return
+        self.done += 1
+        self.progress.advance(self.all)
         elapsed = time.monotonic() - self.started
         left = elapsed / self.done * (self.total - self.done)
         text = "done" if outcome == "ok" else outcome
@@ -111,71 +152,174 @@ class Display:
 
 
 @contextmanager
-def _pool(count: int, single_threaded: bool, on_report: Callable[[str, int], None]) -> Iterator[ProcessPoolExecutor]:
-    """A pool of fresh processes and a thread that passes on what they report."""
-    context = multiprocessing.get_context("spawn")
-    reports = context.Queue()
-
-    def listen() -> None:
-        while (message := reports.get()) is not None:
-            on_report(*message)
-
-    listener = Thread(target=listen, daemon=True)
-    listener.start()
-    environment = dict(os.environ)
-    if single_threaded:
-        os.environ.update({"OMP_NUM_THREADS": "1", **ALLOCATOR})
-    pool = ProcessPoolExecutor(count, context, _start_worker, (reports, single_threaded))
+def _inherited(environment: Mapping[str, str]) -> Iterator[None]:
+    """Give processes that start meanwhile an environment, and no ear for Ctrl-C: it reaches the whole group of processes,
+    and the command itself ends its workers.
+    """
+    before, main = dict(os.environ), threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+    os.environ.update(environment)
     try:
-        yield pool
-    except BaseException:
-        for process in list((pool._processes or {}).values()):
-            process.terminate()
-        raise
+        yield
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
         os.environ.clear()
-        os.environ.update(environment)
-        reports.put(None)
-        listener.join()
+        os.environ.update(before)
+        if main:
+            signal.signal(signal.SIGINT, handler)
 
 
-def run(work: Iterable[Job], device: torch.device, console: Console) -> dict[str, str]:
-    """Do all jobs, those of throughput last and alone; return what became of each, "ok" or why not."""
+class Worker:
+    """A fresh process that does one group of jobs after another."""
+
+    def __init__(self, single_threaded: bool) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, single_threaded), daemon=True)
+        with _inherited({"OMP_NUM_THREADS": "1", **ALLOCATOR} if single_threaded else {}):
+            self.process.start()
+        theirs.close()
+        self.group: Sequence[Job] = ()
+
+    def begin(self, group: Sequence[Job]) -> None:
+        """Give it jobs."""
+        self.group = group
+        self.connection.send(group)
+
+    def messages(self) -> Iterator[Any]:
+        """Yield what it says: (run, steps) as it goes, then what became of its jobs; also if it dies."""
+        try:
+            while self.connection.poll():
+                yield self.connection.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            code = self.process.exitcode or 0
+            how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+            memory = ", as by a system out of memory" if code == -signal.SIGKILL else ""
+            reason = STOPPED if code == -signal.SIGTERM else f"failed: its process died ({how}{memory})"
+            yield {job.run_id: reason for job in self.group}
+
+    def stop(self) -> None:
+        """Ask it to end what it does."""
+        if self.process.pid is not None and self.process.is_alive():
+            os.kill(self.process.pid, signal.SIGTERM)
+
+    def end(self) -> None:
+        """End it: at once if it works, else as it wants to."""
+        if not self.group:
+            with suppress(OSError):
+                self.connection.send(None)
+            self.process.join(PATIENCE)
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+class Asked:
+    """Whether the command is asked to end by Ctrl-C or SIGTERM; the workers are told. The second time, KeyboardInterrupt."""
+
+    def __init__(self, console: Console, team: list[Worker]) -> None:
+        self.console, self.team, self.signal = console, team, 0
+        # a signal that another thread of the process took wakes nobody who waits, but writes here
+        self.awake, self.bell = socket.socketpair()
+        for end in (self.awake, self.bell):
+            end.setblocking(False)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Take a signal."""
+        if self.signal:
+            raise KeyboardInterrupt
+        self.signal = number
+        self.console.print("ending after the current step, with checkpoints; once more to end at once", highlight=False)
+        for worker in self.team:
+            worker.stop()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take signals meanwhile, where that can be: in the main thread."""
+        numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        before = {number: signal.signal(number, self) for number in numbers}
+        bell = signal.set_wakeup_fd(self.bell.fileno()) if numbers else -1
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            if numbers:
+                signal.set_wakeup_fd(bell)
+            self.awake.close()
+            self.bell.close()
+
+
+def run(work: Iterable[Job], device: torch.device, console: Console, retries: int = 0) -> dict[str, str]:
+    """Do all jobs that are not finished, those of throughput last and alone; return what became of each, "ok" or why not.
+
+    One that fails is tried again from its checkpoint, `retries` times. Raises Interrupted when all have ended on request.
+    """
     work = list(work)
-    by_id = {job.run_id: job for job in work}
-    count = min(workers(device), len(work))
+    outcomes = {job.run_id: outcome for job in work if (outcome := job.outcome())}
+    left = [job for job in work if job.run_id not in outcomes]
+    finished = f", {len(outcomes)} of them finished already" if outcomes else ""
     threads = "single-threaded " if device.type == "cpu" else ""
-    console.print(f"{len(work)} runs on {device}, {count} {threads}at a time", highlight=False)
-    display = Display(console, len(work))
+    count = min(workers(device), len(left))
+    console.print(f"{len(work)} runs on {device}, {max(1, count)} {threads}at a time{finished}", highlight=False)
+    display, team = Display(console, len(left)), list[Worker]()
+    asked = Asked(console, team)
+    try:
+        with display.progress, asked.listening():
+            first = jobs.grouped((job for job in left if job.kind != "throughput"), device)
+            alone = [[job] for job in left if job.kind == "throughput"]
+            for groups, size in ((first, count), (alone, 1)):
+                outcomes |= _do(groups, size, device, team, display, asked, retries)
+    finally:
+        for worker in team:
+            worker.end()
+    if asked.signal and (outcomes.keys() != {job.run_id for job in work} or STOPPED in outcomes.values()):
+        raise Interrupted(asked.signal)
+    return {job.run_id: outcomes[job.run_id] for job in work}
+
+
+def _do(
+    groups: Sequence[Sequence[Job]],
+    size: int,
+    device: torch.device,
+    team: list[Worker],
+    display: Display,
+    asked: Asked,
+    retries: int,
+) -> dict[str, str]:
+    """Do groups of jobs, `size` at a time; return what became of each job."""
+    by_id = {job.run_id: job for group in groups for job in group}
+    waiting, tries = deque(groups), dict.fromkeys(by_id, 0)
     outcomes: dict[str, str] = {}
-    with (
-        display.progress,
-        _pool(count, device.type == "cpu", lambda run_id, steps: display.advance(by_id[run_id], steps)) as pool,
-    ):
-        first = jobs.grouped((job for job in work if job.kind != "throughput"), device)
-        futures = {_submit(pool, group): group for group in first}
-        for future in as_completed(futures):
-            outcomes |= _outcome(future, futures[future])
-            for job in futures[future]:
-                display.finish(job, outcomes[job.run_id])
-        for job in (job for job in work if job.kind == "throughput"):
-            outcomes |= _outcome(_submit(pool, [job]), [job])
-            display.finish(job, outcomes[job.run_id])
-    return outcomes
-
-
-def _submit(pool: ProcessPoolExecutor, group: Sequence[Job]) -> "Future[dict[str, str]]":
-    try:
-        return pool.submit(_work, group)
-    except BrokenProcessPool as broken:
-        future: Future[dict[str, str]] = Future()
-        future.set_exception(broken)
-        return future
-
-
-def _outcome(future: "Future[dict[str, str]]", group: Sequence[Job]) -> dict[str, str]:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        return {job.run_id: "failed: its process died, killed or out of memory" for job in group}
+    while True:
+        while waiting and not asked.signal and sum(bool(worker.group) for worker in team) < size:
+            free = next((worker for worker in team if not worker.group), None)
+            if free is None:
+                free = Worker(device.type == "cpu")
+                team.append(free)
+            free.begin(waiting.popleft())
+        busy = [worker for worker in team if worker.group]
+        if not busy:
+            return outcomes
+        ready = wait([*(worker.connection for worker in busy), asked.awake])
+        if asked.awake in ready:
+            asked.awake.recv(64)
+        for worker in (worker for worker in busy if worker.connection in ready):
+            for message in worker.messages():
+                if isinstance(message, tuple):
+                    display.advance(by_id[message[0]], message[1])
+                    continue
+                group, worker.group = worker.group, ()
+                if not worker.process.is_alive():
+                    team.remove(worker)
+                    worker.end()
+                if not asked.signal:
+                    message = {run_id: FAILED_ALONE if told == STOPPED else told for run_id, told in message.items()}
+                again = [job for job in group if message[job.run_id].startswith("failed") and tries[job.run_id] < retries]
+                for job in group:
+                    display.finish(job, message[job.run_id], job in again)
+                for job in again:
+                    tries[job.run_id] += 1
+                if again:
+                    waiting.append(again)
+                outcomes |= message

@@ -22,7 +22,7 @@ SPLITS = ("train", "validation", "test")
 class Options:
     """How images are read; a suite's [data] table."""
 
-    size: Annotated[int, Meta(ge=0)] = 0  # the shorter side becomes this, then the middle square is kept; 0: as they are
+    size: Annotated[int, Meta(ge=0, le=1024)] = 0  # of the shorter side, the middle square of it is kept; 0: as they are
     channels: Literal[0, 1, 3] = 0  # 0: grey if all are grey, else colour
     seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0  # of the splits that a source does not have itself
 

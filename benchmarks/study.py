@@ -25,12 +25,14 @@ from scipy import stats
 
 from benchmarks import config, equivalence, mistakes, regression
 from benchmarks.mistakes import CURRENT
+from benchmarks.outputs import Output
+from benchmarks.provenance import command
 from benchmarks.regression import BASELINES
+from evaluation import files
 from evaluation.base import BadInput
 from results import baseline, formats, gate
 from results.baseline import Baseline
 from results.gate import Cell
-from results.rows import replace_file
 from results.statistics import holm
 
 SUITE = "gate"
@@ -189,7 +191,7 @@ def more(console: Console, seeds: int, source: Path | None) -> str:
     suite = replace(suite, first_seed=len(committed.seeds), seeds=seeds)
     with TemporaryDirectory() as folder:
         if source is None:
-            regression.train(suite, torch.device("cpu"), Path(folder), console)
+            regression.train(suite, torch.device("cpu"), Output(Path(folder), tuple(command())), console)
         found = baseline.collect(source or Path(folder), SUITE, suite.gate, suite.models, suite.training_seeds)
     baseline.check(committed, found, COMMITTED)
     baseline.write(POOL, found)
@@ -217,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 text, page = equivalence.report(study.all, ways), "updates.md"
             else:
                 text, page = mistakes.report(console, study.committed, study.pool), "planted-mistakes.md"
-            replace_file(BASELINES / page, text)
+            files.replace(BASELINES / page, text)
     except BadInput as problem:
         print(f"study: {problem}", file=sys.stderr)
         return 2

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,7 +11,7 @@ from rich.console import Console
 
 from benchmarks.config import Entry, Suite
 from benchmarks.jobs import Job
-from benchmarks.provenance import command
+from benchmarks.outputs import Output
 from benchmarks.runner import run
 from evaluation import COLUMNS
 from results import rows
@@ -34,18 +33,27 @@ def _trial(suite: Suite, index: int, changes: Mapping[str, float]) -> Suite:
     return replace(suite, name=f"{suite.name}-trial{index}", model={**suite.model, **entries})
 
 
-def tune(suite: Suite, out: Path, device: torch.device, console: Console) -> tuple[pd.DataFrame, dict[str, str]]:
+def suites(suite: Suite) -> list[Suite]:
+    """Return the suite of each trial."""
+    assert suite.search is not None
+    return [replace(_trial(suite, i, changes), seeds=suite.search.seeds) for i, changes in enumerate(trials(suite))]
+
+
+def tune(
+    suite: Suite, out: Output, device: torch.device, console: Console, retries: int, every: float
+) -> tuple[pd.DataFrame, dict[str, str]]:
     """Run all trials of all models; return a line a trial with its rank, the best of a model first, and outcomes."""
     assert suite.search is not None
     space = trials(suite)
+    where = (out.path, str(device), out.command)
     work = [
-        Job("run", _trial(suite, i, changes), name, FIRST_SEED + seed, out, str(device), tuple(command()), "validation")
+        Job("run", _trial(suite, i, changes), name, FIRST_SEED + seed, *where, "validation", every=every)
         for i, changes in enumerate(space)
         for name in suite.models
         for seed in range(suite.search.seeds)
     ]
-    outcomes = run(work, device, console)
-    frame = rows.read(out)
+    outcomes = run(work, device, console, retries)
+    frame = rows.read(out.path)
     lines: list[dict[str, Any]] = []
     for i, changes in enumerate(space):
         for name in suite.models:

@@ -19,12 +19,21 @@ BATCH = 1000  # samples that pass a model at once
 TOLERANCE = 1e-4  # by which rounding may carry an image out of [0, 1]
 POINTS = 10_000  # samples drawn from a model of points
 
-Count = Annotated[int, Meta(ge=1)]
+LONGEST = 1000  # characters of a message
+
+Count = Annotated[int, Meta(ge=1, le=10**6)]  # of what is held in memory
 T = TypeVar("T")
 
 
 class BadInput(Exception):
-    """Something the user gave cannot be used; the message is one line with the remedy."""
+    """Something the user gave cannot be used; the message is one line with the remedy.
+
+    What users give may hold line breaks, signs that steer a terminal, or a megabyte: those are escaped, the middle left out.
+    """
+
+    def __init__(self, message: str) -> None:
+        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}")
 
 
 def check_name(name: str, names: Iterable[str], what: str) -> None:
@@ -189,7 +198,7 @@ class Settings:
     resamples: Count = 1  # draws of samples and codes from the same weights, for measures that depend on them
     standardise: bool = False  # features, by the labelled images' mean and deviation; ALI's protocol leaves them as they are
     neighbours: Count = 5  # of the k-nearest-neighbour classifier that stands beside 1-NN
-    seconds: Annotated[float, Meta(gt=0)] = 0.5  # that each speed is measured for
+    seconds: Annotated[float, Meta(gt=0, le=3600)] = 0.5  # that each speed is measured for
 
 
 class Shared:

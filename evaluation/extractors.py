@@ -10,9 +10,9 @@ No file of weights can run code here: safetensors hold tensors alone, and torch'
 
 import hashlib
 import io
+import os
 import sys
 import urllib.request
-import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,9 +22,10 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
+from evaluation import files
 from evaluation.base import BadInput, Data, Settings, Split, as_float, check_name, generator
 from evaluation.store import home
 
@@ -77,7 +78,8 @@ def register(name: str, make: Maker) -> None:
     _MADE[name] = make
 
 
-def _maker(name: str) -> Maker:
+def maker(name: str) -> Maker:
+    """Return what makes the extractor of that name. Raises BadInput if there is none."""
     makers = {"classifier": _classifier, "inception": _inception, **_MADE}
     check_name(name, makers, "evaluation.extractor: unknown extractor")
     return makers[name]
@@ -85,7 +87,7 @@ def _maker(name: str) -> Maker:
 
 def get(data: Data, settings: Settings, device: torch.device = CPU) -> Extractor:
     """Return the extractor that the settings name, for these data. Raises BadInput."""
-    make = _maker(settings.extractor)
+    make = maker(settings.extractor)
     if not data.images:
         raise BadInput(f"data set '{data.name}' has no feature extractor: it has points, not images")
     return make(data, settings, device)
@@ -96,7 +98,7 @@ def refuses(data: Data, settings: Settings) -> str:
 
     Raises BadInput for an unknown name, whatever the data.
     """
-    _maker(settings.extractor)
+    maker(settings.extractor)
     try:
         get(data, settings)
     except BadInput as problem:
@@ -159,6 +161,8 @@ class ImageCNN(nn.Module):
 
 
 SHIPPED: dict[str, type[DigitsCNN]] = {"digits-cnn": DigitsCNN}
+SHA256_SHIPPED = {"digits-cnn": "6dd237b5b3f91a84393e129b6eeb13edaf15545fcec56dd854f22d373cbbc6b6"}  # of their files
+KIND, VERSION = "classifier", 1  # of a file of weights that were fitted here
 
 
 def path(data: Data) -> Path:
@@ -182,11 +186,10 @@ def _classifier(data: Data, settings: Settings, device: torch.device) -> Extract
         )
     network = _network(data)
     try:
-        raw = file.read_bytes()
-        with safe_open(file, "pt") as opened:
-            origin = dict(opened.metadata() or {})
-        network.load_state_dict(safetensors.torch.load(raw))
-    except (OSError, SafetensorError, RuntimeError) as error:
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        weights, origin = _shipped(data, sha256) if data.extractor in SHIPPED else files.read_tensors(file, KIND, VERSION)
+        network.load_state_dict(weights)
+    except (OSError, files.Damaged, RuntimeError) as error:
         line = str(error).splitlines()[0]
         raise BadInput(f"{file} cannot be used ({line}): remove it and run 'alibench fit-extractor' again") from None
     if data.extractor not in SHIPPED and data.sha256 not in origin.get("data", ""):
@@ -194,12 +197,20 @@ def _classifier(data: Data, settings: Settings, device: torch.device) -> Extract
     network.to(device).eval().requires_grad_(False)
     return Extractor(
         data.extractor or f"{data.name}-cnn",
-        hashlib.sha256(raw).hexdigest(),
+        sha256,
         network.width,
         lambda images: network(as_float(images)),
         device,
         origin=origin,
     )
+
+
+def _shipped(data: Data, sha256: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return weights that come with the project, and what their file says of them. Raises files.Damaged."""
+    if sha256 != SHA256_SHIPPED[data.extractor]:
+        raise files.Damaged("it is not what comes with the project")
+    with safe_open(path(data), "pt") as opened:
+        return {name: opened.get_tensor(name) for name in opened.keys()}, dict(opened.metadata())  # noqa: SIM118
 
 
 def _check_classes(data: Data) -> None:
@@ -264,21 +275,11 @@ def save(network: nn.Module, data: Data, command: str) -> tuple[Path, str]:
     }
     file = path(data)
     try:
-        _publish(file, safetensors.torch.save(network.state_dict(), metadata))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        files.write_tensors(file, KIND, VERSION, network.state_dict(), metadata)
     except OSError as error:
         raise BadInput(f"cannot write {file} ({error.strerror or error}): make room or set ALIBENCH_DATA") from None
     return file, right
-
-
-def _publish(file: Path, content: bytes) -> None:
-    """Write a file so that a reader sees all of it or nothing."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # ------------------------------------------------------------------------------------------------ Inception
@@ -286,15 +287,14 @@ def _publish(file: Path, content: bytes) -> None:
 
 def _inception(data: Data, settings: Settings, device: torch.device) -> Extractor:
     given = settings.inception
-    file = Path(given).expanduser() if given else home() / "extractors" / INCEPTION
+    file = Path(os.path.expanduser(given)) if given else home() / "extractors" / INCEPTION
     if not given and not file.exists():
         _download(file)
     try:
         raw = file.read_bytes()
-    except OSError as error:
-        raise BadInput(
-            f"cannot read Inception's weights {file} ({error.strerror}): name a file by evaluation.inception"
-        ) from None
+    except (OSError, ValueError) as error:  # a path with a zero byte is no OSError
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BadInput(f"cannot read Inception's weights {file} ({reason}): name a file by evaluation.inception") from None
     sha256 = hashlib.sha256(raw).hexdigest()
     if not given and sha256 != SHA256:
         raise BadInput(f"{file} is not what was published (sha256 {sha256[:8]}…): remove it, so that it is downloaded again")
@@ -346,6 +346,7 @@ def _download(file: Path) -> None:
             raw = response.read()
         if (sha256 := hashlib.sha256(raw).hexdigest()) != SHA256:
             raise BadInput(f"{URL} gave something else than was published (sha256 {sha256[:8]}…): {remedy}")
-        _publish(file, raw)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        files.replace(file, raw)
     except (OSError, HTTPException) as error:
         raise BadInput(f"cannot download Inception's weights from {URL} ({error}): {remedy}") from None

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evaluation import extractors, store
+from evaluation import extractors, files, store
 from evaluation.base import (
     Baseline,
     Column,
@@ -108,7 +108,7 @@ class Features:
             return {"x": torch.cat(x)} | ({} if logits[0] is None else {"logits": torch.cat(logits)})
 
         device = extractor.device
-        key = store.key(VERSION, extractor.identity, extractor.sha256, device.type, images) if keep else ""
+        key = files.digest(VERSION, extractor.identity, extractor.sha256, device.type, images) if keep else ""
         found = store.kept(key, compute) if keep else compute()
         # MPS has no float64
         return cls(found["x"], found.get("logits"), device if device.type == "cuda" else extractors.CPU, key)

@@ -5,6 +5,7 @@ Two files, as they were published: VGG16's (torchvision's vgg16-397923af.pth) an
 """
 
 import hashlib
+import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,12 +24,12 @@ MEAN, STD = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of images in [-1,
 
 
 def _folder(settings: Settings) -> Path:
-    return Path(settings.perceptual).expanduser() if settings.perceptual else home() / "extractors"
+    return Path(os.path.expanduser(settings.perceptual)) if settings.perceptual else home() / "extractors"
 
 
 def refuses(data: Data, settings: Settings) -> str:
     """Say why images have no LPIPS: its weights are not there, or they are too small."""
-    missing = [name for name in (VGG, CHANNELS) if not (_folder(settings) / name).exists()]
+    missing = [name for name in (VGG, CHANNELS) if not os.path.exists(_folder(settings) / name)]
     if missing:
         return f"LPIPS's weights are not in {'the folder' if settings.perceptual else 'ALIBENCH_DATA'}: {', '.join(missing)}"
     return f"images are smaller than LPIPS takes: {SMALLEST} pixels" if min(data.shape[1:]) < SMALLEST else ""

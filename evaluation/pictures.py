@@ -1,15 +1,22 @@
 """What pictures are drawn from: arrays of samples, reconstructions and codes. results/ draws them."""
 
-import numpy as np
+from pathlib import Path
 
+import numpy as np
+from torch import Tensor
+
+from evaluation import files
 from evaluation.base import Subject, as_uint8
+
+VERSION = 1  # of their file
+NAME = "arrays.safetensors"
 
 SAMPLES = 100  # ALI's figures: a 10x10 grid
 PAIRS = 50
 POINTS = 5000
 
 
-def arrays(subject: Subject) -> dict[str, np.ndarray]:
+def arrays(subject: Subject) -> dict[str, Tensor]:
     """Return images as uint8 (N, C, H, W) or points (N, D), with the codes and classes of the same held-out data.
 
     Reconstructions go through drawn codes where the encoder draws, as in ALI's figures. A model that draws no samples has
@@ -25,4 +32,14 @@ def arrays(subject: Subject) -> dict[str, np.ndarray]:
         found["reconstructions"] = convert((subject.drawn_reconstructions if drawn else subject.reconstructions)[:n])
     if model.generative:
         found["samples"] = convert(subject.samples[: SAMPLES if subject.data.images else POINTS])
-    return {name: tensor.numpy() for name, tensor in found.items()}
+    return found
+
+
+def write(folder: Path, found: dict[str, Tensor]) -> None:
+    """Keep a run's arrays in its folder. Raises OSError."""
+    files.write_tensors(folder / NAME, "arrays", VERSION, found)
+
+
+def read(folder: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of the run in `folder`. Raises files.Damaged, or OSError if there are none."""
+    return {name: tensor.numpy() for name, tensor in files.read_tensors(folder / NAME, "arrays", VERSION)[0].items()}

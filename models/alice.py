@@ -6,7 +6,7 @@ from torch import Tensor
 
 from models import games
 from models.ali import ALI
-from models.base import Batch, Draw, Phase, Terms
+from models.base import Batch, Draw, Phase, Terms, Updates, Weight
 from models.networks import Networks
 
 
@@ -22,7 +22,7 @@ class ALICE(ALI):
     title = "ALICE"
     source = "Li et al. 2017, explicit cycle; the code"
 
-    def __init__(self, networks: Networks, weight: float = 1.0, generator_updates: int = 0) -> None:
+    def __init__(self, networks: Networks, weight: Weight = 1.0, generator_updates: Updates = 0) -> None:
         super().__init__(networks)
         self.weight, self.generator_updates = weight, generator_updates
 
@@ -57,7 +57,7 @@ class AdversarialALICE(ALICE):
     source = "Li et al. 2017, implicit cycle; weight from the code"
     players = {"generator": ("encoder", "decoder"), "discriminator": ("discriminator", "cycle_x", "cycle_z")}
 
-    def __init__(self, networks: Networks, weight: float = 0.1, generator_updates: int = 0) -> None:
+    def __init__(self, networks: Networks, weight: Weight = 0.1, generator_updates: Updates = 0) -> None:
         super().__init__(networks, weight, generator_updates)
         self.cycle_x = networks.discriminator("x", "x", name="xx ")
         self.cycle_z = networks.discriminator("z", "z", name="zz ")

@@ -30,9 +30,10 @@ encoder's draw is differentiated by reparametrisation. A discrete x or z has no 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
 # Bounds on the encoder's log sigma: sigma in [0.0009, 2.7]. The paper has none; without them exp() overflows in a run
 # that is about to diverge anyway, and a sigma that has left the interval gets no gradient from outside it.
 LOG_SIGMA = (-7.0, 1.0)
+
+# The options of models, as suites give them.
+Weight = Annotated[float, Meta(ge=0, le=1e6)]  # of a loss, or of a phase's rounds
+Updates = Annotated[int, Meta(ge=0, le=1000)]  # of one player in a round
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """beta-VAE (Higgins et al., ICLR 2017)."""
 
+from models.base import Weight
 from models.networks import Networks
 from models.vae import VAE
 
@@ -14,6 +15,6 @@ class BetaVAE(VAE):
     title = "β-VAE"
     source = "Higgins et al. 2017, eq. 4"
 
-    def __init__(self, networks: Networks, beta: float = 4.0) -> None:
+    def __init__(self, networks: Networks, beta: Weight = 4.0) -> None:
         super().__init__(networks)
         self.beta = beta

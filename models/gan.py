@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from models import games
-from models.base import Batch, Draw, Model, Phase, Terms
+from models.base import Batch, Draw, Model, Phase, Terms, Weight
 from models.networks import Networks
 
 
@@ -27,7 +27,7 @@ class GAN(Model):
     priors: ClassVar[tuple[str, ...]] = ("normal", "uniform")
     players = {"decoder": ("decoder",), "discriminator": ("discriminator",), "encoder": ("encoder",)}
 
-    def __init__(self, networks: Networks, regression: float = 0.5) -> None:
+    def __init__(self, networks: Networks, regression: Weight = 0.5) -> None:
         super().__init__(networks)
         self.regression = regression
         self.encoder = networks.encoder("drawn" if self.stochastic else "code")

@@ -1,6 +1,6 @@
 """GAN with joint latent regression (Donahue et al. 2017, section 4, baseline "JLR")."""
 
-from models.base import Batch, Phase, Terms
+from models.base import Batch, Phase, Terms, Weight
 from models.gan import GAN
 from models.networks import Networks
 
@@ -17,7 +17,7 @@ class JointRegressionGAN(GAN):
     inference = "learnt with it"
     players = {"decoder": ("decoder",), "discriminator": ("discriminator",), "encoder": ("encoder",)}
 
-    def __init__(self, networks: Networks, weight: float = 0.25) -> None:
+    def __init__(self, networks: Networks, weight: Weight = 0.25) -> None:
         super().__init__(networks)
         self.weight = weight
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from models import games
-from models.base import Batch, Draw, Phase, Terms
+from models.base import Batch, Draw, Phase, Terms, Weight
 from models.gan import GAN
 from models.networks import Networks
 
@@ -29,7 +29,7 @@ class PostHocGAN(GAN):
         "pair discriminator": ("pair_discriminator",),
     }
 
-    def __init__(self, networks: Networks, inference_share: float = 1.0) -> None:
+    def __init__(self, networks: Networks, inference_share: Weight = 1.0) -> None:
         super().__init__(networks)
         self.inference_share = inference_share
         self.pair_discriminator = networks.discriminator("x", "z", name="pair ")

@@ -18,6 +18,12 @@ from torch.nn import functional
 from models.base import Draw
 from models.operations import convolve, maxout
 
+MOST = 10**8  # weights of a layer; beside gradients and Adam's moments they take 1.6 GB
+
+
+class TooLarge(Exception):
+    """A layer would have more than MOST weights; said before it takes memory."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -60,6 +66,9 @@ class Layer(nn.Module):
         self.shape = shape  # of the input, without the batch
         maps, kernel, stride, padding = row.maps, row.kernel, row.stride, row.padding
         tied = row.bias == "tied" or (row.bias == "auto" and not row.bn)
+        weights = maps * (math.prod(shape) if row.op == "dense" else shape[0] // row.groups * kernel**2)
+        if row.op != "pool" and weights > MOST:
+            raise TooLarge(f"a layer would have {weights:,} weights, {MOST:,} are the most")
         self.op: nn.Module
         if row.op == "dense":
             self.op = nn.Linear(math.prod(shape), maps, bias=tied)

@@ -1,13 +1,15 @@
 """Wasserstein ALI with gradient penalty: ALI's pairs, the critic of Gulrajani et al. 2017 (arXiv 1704.00028)."""
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor
 from torch.func import grad
 
 from models.ali import ALI
-from models.base import Batch, Draw, Phase, Terms
+from models.base import Batch, Draw, Phase, Terms, Weight
 from models.networks import Networks
 
 
@@ -25,7 +27,9 @@ class WassersteinALI(ALI):
     plain = True
     critic = True
 
-    def __init__(self, networks: Networks, penalty: float = 10.0, critic_updates: int = 5) -> None:
+    def __init__(
+        self, networks: Networks, penalty: Weight = 10.0, critic_updates: Annotated[int, Meta(ge=1, le=1000)] = 5
+    ) -> None:
         super().__init__(networks)
         self.penalty, self.critic_updates = penalty, critic_updates
 

@@ -5,7 +5,6 @@ suite and settings, data, units, protocols, weights, versions. Whatever differs 
 different things passes, or fails, by chance.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,10 +14,10 @@ from typing import Any
 import msgspec
 import pandas as pd
 
+from evaluation import files
 from evaluation.base import PROTOCOLS, BadInput
 from results import gate, rows
 from results.gate import IDENTITY, Cell, Gated
-from results.rows import replace_file
 
 VERSION = 1
 FEWEST = 20  # seeds
@@ -167,10 +166,8 @@ def write(path: Path, baseline: Baseline) -> None:
             for cell in baseline.cells
         ],
     }
-    body = _body(content)
-    digest = hashlib.sha256(body.encode()).hexdigest()
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, f'{{"version": {VERSION}, "sha256": "{digest}",\n"baseline": {body}}}\n')
+    files.write_json(path, "baseline", VERSION, content, _body)
 
 
 def _body(content: Mapping[str, Any]) -> str:
@@ -183,26 +180,20 @@ def _body(content: Mapping[str, Any]) -> str:
 def read(path: Path) -> Baseline:
     """Return a stored baseline. Raises BadInput if it is not there, or not what was written."""
     try:
-        text = path.read_text(encoding="utf-8")
+        content = files.read_json(path, "baseline", VERSION, _body)
+        cells = [_stored_cell(entry) for entry in content["cells"]]
+        named = ("suite", "dataset", "data_sha256", "protocols", "settings")
+        return Baseline(**{name: content[name] for name in named}, cells=cells, origin=content["origin"])
     except OSError as error:
         raise BadInput(
             f"baseline {path} cannot be read ({error.strerror}): make one with --update-baseline, or name one by --baseline"
         ) from None
-    damaged = f"baseline {path} is damaged or was edited by hand: restore it, or make a new one with --update-baseline"
-    try:
-        stored = json.loads(text)
-        if stored["version"] != VERSION:
-            raise BadInput(
-                f"baseline {path} has version {stored['version']} of the format, this is {VERSION}: make a new one"
-            )
-        content = stored["baseline"]
-        if hashlib.sha256(_body(content).encode()).hexdigest() != stored["sha256"]:
-            raise BadInput(damaged)
-        cells = [_stored_cell(entry) for entry in content["cells"]]
-        named = ("suite", "dataset", "data_sha256", "protocols", "settings")
-        return Baseline(**{name: content[name] for name in named}, cells=cells, origin=content["origin"])
+    except files.Damaged as damage:
+        raise BadInput(
+            f"baseline {damage}, or was edited by hand: restore it, or make a new one with --update-baseline"
+        ) from None
     except (ValueError, KeyError, TypeError, msgspec.ValidationError):
-        raise BadInput(damaged) from None
+        raise BadInput(f"baseline {path} lacks what a baseline has: make a new one with --update-baseline") from None
 
 
 def _stored_cell(entry: Mapping[str, Any]) -> Cell:

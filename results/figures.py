@@ -10,6 +10,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from evaluation import pictures
+
+mpl.rcParams["text.parse_math"] = False  # titles that users write are no formulas
+
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:
     """Return images (N, C, H, W) as one picture (H', W', C) in rows of `columns`, a pixel of light grey between them."""
@@ -36,8 +40,8 @@ def images(arrays: dict[str, np.ndarray], title: str, path: Path) -> None:
         pairs = np.stack([arrays["x"], arrays["reconstructions"]], axis=1).reshape(-1, *arrays["x"].shape[1:])
         panels |= {"pairs: original, reconstruction": pairs}
     figure, row = plt.subplots(1, len(panels), figsize=(5.5 * len(panels), 5.8), layout="constrained", squeeze=False)
-    for axes, (name, pictures) in zip(row[0], panels.items(), strict=True):
-        _show(axes, tile(pictures, 10), name)
+    for axes, (name, panel) in zip(row[0], panels.items(), strict=True):
+        _show(axes, tile(panel, 10), name)
     figure.suptitle(title)
     figure.savefig(path, dpi=120)
     plt.close(figure)
@@ -64,7 +68,6 @@ def plane(arrays: dict[str, np.ndarray], title: str, path: Path) -> None:
 
 
 def draw(folder: Path, title: str, path: Path) -> None:
-    """Draw the picture of the run in `folder` from its arrays."""
-    with np.load(folder / "arrays.npz", allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
+    """Draw the picture of the run in `folder` from its arrays. Raises files.Damaged."""
+    arrays = pictures.read(folder)
     (images if arrays["x"].ndim == 4 else plane)(arrays, title, path)

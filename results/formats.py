@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jinja2
 import pandas as pd
 
-from results.rows import replace_file
+from evaluation import files
 
 
 class Sheet(NamedTuple):
@@ -137,8 +137,8 @@ def write(out: Path, sheets: Mapping[str, Sheet]) -> None:
     folder = out / "tables"
     folder.mkdir(exist_ok=True)
     for name, sheet in sheets.items():
-        replace_file(folder / f"{name}.md", markdown(sheet))
-        replace_file(folder / f"{name}.csv", sheet.frame.to_csv())
-        replace_file(folder / f"{name}.tex", latex(sheet))
-    replace_file(out / "tables.md", "# Tables\n\n" + "\n".join(f"## {n}\n\n{markdown(s)}" for n, s in sheets.items()))
-    replace_file(out / "tables.html", html(sheets, "Tables"))
+        files.replace(folder / f"{name}.md", markdown(sheet))
+        files.replace(folder / f"{name}.csv", sheet.frame.to_csv())
+        files.replace(folder / f"{name}.tex", latex(sheet))
+    files.replace(out / "tables.md", "# Tables\n\n" + "\n".join(f"## {n}\n\n{markdown(s)}" for n, s in sheets.items()))
+    files.replace(out / "tables.html", html(sheets, "Tables"))

@@ -39,7 +39,7 @@ NOT_THERE = "no such number"  # of a seed whose run failed, or does not have the
 DROPPED = "the suite no longer gates it: --update-baseline, if that is meant"
 IDENTITY = ("unit", "split", "n", "extractor", "weights", "labels")  # of a cell; a number by another is another number
 
-Floor = Annotated[float, Meta(ge=0)]
+Floor = Annotated[float, Meta(ge=0, le=1e30)]
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """Rows: one number each, kept with the run that made it, and the table of all of them.
 
-A run is one folder with one writer. Its `run.json` says what ran and where (provenance), its `rows.json` holds its numbers
-with a checksum and is replaced as a whole. `rows.csv` is derived from the folders, so writers never share a file.
+A run is one folder with one writer. Its `run.json` says what ran and where (provenance), its `rows.json` holds its numbers;
+both are replaced as a whole, so an evaluation that is interrupted or repeated loses and doubles nothing. `rows.csv` is
+derived from the folders, so writers never share a file.
 """
 
-import hashlib
 import json
-import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +14,17 @@ from typing import Any
 
 import pandas as pd
 
-VERSION = 1
+from evaluation import files
+from evaluation.files import Damaged
+
+VERSION = 1  # of rows.json
+ORIGIN = 2  # of run.json
 COLUMNS = (
     *("run_id", "suite", "model", "title", "dataset", "seed", "step", "metric", "value", "unit", "n", "split"),
     *("extractor", "protocol", "weights", "labels", "draw", "kind", "status", "reason"),
 )
+KEY = ("run_id", "model", "seed", "metric", "protocol", "labels", "draw")  # a row's; the first and the metric, for most
 PROVENANCE = ("commit", "config", "versions", "device", "data_sha256", "weights_sha256", "command")
-
-
-class Damaged(Exception):
-    """A file of results is not what was written."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,10 @@ class Run:
     weights: str  # "ema" or "raw"
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def write(folder: Path, run: Run, measurements: Iterable[Mapping[str, Any]], provenance: Mapping[str, Any]) -> None:
-    """Store a run's rows and provenance. Raises ValueError if provenance lacks anything: no number goes without it.
+    """Store a run's rows and provenance, in place of those it had.
+
+    Raises ValueError if provenance lacks anything, since no number goes without it, or if two rows have the same KEY.
 
     A measurement with a `reference` is a row of that name in the run's tables, not the model's.
     """
@@ -63,34 +59,36 @@ def write(folder: Path, run: Run, measurements: Iterable[Mapping[str, Any]], pro
             note = f" ({measurement['note']})" if measurement["note"] else ""
             row |= {"model": measurement["reference"], "title": measurement["reference"] + note, "seed": seed}
         rows.append({column: row[column] for column in COLUMNS})
-    replace_file(folder / "run.json", json.dumps({"version": VERSION, **vars(run), **provenance}, indent=1, default=str))
-    body = json.dumps(rows)
-    digest = hashlib.sha256(body.encode()).hexdigest()
-    replace_file(folder / "rows.json", f'{{"version": {VERSION}, "sha256": "{digest}",\n"rows": {body}}}\n')
+    counts = Counter(tuple(row[column] for column in KEY) for row in rows)
+    if twice := [key for key, count in counts.items() if count > 1]:
+        raise ValueError(f"rows of {run.run_id} hold a number twice: {twice[0]}")
+    files.write_json(folder / "run.json", "run", ORIGIN, {**vars(run), **provenance}, _indented)
+    files.write_json(folder / "rows.json", "rows", VERSION, rows)
+
+
+def _indented(body: Any) -> str:
+    return json.dumps(body, indent=1, default=str)
+
+
+def _read(path: Path, *arguments: Any) -> Any:
+    try:
+        return files.read_json(path, *arguments)
+    except Damaged as damage:
+        raise Damaged(f"{damage}: run this run again") from None
+    except OSError as error:
+        raise Damaged(f"{path} cannot be read ({error.strerror}): run this run again") from None
 
 
 def read_run(folder: Path) -> list[dict[str, Any]]:
     """Return the rows of one run. Raises Damaged if the file is not what was written."""
-    path = folder / "rows.json"
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        intact = hashlib.sha256(json.dumps(stored["rows"]).encode()).hexdigest() == stored["sha256"]
-    except (ValueError, KeyError, TypeError):
-        intact = False
-    if not intact:
-        raise Damaged(f"{path} is damaged: run this run again")
-    rows: list[dict[str, Any]] = stored["rows"]
-    return rows
+    found: list[dict[str, Any]] = _read(folder / "rows.json", "rows", VERSION)
+    return found
 
 
 def read_origin(folder: Path) -> dict[str, Any]:
-    """Return what a run's rows have in common, and its provenance. Raises Damaged if the file is not readable."""
-    path = folder / "run.json"
-    try:
-        origin: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise Damaged(f"{path} is damaged or not there: run this run again") from None
-    return origin
+    """Return what a run's rows have in common, and its provenance. Raises Damaged if the file is not what was written."""
+    found: dict[str, Any] = _read(folder / "run.json", "run", ORIGIN, _indented)
+    return found
 
 
 def read(out: Path) -> pd.DataFrame:
@@ -112,5 +110,5 @@ def read(out: Path) -> pd.DataFrame:
 def derive(out: Path) -> pd.DataFrame:
     """Write `rows.csv` from the runs' folders and return its table."""
     frame = read(out)
-    replace_file(out / "rows.csv", frame.to_csv(index=False))
+    files.replace(out / "rows.csv", frame.to_csv(index=False))
     return frame

@@ -58,6 +58,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options of `nox -s speed`."""
+    """Options of `nox -s speed` and `nox -s faults`."""
     parser.addoption("--speed-out", help="folder for the speed tables; default: a fresh one below results/runs/")
+    parser.addoption("--kills", type=int, default=30, help="how many runs are killed and gone on with")
+    parser.addoption("--starts", type=int, default=10, help="how often two commands start at once")
     parser.addoption("--profile", action="store_true", help="also write which operations an update's time goes to")

@@ -92,7 +92,7 @@ def test_a_changed_digit_anywhere_is_noticed(tmp_path: Path) -> None:
         if json.loads(changed) == stored:  # a digit beyond what a float holds
             continue
         path.write_text(changed)
-        with pytest.raises(BadInput, match=r"damaged or was edited by hand: restore it"):
+        with pytest.raises(BadInput, match=r"damaged, or was edited by hand: restore it"):
             baseline.read(path)
 
 

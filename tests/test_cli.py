@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 
 from benchmarks import config, cost, data
 from benchmarks.cli import main
-from evaluation import METRICS
+from evaluation import METRICS, files
 from evaluation.base import Data, Split
+from evaluation.pictures import read as read_arrays
 from models import REGISTRY
 from results import rows
 
@@ -92,7 +93,7 @@ def test_the_papers_networks_run_on_a_folder_of_pictures(
             asked = own[own.metric == first]
             assert len(asked)
             assert (asked.value.notna() | (asked.status == "not applicable")).all()
-    run = json.loads((out / "runs" / f"{suite}-{part.models[0]}-seed0" / "run.json").read_text())
+    run = rows.read_origin(out / "runs" / f"{suite}-{part.models[0]}-seed0")
     assert run["data_sha256"] == part.load().sha256
     assert run["data_splits"] == part.load().splits
 
@@ -119,7 +120,7 @@ def test_a_trained_model_is_evaluated_again_without_training(
     assert "digits-quality" in capsys.readouterr().out
     assert (out / "figures" / "digits-ali.png").stat().st_size > 10_000
     for run in ("digits-ali-seed0", "digits-gan-seed1"):
-        told = [json.loads((folder / "runs" / run / "run.json").read_text()) for folder in (finished, out)]
+        told = [rows.read_origin(folder / "runs" / run) for folder in (finished, out)]
         assert told[0]["weights_sha256"] == told[1]["weights_sha256"] is not None
     assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
 
@@ -127,9 +128,9 @@ def test_a_trained_model_is_evaluated_again_without_training(
 def test_one_run_by_other_metrics_and_settings(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, run = tmp_path / "one", tmp_path / "run"
     shutil.copytree(finished / "runs" / "digits-ali-seed1", run)
-    stored = json.loads((run / "run.json").read_text())
+    stored = rows.read_origin(run)
     stored["config"]["evaluation"]["newton_steps"] = 50  # as an earlier version had it
-    (run / "run.json").write_text(json.dumps(stored))
+    files.write_json(run / "run.json", "run", rows.ORIGIN, stored, lambda body: json.dumps(body, indent=1))
     options = ["--metrics", "neighbours", "reconstruction", "--set", "evaluation.labels=200", "--set", "evaluation.draws=3"]
     assert main(["evaluate", str(run), *options, "--device", "cpu", "--out", str(out)]) == 0
     assert "settings of an earlier version are left out: newton_steps" in capsys.readouterr().err
@@ -198,7 +199,7 @@ def test_every_run_says_where_its_numbers_come_from(finished: Path) -> None:
     folders = list((finished / "runs").iterdir())
     assert len(folders) == 4 + 1 + 2
     for folder in folders:
-        run = json.loads((folder / "run.json").read_text())
+        run = rows.read_origin(folder)
         assert run["command"].startswith("alibench")
         assert run["versions"]["torch"] == torch.__version__
         assert len(run["data_sha256"]) == 64
@@ -399,10 +400,9 @@ def test_odd_sizes_and_one_class_run_with_the_metrics_that_they_allow(
     frame = rows.read(tmp_path / "out")
     assert set(frame.dataset) == {"odd"}
     assert frame[(frame.model == "ae") & (frame.metric == "reconstruction_error")].value.notna().any()
-    with np.load(tmp_path / "out" / "runs" / "digits-ali-seed0" / "arrays.npz") as arrays:
-        assert arrays["samples"].shape[1:] == (1, 7, 5)
-    with np.load(tmp_path / "out" / "runs" / "digits-ae-seed0" / "arrays.npz") as arrays:
-        assert "samples" not in arrays
+    ali, ae = (read_arrays(tmp_path / "out" / "runs" / f"digits-{name}-seed0") for name in ("ali", "ae"))
+    assert ali["samples"].shape[1:] == (1, 7, 5)
+    assert "samples" not in ae
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")

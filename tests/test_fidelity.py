@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch_fidelity.metric_kid import kid_features_to_metric
 
-from evaluation import extractors, fidelity, manifold, store
+from evaluation import extractors, fidelity, files, manifold, store
 from evaluation.base import Baseline, Data, Measurement, Settings, Split, Subject, as_float, generator
 from evaluation.extractors import Extractor
 from evaluation.fidelity import Features
@@ -535,5 +535,5 @@ def test_a_home_that_cannot_be_written_to_changes_no_number(digits: Data, own_ho
 def test_keys_tell_types_shapes_and_contents_apart() -> None:
     x = torch.arange(6, dtype=torch.uint8)
     parts = [(x,), (x.view(2, 3),), (x.to(torch.int8),), (x.flip(0),), (x, "a"), ("a", x), ("a", "b"), ("ab",), ("a b",)]
-    assert len({store.key(*p) for p in parts}) == len(parts)
-    assert store.key(x.view(2, 3).T) == store.key(x.view(2, 3).T.clone())
+    assert len({files.digest(*p) for p in parts}) == len(parts)
+    assert files.digest(x.view(2, 3).T) == files.digest(x.view(2, 3).T.clone())

@@ -177,7 +177,7 @@ def test_a_damaged_baseline_is_replaced_by_an_update_and_by_nothing_else(
     path = tmp_path / "copy.json"
     path.write_text(mine.with_name("mine.baseline.json").read_text()[:-40])
     assert call(mine, "--from", fresh, "--baseline", path, "--out", tmp_path / "out") == 2
-    assert "is damaged or was edited by hand" in capsys.readouterr().err
+    assert "is damaged, or was edited by hand" in capsys.readouterr().err
     assert call(mine, "--update-baseline", "--from", mine.parent / "baseline-runs", "--baseline", path) == 0
     assert path.read_text() == mine.with_name("mine.baseline.json").read_text()
 

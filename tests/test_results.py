@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from benchmarks import config
+from evaluation import files, pictures
 from evaluation.base import Measurement
 from models import REGISTRY
 from results import figures, formats, layouts, rows, tables
@@ -64,10 +66,11 @@ def test_a_half_written_file_never_takes_the_place_of_the_old(tmp_path: Path, mo
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.replace", full)
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        rows.replace_file(folder / "rows.json", "new")
+        files.replace(folder / "rows.json", "new")
     assert (folder / "rows.json").read_text() == before
+    assert not list(folder.glob(".*"))
 
 
 def svm(accuracies: dict[int, float], **options: Any) -> list[Measurement]:
@@ -202,8 +205,9 @@ def test_a_model_without_samples_has_a_picture_without_them(tmp_path: Path) -> N
     for name, shape in (("image", (1, 8, 8)), ("point", (2,))):
         folder = tmp_path / name
         folder.mkdir()
-        x = np.ones((50, *shape), np.uint8 if len(shape) == 3 else np.float32)
-        np.savez(folder / "arrays.npz", x=x, y=np.zeros(50, int), codes=np.zeros((50, 2)), reconstructions=x)
+        x = torch.ones((50, *shape), dtype=torch.uint8 if len(shape) == 3 else torch.float32)
+        arrays = {"x": x, "y": torch.zeros(50, dtype=torch.int64), "codes": torch.zeros(50, 2), "reconstructions": x}
+        pictures.write(folder, arrays)
         figures.draw(folder, "title", tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").stat().st_size > 3000
 
@@ -211,9 +215,9 @@ def test_a_model_without_samples_has_a_picture_without_them(tmp_path: Path) -> N
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (2,)])
 def test_pictures_are_drawn_for_grey_and_colour_images_and_points(tmp_path: Path, shape: tuple[int, ...]) -> None:
     images = len(shape) == 3
-    x = np.zeros((50, *shape), np.uint8 if images else np.float32) + 1
-    arrays = {"x": x, "y": np.arange(50), "codes": np.zeros((50, 2)), "reconstructions": x, "samples": x}
-    np.savez(tmp_path / "arrays.npz", **arrays)
+    x = torch.ones((50, *shape), dtype=torch.uint8 if images else torch.float32)
+    arrays = {"x": x, "y": torch.arange(50), "codes": torch.zeros(50, 2), "reconstructions": x, "samples": x}
+    pictures.write(tmp_path, arrays)
     figures.draw(tmp_path, "title", tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "picture.png").stat().st_size > 5000
@@ -221,8 +225,22 @@ def test_pictures_are_drawn_for_grey_and_colour_images_and_points(tmp_path: Path
 
 def test_the_run_file_is_json_that_says_where_numbers_come_from(tmp_path: Path) -> None:
     folder = store(tmp_path, "ali", 0, [Measurement("fid", 1.0)])
-    run = json.loads((folder / "run.json").read_text())
-    assert set(rows.PROVENANCE) <= set(run)
+    stored = json.loads((folder / "run.json").read_text())
+    assert set(rows.PROVENANCE) <= set(stored["run"])
+    assert rows.read_origin(folder) == stored["run"]
+    (folder / "run.json").write_text((folder / "run.json").read_text().replace('"title": "ALI"', '"title": "ALICE"'))
+    with pytest.raises(rows.Damaged, match=r"run\.json is damaged: run this run again"):
+        rows.read_origin(folder)
+
+
+def test_a_number_is_stored_once(tmp_path: Path) -> None:
+    folder = store(tmp_path, "ali", 0, [Measurement("fid", 1.0), Measurement("kid", 2.0)])
+    run = rows.Run(folder.name, "digits", "ali", "ALI", "digits", 0, 10, "ema")
+    with pytest.raises(ValueError, match="hold a number twice"):
+        rows.write(folder, run, map(asdict, [Measurement("fid", 1.0), Measurement("fid", 3.0)]), PROVENANCE)
+    assert rows.read(tmp_path).value.tolist() == [1.0, 2.0]  # those it had are still there
+    rows.write(folder, run, map(asdict, [Measurement("fid", 3.0)]), PROVENANCE)
+    assert rows.read(tmp_path).value.tolist() == [3.0]
 
 
 def test_results_of_runs_are_ignored_by_git() -> None:

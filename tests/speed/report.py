@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 
 from benchmarks import provenance
+from evaluation import files
 from models import REGISTRY
 from results.formats import table
-from results.rows import replace_file
 
 TITLES = {
     "updates": "One update of all players",
@@ -22,6 +22,8 @@ TITLES = {
     "use": "Sampling and encoding",
     "evaluation": "Evaluation",
     "growth": "Cost against steps and seeds",
+    "checkpoints": "Checkpoints",
+    "resuming": "Commands that go on",
 }
 NOTES = {
     "updates": "Batch 100, all cores, every side in turn in one process; medians over rounds. `ratio`: the side's time over "
@@ -38,6 +40,9 @@ NOTES = {
     "evaluation": "All metrics that the data allow, against a script that computes each by itself.",
     "growth": "ALI on digits, one process, one thread, medians over rounds; seeds: of 500 steps each. Memory: the most that "
     "the process has had.",
+    "checkpoints": "ALI trained for two and a half times the default time between checkpoints, all cores. To go on: from "
+    "one before the last step, over a fresh training of one step, in turn; medians.",
+    "resuming": "ALI, BiGAN, GAN and VAE on digits, all runs finished; over the bare interpreter, in turn; medians.",
 }
 
 
@@ -72,10 +77,10 @@ def write(out: Path, records: Mapping[str, Sequence[Mapping[str, Any]]]) -> None
     parts = ["# Speed", "; ".join(f"{key}: {value}" for key, value in made.items()) + "."]
     for name in [name for name in TITLES if name in records]:
         frame = pd.DataFrame(records[name])
-        replace_file(out / f"{name}.csv", frame.to_csv(index=False))
+        files.replace(out / f"{name}.csv", frame.to_csv(index=False))
         parts += [f"## {TITLES[name]}", NOTES[name], table(frame.set_index(frame.columns[0]).map(_cell))]
-    replace_file(out / "speed.md", "\n\n".join(parts) + "\n")
-    replace_file(out / "provenance.json", json.dumps(made, indent=1) + "\n")
+    files.replace(out / "speed.md", "\n\n".join(parts) + "\n")
+    files.replace(out / "provenance.json", json.dumps(made, indent=1) + "\n")
 
 
 def _cell(value: Any) -> str:

@@ -1,0 +1,242 @@
+"""The folder of a command's output: made, locked against a second writer, and gone on in only with what it was begun with.
+
+`plan.json` says what a folder was begun with: suites, data, device, versions and hashes of the code that numbers depend on.
+A command that goes on must have the same, or its table would hold numbers of two kinds.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import results
+from benchmarks import checkpoints, provenance
+from benchmarks.config import Suite
+from benchmarks.runner import Interrupted
+from evaluation import files
+from evaluation.base import BadInput
+
+RUNS = Path(results.__file__).parent / "runs"
+PLAN, LOCK = "plan.json", ".lock"
+VERSION = 1  # of plan.json
+SHOWN = 4  # differences in a message
+
+
+@dataclass(frozen=True)
+class Output:
+    """A folder that this process alone writes to."""
+
+    path: Path
+    command: tuple[str, ...]  # that began it
+
+    @property
+    def resume(self) -> str:
+        """Return the command that goes on."""
+        words = iter(self.command)
+        kept = []
+        for word in words:
+            if word == "--out":
+                next(words, None)
+            elif word not in ("--fresh", "--resume", "--force") and not word.startswith("--out="):
+                kept.append(word)
+        return shlex.join([*kept, "--out", str(self.path), "--resume"])
+
+
+def place(text: str) -> Path:
+    """Return a path of the command line, whether or not anything is there. Raises ArgumentTypeError if nobody could look."""
+    try:
+        os.stat(os.path.join(text, os.curdir))
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' cannot be looked at ({error.strerror}): name another place") from None
+    return Path(text)
+
+
+def add_arguments(sub: argparse.ArgumentParser, trains: bool = True) -> None:
+    """Declare the options of a command that writes runs."""
+    sub.add_argument("--out", type=place, metavar="DIR", help="folder for everything that comes out; default: a fresh one")
+    begun = sub.add_mutually_exclusive_group()
+    begun.add_argument("--resume", action="store_true", help="go on in --out, if it was begun: finished runs are skipped")
+    begun.add_argument("--fresh", action="store_true", help="start over beside --out, in DIR-2 and so on, if it was begun")
+    text = "go on even where the suite, the code or a library is another than the folder was begun with"
+    sub.add_argument("--force", action="store_true", help=text)
+    sub.add_argument("--retries", type=int, default=0, metavar="N", help="try a run that failed again, N times; default: 0")
+    if trains:
+        text = f"from one checkpoint to the next, at least; 0: after every step; default: {checkpoints.EVERY:g}"
+        sub.add_argument("--checkpoint-every", type=float, default=checkpoints.EVERY, metavar="SECONDS", help=text)
+
+
+def check_arguments(given: argparse.Namespace) -> None:
+    """Refuse what cannot be. Raises BadInput."""
+    if given.resume and given.out is None:
+        raise BadInput("--resume needs --out DIR, the folder to go on in")
+    if given.force and not given.resume:
+        raise BadInput("--force goes with --resume: it goes on in a folder that was begun with something else")
+    if given.retries < 0:
+        raise BadInput(f"--retries {given.retries}: a number of times, 0 or more")
+    if not getattr(given, "checkpoint_every", 0.0) >= 0:
+        raise BadInput(f"--checkpoint-every {given.checkpoint_every:g}: seconds, 0 or more")
+
+
+def plan(suites: Iterable[Suite], device: torch.device, **more: Any) -> dict[str, Any]:
+    """Return what the numbers of a command depend on, as plan.json has it."""
+    suites = list(suites)
+    said = {
+        "suites": {suite.name: asdict(suite) for suite in suites},
+        "data": {suite.name: suite.load().sha256 for suite in suites},
+        "device": device.type,
+        "versions": provenance.versions(),
+        "code": provenance.code(suites),
+        **more,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(said))  # lists for tuples, as it is stored
+    return plain
+
+
+def fresh(out: Path | None, name: str) -> Path:
+    """Make a folder that holds nothing yet. Raises BadInput rather than touch what is there."""
+    path = out or RUNS / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    _make(path)
+    if _holds(path):
+        raise BadInput(f"--out {path} already holds files: name a new folder; nothing was touched")
+    return path
+
+
+@contextmanager
+def opened(given: argparse.Namespace, name: str, planned: Mapping[str, Any], needed: int = 0) -> Iterator[Output]:
+    """Make the folder of a command, or go on in it, and keep others out meanwhile.
+
+    `needed` are the bytes that will be written, roughly. Raises BadInput, before anything is touched, for a folder that
+    holds something else, that another process writes to, that was begun with something else, or without the space.
+    """
+    check_arguments(given)
+    path = given.out or RUNS / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    if given.fresh:
+        path = _unused(path)
+    _check_held(path, given.resume)
+    _check_space(path, needed)
+    _make(path)
+    try:
+        with files.locked(path / LOCK):
+            _check_held(path, given.resume)  # another may have been quicker
+            output = Output(path, _command(path, planned, given.force))
+            files.remove_parts(path)
+            (path / "runs").mkdir(exist_ok=True)
+            try:
+                yield output
+            except (Interrupted, KeyboardInterrupt):
+                print(f"alibench: to go on: {output.resume}", file=sys.stderr)
+                raise
+    except files.Busy:
+        raise BadInput(f"--out {path} is being written to by another process: wait for it or name another folder") from None
+
+
+def _command(path: Path, planned: Mapping[str, Any], force: bool) -> tuple[str, ...]:
+    """Return the command that began the folder, once what it said is what this one says; or begin it."""
+    file = path / PLAN
+    if file.exists():
+        try:
+            begun = files.read_json(file, "plan", VERSION, _indented)
+            words: list[str] = begun.pop("command")
+            if different := _differences(begun, planned):
+                shown = ", ".join(different[:SHOWN]) + f" and {len(different) - SHOWN} more" * (len(different) > SHOWN)
+                problem = f"--out {path} was begun with something else: {shown}"
+            else:
+                return tuple(words)
+        except files.Damaged as damage:
+            problem = f"--out {path} cannot be gone on in ({damage})"
+        if not force:
+            raise BadInput(f"{problem}; start over with --fresh, or go on all the same with --force")
+    command = provenance.command()
+    files.write_json(file, "plan", VERSION, {"command": command, **planned}, _indented)
+    return tuple(command)
+
+
+def _indented(body: Any) -> str:
+    return json.dumps(body, indent=1)
+
+
+def _differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say what differs, by name, with both values where they can be read."""
+    a, b = (dict(_flat(each)) for each in (begun, now))
+    found = []
+    for key in [*a, *(key for key in b if key not in a)]:
+        before, after = a.get(key), b.get(key)
+        default = (key not in a and after in ("", {})) or (key not in b and before in ("", {}))  # of a table that is new
+        if before != after and not default:
+            kind, *names = key
+            name = ".".join(names)
+            said = {"code": f"{name} (its code)", "data": f"the data of suite '{name}'", "device": "the device"}
+            values = "" if kind in ("code", "data") else f" ({before!r}, now {after!r})"
+            found.append(said.get(kind, name) + values)
+    return found
+
+
+def _flat(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, (*path, key))
+        else:
+            yield (*path, key), value
+
+
+def _holds(path: Path) -> Sequence[Path]:
+    """Return what a folder holds, without what a command leaves that was killed before it began anything."""
+    entries = list(path.iterdir()) if path.is_dir() else []
+    return [entry for entry in entries if entry.name not in (LOCK, "runs") and entry.suffix != ".part"] or [
+        run for entry in entries if entry.name == "runs" for run in (entry.iterdir() if entry.is_dir() else [entry])
+    ]
+
+
+def _check_held(path: Path, resume: bool) -> None:
+    held = _holds(path)
+    if held and not (path / PLAN).exists():
+        raise BadInput(f"--out {path} already holds files, of no run: name a new folder; nothing was touched")
+    if held and not resume:
+        raise BadInput(
+            f"--out {path} already holds files of a run: go on in it with --resume, or start over beside it with --fresh; "
+            "nothing was touched"
+        )
+
+
+def _unused(path: Path) -> Path:
+    number = 1
+    found = path
+    while _holds(found):
+        number += 1
+        found = path.with_name(f"{path.name}-{number}")
+    if found != path:
+        print(f"alibench: {path} was begun already: this is {found}", file=sys.stderr)
+    return found
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / LOCK).touch()
+    except (FileExistsError, NotADirectoryError):
+        raise BadInput(f"--out {path} is, or lies in, a file: name a folder") from None
+    except OSError as error:
+        raise BadInput(f"--out {path} cannot be written ({error.strerror}): name another folder with --out") from None
+
+
+def _check_space(path: Path, needed: int) -> None:
+    """Refuse to begin what will not fit. What is there already counts as a part of it."""
+    there = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else 0
+    disk = shutil.disk_usage(next(parent for parent in (path, *path.absolute().parents) if parent.is_dir()))
+    if disk.total and needed - there > disk.free:
+        raise BadInput(
+            f"--out {path} needs about {(needed - there) / 1e9:.1f} GB, {disk.free / 1e9:.1f} GB are free: "
+            "make room or name a folder on another disk"
+        )

@@ -1,0 +1,126 @@
+"""Trained models as runs leave them: kept, found in a folder, loaded. Nothing that is loaded can run code.
+
+A run's folder has `model.safetensors`, the weights alone; `training.json`, what else the training left and the weights'
+hash, so that an interrupted evaluation begins again without training; and `curves.csv`, a line a tick of the training.
+"""
+
+import csv
+import hashlib
+import io
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks import config
+from benchmarks.loop import Diverged, Trained
+from evaluation import files
+from evaluation.base import BadInput, check_name
+from models import REGISTRY
+from models.base import Model
+from results import rows
+
+WEIGHTS = "model.safetensors"
+VERSION = 1  # of the files
+
+
+def sha256(path: Path) -> str:
+    """Return the hash of a file. Raises OSError."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def keep(folder: Path, model: Model, outcome: Trained | Diverged) -> None:
+    """Write what a training left; `training.json` last, so that with it all is there. Raises OSError."""
+    if isinstance(outcome, Diverged):
+        files.write_json(folder / "training.json", "training", VERSION, {"diverged": str(outcome)})
+        return
+    files.write_tensors(folder / WEIGHTS, "model", VERSION, model.state_dict())
+    names = list(dict.fromkeys(name for record in outcome.curves for name in record))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names)
+    writer.writeheader()
+    writer.writerows(outcome.curves)
+    files.replace(folder / "curves.csv", text.getvalue())
+    left = {"weights_sha256": sha256(folder / WEIGHTS), "left": asdict(outcome)}
+    files.write_json(folder / "training.json", "training", VERSION, left)
+
+
+def kept(folder: Path) -> Trained | Diverged | None:
+    """Return what the training of a run left, or nothing if it has not ended. Raises files.Damaged."""
+    if not (folder / "training.json").exists():
+        return None
+    stored = files.read_json(folder / "training.json", "training", VERSION)
+    if "diverged" in stored:
+        return Diverged(stored["diverged"])
+    if not (folder / WEIGHTS).exists() or sha256(folder / WEIGHTS) != stored["weights_sha256"]:
+        raise files.Damaged(f"{folder / WEIGHTS} is damaged or not there")
+    return Trained(**stored["left"])
+
+
+def weights(path: Path) -> dict[str, Tensor]:
+    """Return a trained model's tensors. Raises files.Damaged, or OSError."""
+    return files.read_tensors(path, "model", VERSION)[0]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained and evaluated run."""
+
+    origin: dict[str, Any]  # its run.json
+    weights: Path
+
+
+def find(folder: Path) -> list[Run]:
+    """Return the trained runs in what `--out` named, or the one in its own folder.
+
+    Raises BadInput if there are none, or damaged ones.
+    """
+    places = [folder] if (folder / "run.json").exists() else sorted((folder / "runs").glob("*"))
+    found = []
+    for place in places:
+        if (place / WEIGHTS).exists() and (place / "run.json").exists():
+            try:
+                run = Run(rows.read_origin(place), place / WEIGHTS)
+                intact = sha256(run.weights) == run.origin["weights_sha256"]
+            except (rows.Damaged, OSError) as error:
+                raise BadInput(str(error)) from None
+            if not intact:
+                raise BadInput(f"{place} is damaged: its weights are not those that run.json names; run this run again")
+            found.append(run)
+    if not found:
+        raise BadInput(f"{folder} holds no trained runs ({WEIGHTS}): name a folder that 'alibench run --out' made")
+    return found
+
+
+def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Model:
+    """Return the trained model of a run: `load_run("DIR/runs/RUN")`, or `load_run("DIR")` where DIR has one trained run.
+
+    It needs no data set, gives no gradients and is as it was evaluated (models/base.py says what it can do):
+
+        model, rng = load_run("DIR/runs/digits-ali-seed0"), torch.Generator().manual_seed(0)
+        x = model.sample(16, rng)  # (16, C, H, W) in [0, 1], or (16, D)
+        z, again = model.encode(x), model.reconstruct(x)  # (16, latent), mean codes; (16, C, H, W)
+
+    Raises BadInput for a folder without a run, with several, with a damaged one, or of a model that is not there.
+    """
+    runs = find(Path(folder))
+    if len(runs) > 1:
+        names = ", ".join(run.weights.parent.name for run in runs)
+        raise BadInput(f"{folder} holds {len(runs)} trained runs: name one of them by {folder}/runs/RUN; there are: {names}")
+    (run,) = runs
+    origin = run.origin
+    suite = config.of_run(origin)
+    of = suite.model.get(origin["model"], config.Entry()).of or origin["model"]
+    check_name(of, REGISTRY, f"{run.weights.parent}: unknown model")
+    shape, scale, labels = tuple(origin["data_shape"]), origin["data_scale"], origin["data_labels"]
+    model = suite.build_for(shape, scale, labels, origin["model"], origin["seed"])
+    try:
+        model.load_state_dict(weights(run.weights))
+    except (files.Damaged, OSError) as error:
+        raise BadInput(str(error)) from None
+    except RuntimeError as error:
+        line = " ".join(str(error).split())
+        raise BadInput(f"{run.weights} does not fit the model of this version ({line[:200]})") from None
+    return model.to(device).eval().requires_grad_(False)

@@ -27,7 +27,8 @@ def python(session: nox.Session, *arguments: str) -> None:
         session.run(sys.executable, "-m", "venv", str(ENVIRONMENT), external=True)
         session.run(str(BIN / "python"), "-m", "pip", "install", "--quiet", "--editable", f"{ROOT}[dev]")
         installed.write_text(wanted)
-    session.run(str(BIN / "python"), *arguments)
+    # Ctrl-C reaches the command itself, which ends after its step; nox alone would give it a third of a second
+    session.run(str(BIN / "python"), *arguments, interrupt_timeout=None)
 
 
 @nox.session
@@ -78,6 +79,13 @@ def speed(session: nox.Session) -> None:
     settings = ("-c", "pyproject.toml", "tests/speed")
     options = ("-m", "speed", "-s", "--benchmark-enable", "--benchmark-columns=median,rounds")
     python(session, "-m", "pytest", *settings, *options, *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Kill, interrupt, starve and double commands, and see that nothing is lost: `nox -s faults -- [--kills 30]`, 15 min."""
+    settings = ("-c", "pyproject.toml", "tests/faults", "-m", "faults", "-s")
+    python(session, "-m", "pytest", *settings, *session.posargs)
 
 
 @nox.session

@@ -1,0 +1,37 @@
+"""A command that is killed at any moment and goes on ends as one that nobody disturbed."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults.trial import KINDS, LIMIT, Trial, Undisturbed
+
+pytestmark = pytest.mark.faults
+
+
+def test_killed_at_random_moments_and_gone_on(
+    undisturbed: Undisturbed, images: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    seed = random.randrange(10**6)
+    rng, kills = random.Random(seed), request.config.getoption("--kills")
+    print(f"\nseed {seed}; an undisturbed run takes {undisturbed.seconds:.1f} s and writes {undisturbed.written}")
+    kinds = [*KINDS, "checkpointing", *["at any time"] * 3]
+    done = dict.fromkeys(kinds, 0)
+    rng.shuffle(kinds)
+    for number in range(kills):
+        kind, trial = kinds[number % len(kinds)], Trial(tmp_path / str(number), images)
+        if kind == "at any time":
+            process = trial.start()
+            time.sleep(rng.uniform(0.2, 0.95) * undisturbed.seconds)
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process = trial.start(kill=("all", KINDS[kind], rng.randint(1, undisturbed.written[kind])))
+        assert process.wait(LIMIT) == -signal.SIGKILL, (kind, trial.said[-3000:])
+        trial.check(undisturbed.rows)
+        done[kind] += 1
+        print(f"{number + 1} of {kills}: killed {'while ' * (kind in KINDS)}{kind}: the same {len(undisturbed.rows)} rows")
+    print(done)

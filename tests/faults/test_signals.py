@@ -1,0 +1,104 @@
+"""Ctrl-C and SIGTERM end a command with checkpoints; a dead worker, a full disk and a second start are its own affair."""
+
+import os
+import re
+import shlex
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults.trial import LIMIT, SETTINGS, Trial, Undisturbed
+
+pytestmark = pytest.mark.faults
+LONG = ("steps=1000000", *SETTINGS[1:])
+
+
+def training(trial: Trial, runs: int = 2) -> None:
+    """Wait until runs are being trained."""
+    deadline = time.monotonic() + LIMIT
+    while len(list(trial.out.glob("runs/*/checkpoints/round-*"))) < 2 * runs:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_a_request_ends_all_after_their_step_and_says_how_to_go_on(
+    number: signal.Signals, code: int, undisturbed: Undisturbed, images: Path, tmp_path: Path
+) -> None:
+    trial = Trial(tmp_path / "trial", images)
+    # a checkpoint after each of so many steps lasts longer than a request takes
+    process = trial.start(settings=("steps=60", *SETTINGS[1:]), kill=("nobody", "checkpoints", 0))
+    training(trial)
+    # as a terminal and a scheduler do: to the whole group
+    os.killpg(process.pid, number)
+    assert process.wait(LIMIT) == code, trial.said
+    assert "ending after the current step, with checkpoints; once more to end at once" in trial.said
+    assert "Traceback" not in trial.said
+    (words,) = re.findall(r"alibench: to go on: alibench (.+)", trial.said)
+    assert shlex.split(words)[-3:] == ["--out", str(trial.out), "--resume"]
+    assert not list(trial.out.rglob("*.part"))
+    trial.check(undisturbed.rows)
+
+
+def test_a_second_request_ends_at_once(images: Path, tmp_path: Path) -> None:
+    trial = Trial(tmp_path / "trial", images)
+    process = trial.start(settings=LONG)
+    training(trial)
+    os.kill(process.pid, signal.SIGSTOP)  # both arrive before it can do anything about the first
+    os.kill(process.pid, signal.SIGTERM)
+    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, signal.SIGCONT)
+    assert process.wait(LIMIT) == 130, trial.said
+    assert "alibench: ended at once; finished runs and checkpoints are kept" in trial.said
+    assert "Traceback" not in trial.said
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_worker_that_dies_fails_its_run_alone(
+    retries: int, undisturbed: Undisturbed, images: Path, tmp_path: Path
+) -> None:
+    trial = Trial(tmp_path / "trial", images)
+    dies = ("process", "digits-ali-seed0/checkpoints", 40)  # in the midst of training
+    code = trial.start("--retries", str(retries), kill=dies).wait(LIMIT)
+    died = "digits-ali-seed0: failed: its process died (killed by signal 9, as by a system out of memory)"
+    assert died in trial.said
+    if retries:
+        assert code == 0, trial.said
+        assert f"{died}; it is tried again" in trial.said
+        trial.compare(undisturbed.rows)
+        return
+    assert code == 1, trial.said
+    assert set(trial.rows().model) >= {"vae", "raw pixels"}  # the others are there
+    assert "ali" not in set(trial.rows().model)
+    assert f"Try again what failed: alibench run digits --models ali vae --seeds 1 --data folder:{images}" in trial.said
+    trial.check(undisturbed.rows)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(undisturbed: Undisturbed, images: Path, tmp_path: Path) -> None:
+    trial = Trial(tmp_path / "trial", images)
+    assert trial.start(kill=("all", "digits-ali-seed0/checkpoints", 40)).wait(LIMIT) == -signal.SIGKILL
+    before = {path.name for path in (trial.out / "runs/digits-ali-seed0/checkpoints").glob("round-*")}
+    size = max(path.stat().st_size for path in trial.out.rglob("round-*"))
+    assert trial.start("--resume", largest=size - 1).wait(LIMIT) == 1, trial.said
+    assert (
+        "failed: nothing more can be written (File too large); its last checkpoint is kept: make room, resume" in trial.said
+    )
+    assert "Traceback" not in trial.said
+    assert {path.name for path in (trial.out / "runs/digits-ali-seed0/checkpoints").glob("round-*")} == before
+    trial.check(undisturbed.rows)
+
+
+def test_of_two_starts_at_once_one_runs_and_one_refuses(
+    images: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    starts = request.config.getoption("--starts")
+    for number in range(starts):
+        trial = Trial(tmp_path / str(number), images)
+        both = [trial.start("--resume", settings=("steps=2", "batch=8", 'metrics=["reconstruction"]')) for _ in range(2)]
+        codes = sorted(process.wait(LIMIT) for process in both)
+        assert codes == [0, 2], trial.said
+        assert trial.said.count("is being written to by another process: wait for it or name another folder") == 1
+        assert len(trial.rows())
+    print(f"\n{starts} of {starts}: one ran, one refused")

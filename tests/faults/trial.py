@@ -1,0 +1,106 @@
+"""A command in a place of its own, which is disturbed in one way or another, and what it should have come to."""
+
+import os
+import re
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from results import rows
+
+ROOT = Path(__file__).parent.parent.parent
+LIMIT = 300  # seconds for a command
+# Files that a run writes, by what it is doing: windows that a moment drawn at random seldom meets. It has a checkpoint after
+# every step here, so that a kill at one of them is a kill in the midst of training.
+KINDS = {
+    "building the cache": r"/cache/",
+    "beginning": r"plan\.json|/out/runs$",
+    "checkpointing": r"/checkpoints",
+    "keeping the trained model": r"/\.?(model\.safetensors|training\.json|curves\.csv)",
+    "storing arrays": r"/\.?arrays\.safetensors",
+    "writing rows": r"/\.?(run|rows)\.json",
+    "writing tables": r"/out/\.?(rows\.csv|tables)",
+}
+SETTINGS = ("steps=60", "batch=8", "evaluation.draws=2", "evaluation.labels=20", 'metrics=["reconstruction","svm"]')
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """What an undisturbed run comes to."""
+
+    rows: pd.DataFrame
+    seconds: float
+    written: dict[str, int]  # kind of file -> how often one is opened for writing, renamed or removed
+
+
+class Trial:
+    """A command in a folder of its own."""
+
+    def __init__(self, place: Path, images: Path) -> None:
+        self.place, self.images = place, images
+        self.out, self.log = place / "out", place / "log"
+        place.mkdir()
+
+    def start(
+        self, *more: str, kill: tuple[str, str, int] | None = None, settings: Sequence[str] = SETTINGS, largest: int = 0
+    ) -> "subprocess.Popen[bytes]":
+        """Start it; `kill`: whom (killer/sitecustomize.py), at files of which pattern, which time.
+
+        No file may have more than `largest` bytes, if that is given.
+        """
+        command = [sys.executable, "-m", "benchmarks", "run", "digits", "--models", "ali", "vae", "--seeds", "1"]
+        command += ["--data", f"folder:{self.images}", "--device", "cpu", "--checkpoint-every", "0", "--out", str(self.out)]
+        command += [*(part for setting in settings for part in ("--set", setting)), *more]
+        environment = os.environ | {"ALIBENCH_DATA": str(self.place / "home")}
+        if kill:
+            whom, pattern, number = kill
+            environment["PYTHONPATH"] = os.pathsep.join((str(Path(__file__).parent / "killer"), str(ROOT)))
+            environment["ALIBENCH_KILL"] = f"{whom} {pattern} {number} {self.log}"
+
+        def limit() -> None:
+            if largest:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
+
+        with (self.place / "said").open("ab") as said:
+            options = {"cwd": ROOT, "env": environment, "stdout": said, "stderr": said, "start_new_session": True}
+            return subprocess.Popen(command, preexec_fn=limit, **options)  # type: ignore[call-overload, no-any-return]
+
+    @property
+    def said(self) -> str:
+        """All that it has said."""
+        return (self.place / "said").read_text()
+
+    def rows(self) -> pd.DataFrame:
+        """Return all rows but those of timings."""
+        frame = rows.read(self.out)
+        return frame[frame.kind != "timing"].reset_index(drop=True)
+
+    def undisturbed(self) -> Undisturbed:
+        """Run it to its end, and count what it writes."""
+        start = time.monotonic()
+        process = self.start(kill=("nobody", "|".join(KINDS.values()), 0))
+        assert process.wait(LIMIT) == 0, self.said[-3000:]
+        seconds = time.monotonic() - start
+        paths = [line.partition(" ")[2] for line in self.log.read_text().splitlines()]
+        written = {kind: sum(bool(re.search(pattern, path)) for path in paths) for kind, pattern in KINDS.items()}
+        assert all(written.values()), written
+        assert len(self.rows()) > 50
+        return Undisturbed(self.rows(), seconds, written)
+
+    def check(self, expected: pd.DataFrame, *more: str) -> None:
+        """Go on, and compare what comes out with an undisturbed run: no row lost or doubled, nothing left behind."""
+        assert self.start("--resume", *more).wait(LIMIT) == 0, self.said[-3000:]
+        self.compare(expected)
+
+    def compare(self, expected: pd.DataFrame) -> None:
+        """Compare what is there with an undisturbed run."""
+        pd.testing.assert_frame_equal(self.rows(), expected, check_exact=True)
+        assert not self.rows().duplicated(list(rows.KEY)).any()
+        assert not [path for path in self.place.rglob(".*") if path.name != ".lock"]
+        assert not list(self.place.rglob("checkpoints"))

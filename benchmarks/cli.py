@@ -158,21 +158,25 @@ def report(outcomes: dict[str, str], out: Output, console: Console) -> int:
 
 
 def _draw(out: Path, work: Sequence[Job]) -> None:
-    """Draw a picture for each model of each suite, from its first seed that has one."""
-    from results import figures  # matplotlib takes a moment to import
-
+    """Draw a picture for each model of each suite, from its first seed that has one; not again if its arrays are older."""
     (out / "figures").mkdir(exist_ok=True)
     drawn = set()
     for job in work:
-        key = f"{job.suite.name}-{job.name}"
-        if job.kind in ("run", "evaluation") and key not in drawn and (job.folder / pictures.NAME).exists():
-            title = f"{job.suite.entry(job.name).title}, {job.suite.load().name}, seed {job.seed}"
+        key, arrays = f"{job.suite.name}-{job.name}", job.folder / pictures.NAME
+        if job.kind not in ("run", "evaluation") or key in drawn or not arrays.exists():
+            continue
+        picture = out / "figures" / f"{key}.png"
+        if not picture.exists() or picture.stat().st_mtime_ns < arrays.stat().st_mtime_ns:
+            from results import figures  # matplotlib takes a moment to import
+
             try:
-                figures.draw(job.folder, title, out / "figures" / f"{key}.png")
+                figures.draw(
+                    job.folder, f"{job.suite.entry(job.name).title}, {job.suite.load().name}, seed {job.seed}", picture
+                )
             except files.Damaged as damage:
                 print(f"alibench: no picture of it is drawn: {damage}", file=sys.stderr)
                 continue
-            drawn.add(key)
+        drawn.add(key)
 
 
 def _evaluate(arguments: argparse.Namespace, console: Console) -> int:

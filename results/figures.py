@@ -1,5 +1,6 @@
 """Pictures of one run, from the arrays that the evaluation stored: samples and reconstructions, or the grid's panel."""
 
+import io
 from pathlib import Path
 
 import matplotlib as mpl
@@ -9,8 +10,9 @@ mpl.use("Agg")  # no screen is needed
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from evaluation import pictures
+from evaluation import files, pictures
 
 mpl.rcParams["text.parse_math"] = False  # titles that users write are no formulas
 
@@ -33,6 +35,14 @@ def _show(axes: Axes, picture: np.ndarray, title: str) -> None:
     axes.axis("off")
 
 
+def _save(figure: Figure, path: Path, dpi: int) -> None:
+    """Write a picture, whole or not at all."""
+    made = io.BytesIO()
+    figure.savefig(made, format="png", dpi=dpi)
+    plt.close(figure)
+    files.replace(path, made.getvalue())
+
+
 def images(arrays: dict[str, np.ndarray], title: str, path: Path) -> None:
     """Draw what there is of a 10x10 grid of samples and 10 rows of five pairs, original left, reconstruction right."""
     panels = {"samples": arrays["samples"]} if "samples" in arrays else {}
@@ -43,8 +53,7 @@ def images(arrays: dict[str, np.ndarray], title: str, path: Path) -> None:
     for axes, (name, panel) in zip(row[0], panels.items(), strict=True):
         _show(axes, tile(panel, 10), name)
     figure.suptitle(title)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    _save(figure, path, dpi=120)
 
 
 def plane(arrays: dict[str, np.ndarray], title: str, path: Path) -> None:
@@ -63,8 +72,7 @@ def plane(arrays: dict[str, np.ndarray], title: str, path: Path) -> None:
         axes.scatter(points[:, 0], points[:, 1], s=1.5, linewidths=0, **colour)
         axes.set(title=name, xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
     figure.suptitle(title)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    _save(figure, path, dpi=110)
 
 
 def draw(folder: Path, title: str, path: Path) -> None:

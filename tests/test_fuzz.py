@@ -1,4 +1,4 @@
-"""Whatever is wrong with a suite or a command line is said in one line before anything is touched: hundreds of examples of each kind.
+"""Whatever is wrong with a suite or a command line is said in one line before anything is touched: by hundreds of examples.
 
 Every command here names an --out that holds a file. So an example that happens to be right is refused as well, and trains
 nothing; where a mistake was made on purpose, the line has to be about the mistake.

@@ -5,6 +5,7 @@ A command that goes on must have the same, or its table would hold numbers of tw
 """
 
 import argparse
+import errno
 import json
 import os
 import shlex
@@ -211,11 +212,10 @@ def _check_held(path: Path, resume: bool) -> None:
 
 
 def _unused(path: Path) -> Path:
-    number = 1
-    found = path
+    number, found = 1, path
     while _holds(found):
         number += 1
-        found = path.with_name(f"{path.name}-{number}")
+        found = path.resolve().with_name(f"{path.resolve().name}-{number}")
     if found != path:
         print(f"alibench: {path} was begun already: this is {found}", file=sys.stderr)
     return found
@@ -224,7 +224,8 @@ def _unused(path: Path) -> Path:
 def _make(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
-        (path / LOCK).touch()
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except (FileExistsError, NotADirectoryError):
         raise BadInput(f"--out {path} is, or lies in, a file: name a folder") from None
     except OSError as error:

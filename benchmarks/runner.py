@@ -139,7 +139,7 @@ class Display:
         if job.run_id in self.bars:
             self.progress.remove_task(self.bars.pop(job.run_id))
         if again:
-            self.console.print(f"{job.run_id}: {outcome}; it is tried again", markup=False, highlight=False)
+            self.say(f"{job.run_id}: {outcome}; it is tried again")
             return
         self.done += 1
         self.progress.advance(self.all)
@@ -148,7 +148,11 @@ class Display:
         text = "done" if outcome == "ok" else outcome
         if not self.console.is_terminal or outcome != "ok":
             clock = f"{elapsed:5.0f} s, about {left:.0f} s left"
-            self.console.print(f"[{self.done}/{self.total}] {job.run_id}: {text} ({clock})", markup=False, highlight=False)
+            self.say(f"[{self.done}/{self.total}] {job.run_id}: {text} ({clock})")
+
+    def say(self, line: str) -> None:
+        """Print a line above the bars."""
+        self.console.print(line, markup=False, highlight=False)
 
 
 @contextmanager
@@ -200,8 +204,7 @@ class Worker:
 
     def stop(self) -> None:
         """Ask it to end what it does."""
-        if self.process.pid is not None and self.process.is_alive():
-            os.kill(self.process.pid, signal.SIGTERM)
+        self.process.terminate()
 
     def end(self) -> None:
         """End it: at once if it works, else as it wants to."""
@@ -217,8 +220,8 @@ class Worker:
 class Asked:
     """Whether the command is asked to end by Ctrl-C or SIGTERM; the workers are told. The second time, KeyboardInterrupt."""
 
-    def __init__(self, console: Console, team: list[Worker]) -> None:
-        self.console, self.team, self.signal = console, team, 0
+    def __init__(self, team: list[Worker]) -> None:
+        self.team, self.signal = team, 0
         # a signal that another thread of the process took wakes nobody who waits, but writes here
         self.awake, self.bell = socket.socketpair()
         for end in (self.awake, self.bell):
@@ -229,7 +232,6 @@ class Asked:
         if self.signal:
             raise KeyboardInterrupt
         self.signal = number
-        self.console.print("ending after the current step, with checkpoints; once more to end at once", highlight=False)
         for worker in self.team:
             worker.stop()
 
@@ -263,7 +265,7 @@ def run(work: Iterable[Job], device: torch.device, console: Console, retries: in
     count = min(workers(device), len(left))
     console.print(f"{len(work)} runs on {device}, {max(1, count)} {threads}at a time{finished}", highlight=False)
     display, team = Display(console, len(left)), list[Worker]()
-    asked = Asked(console, team)
+    asked = Asked(team)
     try:
         with display.progress, asked.listening():
             first = jobs.grouped((job for job in left if job.kind != "throughput"), device)
@@ -302,15 +304,15 @@ def _do(
         if not busy:
             return outcomes
         ready = wait([*(worker.connection for worker in busy), asked.awake])
-        if asked.awake in ready:
-            asked.awake.recv(64)
+        if asked.awake in ready and asked.awake.recv(64) and asked.signal:
+            display.say("ending after the current step, with checkpoints; once more to end at once")
         for worker in (worker for worker in busy if worker.connection in ready):
             for message in worker.messages():
                 if isinstance(message, tuple):
                     display.advance(by_id[message[0]], message[1])
                     continue
                 group, worker.group = worker.group, ()
-                if not worker.process.is_alive():
+                if not worker.process.is_alive() or STOPPED in message.values():
                     team.remove(worker)
                     worker.end()
                 if not asked.signal:

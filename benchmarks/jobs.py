@@ -199,7 +199,9 @@ def _train(
     kept = Checkpoints(folder, {"suite": suite.name, "model": name, "seeds": seeds}, jobs[0].every, request)
     try:
         outcomes = train_together(models, suite.load().train, recipe, seeds, torch.device(device), passed, labelled, kept)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if type(error) is RuntimeError and "can't allocate memory" not in str(error):  # which a CPU raises
+            raise
         stacked, half = f", {len(jobs)} seeds at once" if len(jobs) > 1 else "", max(1, recipe.batch // 2)
         raise Failed(
             f"no memory is left on {device} with batches of {recipe.batch}{stacked}: try --set batch={half}, "

@@ -3,7 +3,7 @@
 import itertools
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -377,13 +377,20 @@ def test_too_little_space_is_said_before_anything_is_written(tmp_path: Path, cap
     assert "GB are free: make room or name a folder on another disk" in error
 
 
-def test_no_memory_on_the_device_gives_a_batch_to_try(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def cuda_is_full(trainer: Trainer) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def cpu_is_full(trainer: Trainer) -> None:
+    torch.empty(2**55)
+
+
+@pytest.mark.parametrize("full", [cuda_is_full, cpu_is_full])
+def test_no_memory_on_the_device_gives_a_batch_to_try(
+    full: Callable[[Trainer], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (suite,) = config.load("digits", ["steps=5"], ["ali"], seeds=1)
-
-    def full(self: Trainer) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(Trainer, "round", full)  # what no CPU raises
+    monkeypatch.setattr(Trainer, "round", full)
     with pytest.raises(Failed, match=r"^no memory is left on cpu with batches of 100: try --set batch=50, in a new folder"):
         jobs.execute([Job("run", suite, "ali", 0, tmp_path, "cpu", ("test",))], lambda run_id, steps: None)
 

@@ -26,12 +26,14 @@ def test_killed_at_random_moments_and_gone_on(
         kind, trial = kinds[number % len(kinds)], Trial(tmp_path / str(number), images)
         if kind == "at any time":
             process = trial.start()
-            time.sleep(rng.uniform(0.2, 0.95) * undisturbed.seconds)
+            time.sleep(rng.uniform(0.2, 0.9) * undisturbed.seconds)
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process = trial.start(kill=("all", KINDS[kind], rng.randint(1, undisturbed.written[kind])))
-        assert process.wait(LIMIT) == -signal.SIGKILL, (kind, trial.said[-3000:])
+        code = process.wait(LIMIT)
+        assert code in (-signal.SIGKILL, *[0] * (kind not in KINDS)), (kind, trial.said[-3000:])
         trial.check(undisturbed.rows)
         done[kind] += 1
-        print(f"{number + 1} of {kills}: killed {'while ' * (kind in KINDS)}{kind}: the same {len(undisturbed.rows)} rows")
+        how = f"killed {'while ' * (kind in KINDS)}{kind}" if code else "too late to be killed"
+        print(f"{number + 1} of {kills}: {how}: the same {len(undisturbed.rows)} rows")
     print(done)

@@ -28,15 +28,13 @@ from results import rows
 from results.layouts import BUDGET
 
 Split = Literal["validation", "test"]
+LOCK, CHECKPOINTS = ".lock", "checkpoints"  # in a run's folder
+LOCK_WAIT = 10.0  # seconds for the worker of a killed command to end
+STACKED_BELOW = 2e10  # operations a round: a fifth of ALI's on CIFAR-10. A guess: no GPU has been measured yet
 
 
 class Failed(Exception):
     """A job cannot be done, for a reason that is no mistake in the code; the message is one line with the remedy."""
-
-
-LOCK, CHECKPOINTS = ".lock", "checkpoints"  # in a run's folder
-LOCK_WAIT = 10.0  # seconds for the worker of a killed command to end
-STACKED_BELOW = 2e10  # operations a round: a fifth of ALI's on CIFAR-10. A guess: no GPU has been measured yet
 
 
 @dataclass(frozen=True)
@@ -88,8 +86,8 @@ class Job:
         try:
             rows.read_origin(self.folder)
             stored = rows.read_run(self.folder)
-            if self.kind == "run":
-                trained.kept(self.folder)
+            if self.kind == "run" and trained.kept(self.folder) is None:
+                return ""
         except files.Damaged as damage:
             print(f"alibench: {damage}", file=sys.stderr)
             return ""

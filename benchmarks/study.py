@@ -28,6 +28,7 @@ from benchmarks.mistakes import CURRENT
 from benchmarks.outputs import Output
 from benchmarks.provenance import command
 from benchmarks.regression import BASELINES
+from benchmarks.runner import Interrupted
 from evaluation import files
 from evaluation.base import BadInput
 from results import baseline, formats, gate
@@ -223,6 +224,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BadInput as problem:
         print(f"study: {problem}", file=sys.stderr)
         return 2
+    except Interrupted as end:
+        return 128 + end.signal
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     return 0
 

@@ -320,6 +320,7 @@ def test_what_is_lost_or_damaged_is_made_again(
     out = tmp_path / "out"
     shutil.copytree(begun, out)
     expected, weights = rows.read(out), (out / "runs" / "digits-gan-seed0" / "model.safetensors").read_bytes()
+    names = sorted(path.name for path in (out / "runs" / "digits-gan-seed0").iterdir())
     for name in lost:
         path = out / "runs" / "digits-gan-seed0" / name
         path.unlink() if how == "gone" else path.write_bytes(path.read_bytes()[:-9])
@@ -327,6 +328,7 @@ def test_what_is_lost_or_damaged_is_made_again(
     quality = [frame[frame.kind != "timing"].reset_index(drop=True) for frame in (rows.read(out), expected)]
     pd.testing.assert_frame_equal(*quality, check_exact=True)
     assert (out / "runs" / "digits-gan-seed0" / "model.safetensors").read_bytes() == weights
+    assert sorted(path.name for path in (out / "runs" / "digits-gan-seed0").iterdir()) == names
     if how == "damaged":
         assert str(out / "runs" / "digits-gan-seed0" / lost[0]) in capsys.readouterr().err
 

@@ -325,3 +325,4 @@ def _do(
                 if again:
                     waiting.append(again)
                 outcomes |= message
+                break  # it says no more before it is given more

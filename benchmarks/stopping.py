@@ -15,9 +15,6 @@ class Request:
     def __init__(self) -> None:
         self.made = self._at_once = False
 
-    def __bool__(self) -> bool:
-        return self.made
-
     def take(self, number: int, frame: FrameType | None) -> None:
         """Remember the request. Raises Stopped in work that may be left at any moment."""
         self.made = True

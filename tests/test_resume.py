@@ -200,10 +200,30 @@ def test_they_take_no_more_than_their_share_of_the_time(tmp_path: Path) -> None:
     assert kept.next >= start + kept.seconds / checkpoints.SHARE > start
 
 
+def test_a_job_ends_on_request_and_goes_on(tmp_path: Path) -> None:
+    (suite,) = config.load("digits", ["steps=200", "metrics=['reconstruction']"], ["vae"], seeds=1)
+    job, request, steps = Job("run", suite, "vae", 0, tmp_path, "cpu", ("test",)), Request(), [0]
+
+    def report(run_id: str, passed: int) -> None:
+        steps[0] += passed
+        if steps[0] == 40:
+            request.take(15, None)
+
+    with pytest.raises(Stopped):
+        jobs.execute([job], report, request)
+    assert steps == [40]
+    assert [path.name for path in (job.folder / "checkpoints").iterdir()] == ["round-000000040.safetensors"]
+    told: list[int] = []
+    assert jobs.execute([job], lambda run_id, passed: told.append(passed)) == {job.run_id: "ok"}
+    assert told[0] == 40
+    assert sum(told) == 200
+    assert rows.read_origin(job.folder)["resumed"] == [{"phase": "game", "step": 40}]
+
+
 def test_a_request_ends_an_evaluation_at_once_and_a_training_after_its_step() -> None:
     request = Request()
     request.take(15, None)  # in a training nothing is raised
-    assert request
+    assert request.made
     with pytest.raises(Stopped), request.at_once():
         raise AssertionError
     other = Request()

@@ -25,20 +25,32 @@ def training(trial: Trial, runs: int = 2) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
 def test_a_request_ends_all_after_their_step_and_says_how_to_go_on(
-    number: signal.Signals, code: int, undisturbed: Undisturbed, images: Path, tmp_path: Path
+    number: signal.Signals, code: int, images: Path, tmp_path: Path
 ) -> None:
     trial = Trial(tmp_path / "trial", images)
-    # a checkpoint after each of so many steps lasts longer than a request takes
-    process = trial.start(settings=("steps=60", *SETTINGS[1:]), kill=("nobody", "checkpoints", 0))
+    process = trial.start(settings=LONG)  # hours
     training(trial)
     # as a terminal and a scheduler do: to the whole group
     os.killpg(process.pid, number)
     assert process.wait(LIMIT) == code, trial.said
     assert "ending after the current step, with checkpoints; once more to end at once" in trial.said
     assert "Traceback" not in trial.said
+    assert "digits-ali-seed0: stopped" in trial.said
     (words,) = re.findall(r"alibench: to go on: alibench (.+)", trial.said)
     assert shlex.split(words)[-3:] == ["--out", str(trial.out), "--resume"]
     assert not list(trial.out.rglob("*.part"))
+    for name in ("ali", "vae"):
+        kept = sorted(trial.out.glob(f"runs/digits-{name}-seed0/checkpoints/round-*"))
+        assert len(kept) == 2
+        assert kept[1].name > kept[0].name
+
+
+def test_what_ended_on_request_goes_on(undisturbed: Undisturbed, images: Path, tmp_path: Path) -> None:
+    trial = Trial(tmp_path / "trial", images)
+    process = trial.start()
+    training(trial, runs=1)
+    process.terminate()
+    assert process.wait(LIMIT) == 143, trial.said
     trial.check(undisturbed.rows)
 
 

@@ -181,6 +181,7 @@ def _publish(temporary: Path, folder: Path) -> None:
             except Damaged:
                 shutil.rmtree(folder)
                 temporary.rename(folder)
+        files.sync_folder(folder.parent)
 
 
 def _open(folder: Path, name: str) -> Data:

@@ -24,8 +24,8 @@ from evaluation.base import PROTOCOLS
 
 LIBRARIES = ("torchvision", "torch-fidelity", "scikit-learn", "pandas", "numpy")
 ROOT = Path(__file__).parent.parent
-# what of benchmarks/ the numbers depend on; of evaluation/ it is all, of models/ all but models that are not asked for
-NUMBERS = (*("config", "cost", "data", "gradients", "graphs", "images", "jobs", "loop", "published", "replicas", "sources"),)
+# of benchmarks/, what numbers depend on; of evaluation/ that is all, of models/ all but models that are not asked for
+TRAINING = ("loop", "gradients", "graphs", "replicas", "config", "cost", "data", "images", "published", "sources", "jobs")
 
 
 @cache
@@ -55,7 +55,7 @@ def code(suites: Iterable[Suite]) -> dict[str, str]:
     asked = {Path(inspect.getfile(base)) for kind in kinds for base in kind.__mro__ if issubclass(base, models.base.Model)}
     others = {Path(inspect.getfile(kind)) for kind in models.REGISTRY.values()} - asked
     shared = {path for room in ("models", "evaluation") for path in (ROOT / room).rglob("*.py")} - others
-    paths = asked | shared | {ROOT / "benchmarks" / f"{name}.py" for name in NUMBERS}
+    paths = asked | shared | {ROOT / "benchmarks" / f"{name}.py" for name in TRAINING}
     return {
         str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(paths)

@@ -124,10 +124,12 @@ def _write(folder: Path, contents: Contents, source: Source, options: Options, c
         channels = 1 if all(map(images.is_grey, chain.from_iterable(part.images for part in parts))) else 3
     shape = images.decode(contents.train.images[0], size, channels).shape
     count = sum(map(len, parts))
+    needed = count * int(np.prod(shape))
+    _check_space(source.name, needed)
     decoded = chain.from_iterable(images.decode_all(part.images, size, channels) for part in parts)
     stream = iter(_track(decoded, count, f"decoding {source.name}"))
     digest = hashlib.sha256()  # as Data.sha256
-    with _writing(f"the cache of '{source.name}', {count * np.prod(shape):,} bytes,"):
+    with _writing(f"the cache of '{source.name}', {needed:,} bytes,"):
         folder.mkdir(parents=True)
         for split, part in zip(SPLITS, parts, strict=True):
             with _file(folder / f"{split}-x") as file:
@@ -153,6 +155,17 @@ def _write(folder: Path, contents: Contents, source: Source, options: Options, c
             "y": {split: [part.y.dtype.str, *part.y.shape] for split, part in zip(SPLITS, parts, strict=True)},
         }
         files.write_json(folder / "header.json", "cache", FORMAT, body)
+
+
+def _check_space(name: str, needed: int) -> None:
+    """Refuse to decode what will not fit. Raises BadInput."""
+    place = next(folder for folder in (_folder(), *_folder().absolute().parents) if folder.is_dir())
+    disk = shutil.disk_usage(place)
+    if disk.total and needed > disk.free:
+        raise BadInput(
+            f"the cache of '{name}' needs {needed / 1e9:.1f} GB in {_folder()}, {disk.free / 1e9:.1f} GB are free: "
+            "make room or set ALIBENCH_DATA"
+        )
 
 
 def _dimensions(shape: tuple[int, ...]) -> str:

@@ -12,7 +12,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -128,19 +128,24 @@ def opened(given: argparse.Namespace, name: str, planned: Mapping[str, Any], nee
     _check_held(path, given.resume)
     _check_space(path, needed)
     _make(path)
-    try:
-        with files.locked(path / LOCK):
-            _check_held(path, given.resume)  # another may have been quicker
-            output = Output(path, _command(path, planned, given.force))
-            files.remove_parts(path)
-            (path / "runs").mkdir(exist_ok=True)
-            try:
-                yield output
-            except (Interrupted, KeyboardInterrupt):
-                print(f"alibench: to go on: {output.resume}", file=sys.stderr)
-                raise
-    except files.Busy:
-        raise BadInput(f"--out {path} is being written to by another process: wait for it or name another folder") from None
+    with ExitStack() as held:
+        try:
+            held.enter_context(files.locked(path / LOCK))
+        except files.Busy:
+            raise BadInput(
+                f"--out {path} is being written to by another process: wait for it or name another folder"
+            ) from None
+        except (OSError, NotImplementedError) as error:
+            raise BadInput(f"--out {path} cannot be locked ({error}): name a folder on another file system") from None
+        _check_held(path, given.resume)  # another may have been quicker
+        output = Output(path, _command(path, planned, given.force))
+        files.remove_parts(path)
+        (path / "runs").mkdir(exist_ok=True)
+        try:
+            yield output
+        except (Interrupted, KeyboardInterrupt):
+            print(f"alibench: to go on: {output.resume}", file=sys.stderr)
+            raise
 
 
 def _command(path: Path, planned: Mapping[str, Any], force: bool) -> tuple[str, ...]:

@@ -72,7 +72,11 @@ def remove_parts(folder: Path, of_the_dead: bool = False) -> None:
     for part in folder.glob(".*.part") if of_the_dead else folder.rglob(".*.part"):
         host, _, process = part.name.split(".")[-2].rpartition("-")
         if not of_the_dead or (host == _host() and not _lives(process)):
-            shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+            with suppress(OSError):  # another is removing it, or it is another user's
+                if part.is_dir():
+                    shutil.rmtree(part)
+                else:
+                    part.unlink()
 
 
 def _host() -> str:
@@ -80,6 +84,8 @@ def _host() -> str:
 
 
 def _lives(process: str) -> bool:
+    if os.name == "nt":  # there a signal of 0 is Ctrl-C
+        return True
     try:
         os.kill(int(process), 0)
     except ProcessLookupError:

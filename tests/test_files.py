@@ -245,6 +245,23 @@ def test_a_part_that_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path)
     assert (tmp_path / "file").read_text() == "new"
 
 
+def test_a_part_that_cannot_be_removed_keeps_nobody_from_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    part = tmp_path / f".file.0.{files._host()}-{dead.pid}.part"
+    part.write_text("another user's")
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    files.replace(tmp_path / "file", "new")
+    assert (tmp_path / "file").read_text() == "new"
+    monkeypatch.undo()
+    files.replace(tmp_path / "file", "newer")
+    assert not part.exists()
+
+
 def test_equal_contents_make_equal_files(tmp_path: Path) -> None:
     tensors = {"b": torch.ones(3), "a": torch.zeros(2, dtype=torch.int64), "c": torch.tensor(1.0).bfloat16()}
     for name in ("one", "two"):

@@ -7,7 +7,7 @@ Exit codes: 0 done; 1 a run failed, or the gate found a regression; 2 bad input,
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from rich.text import Text
 import models
 from benchmarks import arguments, config, cost, data, outputs, regression, runner, trained, tuning
 from benchmarks.jobs import Job
-from benchmarks.outputs import Output, fresh
+from benchmarks.outputs import Answer, Output, fresh
 from benchmarks.runner import Interrupted, workers
 from evaluation import METRICS, extractors, files, pictures
 from evaluation.base import BadInput, check_name
@@ -233,7 +233,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     # a log has no width of its own; titles that users write are no markup
     console = Console(width=None if sys.stdout.isatty() else 160, markup=False)
-    commands = {
+    commands: dict[str, Callable[[argparse.Namespace, Console], Answer | int]] = {
         "run": _run,
         "evaluate": _evaluate,
         "list": _list,
@@ -249,7 +249,8 @@ def main(words: Sequence[str] | None = None) -> int:
             if any("\ud800" <= sign <= "\udfff" for sign in argument):  # what is no UTF-8 arrives as these
                 raise BadInput(f"the argument '{argument}' is no valid UTF-8, and cannot be printed: rename what it names")
         parsed = arguments.parser().parse_args(given)
-        return commands[parsed.command](parsed, console)
+        answer = commands[parsed.command](parsed, console)
+        return answer.code if isinstance(answer, Answer) else answer
     except BadInput as problem:
         print(f"alibench: {problem}", file=sys.stderr)
         return 2

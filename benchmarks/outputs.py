@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,14 @@ RUNS = Path(results.__file__).parent / "runs"
 PLAN, LOCK = "plan.json", ".lock"
 VERSION = 1  # of plan.json
 SHOWN = 4  # differences in a message
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command leaves: its exit code, and the facts that `--json` prints."""
+
+    code: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,12 @@ def tables(session: nox.Session) -> None:
 
 
 @nox.session
+def pictures(session: nox.Session) -> None:
+    """Make the documentation's pictures and README's table again, from committed results."""
+    python(session, "-m", "results.illustrations")
+
+
+@nox.session
 def regression(session: nox.Session) -> None:
     """Train fresh seeds, fail if a metric got worse than its baseline: `nox -s regression -- [SUITE] [--seeds 5]`."""
     python(session, "-m", "benchmarks", "regression", *session.posargs)
@@ -60,6 +66,12 @@ def gate_study(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests, a process a core, in five minutes on two: `nox -s tests -- [pytest's options]`."""
     python(session, "-m", "pytest", "--numprocesses=auto", "--dist=worksteal", *session.posargs)
+
+
+@nox.session
+def commands(session: nox.Session) -> None:
+    """Run whole commands, every one that the documentation shows among them (those that train by `--dry-run`)."""
+    python(session, "-m", "pytest", "-m", "commands", "--numprocesses=auto", "--dist=worksteal", *session.posargs)
 
 
 @nox.session

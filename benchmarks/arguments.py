@@ -1,25 +1,116 @@
 """What the command line takes: commands, their options, and one line for a mistake. What they do is in cli.py."""
 
 import argparse
+import difflib
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from benchmarks import outputs, regression
-from evaluation.base import BadInput
+from benchmarks import checkup, completion, newsuite, outputs, regression
+from evaluation.base import BadInput, check_name
+
+EXIT_CODES = """
+exit codes:
+  0         done
+  1         a run failed, the gate found a regression, or check found something
+            missing
+  2         bad input, said in one line; nothing was written
+  3         a run diverged
+  130, 143  ended by Ctrl-C, by SIGTERM; --resume goes on"""
+# what stands below each command's help; they can be pasted, so remarks are the shell's comments
+EXAMPLES = {
+    "": (
+        "alibench list                               # suites, models, metrics, data",
+        "alibench run quick                          # train, evaluate, show tables",
+        "alibench run digits --models ali --dry-run  # how long would it take?",
+        "alibench evaluate out --metrics svm         # measure again what run made",
+    ),
+    "run": (
+        "alibench run quick",
+        "alibench run folder:pictures --dry-run       # a suite made for your own",
+        "alibench run digits --models ali vae --seeds 1 --set recipe.lr=1e-3 --out new",
+        "alibench run mine.toml --plugin my_model.py",
+    ),
+    "tune": (
+        "alibench tune digits --models ali vae --out tuned",
+        "alibench tune digits --set 'search.lr=[1e-3, 2e-3]' --dry-run",
+    ),
+    "evaluate": (
+        "alibench evaluate out --metrics svm neighbours",
+        "alibench evaluate out/runs/digits-ali-seed0 --set evaluation.labels=200",
+    ),
+    "check": ("alibench check my_model.py", "alibench check my_model.py --suite grid25_easy --steps 1000"),
+    "list": ("alibench list", "alibench list --plugin my_model.py", "alibench list --json"),
+    "table": ("alibench table out", "alibench table out --json"),
+    "report": ("alibench report out", "alibench report out other --out both.html"),
+    "tables": ("alibench tables", "alibench tables --from out other --out paper"),
+    "regression": (
+        "alibench regression --dry-run",
+        "alibench regression --seeds 5 --out gate",
+        "alibench regression mine.toml --update-baseline",
+    ),
+    "fit-extractor": ("alibench fit-extractor mnist", "alibench fit-extractor folder:pictures --size 32"),
+    "new-suite": ("alibench new-suite folder:pictures", "alibench new-suite folder:pictures --size 32 --out mine.toml"),
+    "completion": (
+        "alibench completion bash > ~/.local/share/bash-completion/completions/alibench",
+        "alibench completion zsh > ~/.zfunc/_alibench",
+        "alibench completion tcsh > ~/.alibench.tcsh",
+    ),
+}
+LIKE = 0.7  # how near to an option a misspelt one must be, by difflib, to be taken for it
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Wraps a description as argparse does, and leaves lines of their own as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = argparse.RawDescriptionHelpFormatter if "\n" in text else argparse.HelpFormatter
+        return fill._fill_text(self, text, width, indent)
 
 
 class Parser(argparse.ArgumentParser):
     """One line for a mistake, not a page of usage; options by their full names, so that a new one changes no command."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(allow_abbrev=False, **options)
+        super().__init__(allow_abbrev=False, formatter_class=Help, **options)
 
     def error(self, message: str) -> NoReturn:
         raise BadInput(f"{message}; see '{self.prog} --help'")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Refuse at once what this command does not know: its parent could not say what was meant."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            option = next((word.partition("=")[0] for word in unknown if word.startswith("-")), "")
+            close = difflib.get_close_matches(option, self._option_string_actions, 1, LIKE)
+            hint = f" (did you mean '{close[0]}'?)" if close else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return known, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            try:
+                check_name(str(value), map(str, action.choices), "invalid choice:")
+            except BadInput as problem:
+                raise argparse.ArgumentError(action, str(problem)) from None
+
+
+def named(text: str) -> tuple[str, str]:
+    """Return a name and what it stands for. Raises ArgumentTypeError if one of them is not there."""
+    name, _, rest = text.partition("=")
+    if not name or not rest:
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=FOLDER")
+    return name, rest
+
+
+def examples(lines: Sequence[str]) -> str:
+    """Return what stands below a command's help."""
+    return "\n".join(["examples:", *(f"  {line}" for line in lines)])
+
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    whole = Parser(prog="alibench", description="Compare ALI with its relatives: train, evaluate, print the tables.")
+    text = "Compare ALI with its relatives: train, evaluate, print the tables. 'alibench COMMAND --help' says more."
+    whole = Parser(prog="alibench", description=text, epilog=examples(EXAMPLES[""]) + "\n" + EXIT_CODES)
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
 
     def image_options(sub: argparse.ArgumentParser) -> None:
@@ -28,7 +119,8 @@ def parser() -> argparse.ArgumentParser:
 
     def suite_options(name: str, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
-        sub.add_argument("suite", help="a built-in suite (see 'alibench list') or a TOML file")
+        own = ", or pictures of your own, folder:PATH or npz:PATH" if name == "run" else ""
+        sub.add_argument("suite", help=f"a built-in suite (see 'alibench list') or a TOML file{own}")
         sub.add_argument("--models", nargs="+", default=[], metavar="MODEL", help="only these rows of the suite's tables")
         sub.add_argument("--device", help="cpu, cuda, cuda:1 or mps; default: the best there is")
         outputs.add_arguments(sub)
@@ -40,6 +132,8 @@ def parser() -> argparse.ArgumentParser:
         text = "of training: fp32, tf32 (CUDA) or bf16; default: the suite's, fp32. Evaluation is always in fp32"
         sub.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help=text)
         image_options(sub)
+        text = "also write the curves as TensorBoard's events, for 'tensorboard --logdir DIR'; needs alibench[tensorboard]"
+        sub.add_argument("--tensorboard", action="store_true", help=text)
         return sub
 
     sub = suite_options("run", "train, evaluate, print and write the tables of a suite")
@@ -52,9 +146,18 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="evaluation.KEY=VALUE")
     sub.add_argument("--device", help="cpu, cuda, cuda:1 or mps; default: the best there is")
     outputs.add_arguments(sub, trains=False)
-    commands.add_parser("list", help="list models, suites, data sets and metrics")
-    sub = commands.add_parser("table", help="make the tables again from stored rows, without training")
+    text = "train a model of your own for a moment, and say what it lacks of what a model here must be"
+    checkup.add_arguments(commands.add_parser("check", help=text, description=text))
+    text = "list models, suites, data sets and metrics"
+    commands.add_parser("list", help=text, description=text)
+    text = "make the tables again from stored rows, without training"
+    sub = commands.add_parser("table", help=text, description=text)
     sub.add_argument("folder", type=outputs.place, metavar="DIR", help="what --out named")
+    text = "make the report again, one page for a browser; of several outputs, side by side"
+    sub = commands.add_parser("report", help=text, description=text)
+    sub.add_argument("folders", nargs="+", type=outputs.place, metavar="DIR", help="what --out named")
+    text = "file for the page; default: report.html in DIR, in a fresh folder for several"
+    sub.add_argument("--out", type=outputs.place, metavar="FILE", help=text)
     text = "make the papers' tables and an overview of each data set, from stored rows, without training"
     sub = commands.add_parser("tables", help=text, description=text)
     sub.add_argument(
@@ -69,7 +172,27 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=outputs.place, metavar="DIR", help="folder for the tables; default: a fresh one")
     text = "train fresh seeds of a small suite and compare them with its baseline; exit code 1 if something got worse"
     regression.add_arguments(commands.add_parser("regression", help=text, description=text))
-    sub = commands.add_parser("fit-extractor", help="fit a data set's feature extractor again and store its weights")
+    text = "fit a data set's feature extractor again and store its weights"
+    sub = commands.add_parser("fit-extractor", help=text, description=text)
     sub.add_argument("dataset", help="a data set (see 'alibench list'), folder:PATH or npz:PATH")
     image_options(sub)
+    text = "look at pictures of your own and write a suite for them, to be changed and run"
+    sub = commands.add_parser("new-suite", help=text, description=text)
+    newsuite.add_arguments(sub)
+    image_options(sub)
+    text = "print a script that completes commands, options, suites and metrics in a shell"
+    sub = commands.add_parser("completion", help=text, description=text)
+    sub.add_argument("shell", choices=completion.SHELLS, help="which one")
+    for name in ("run", "evaluate", "tune", "regression", "list"):
+        text = "a Python file with models of your own (docs/own-model.md); may be given several times"
+        commands.choices[name].add_argument("--plugin", action="append", default=[], metavar="FILE", help=text)
+    for name in ("run", "evaluate"):
+        text = "images that a model made elsewhere, as samples of one called NAME; may be given several times"
+        commands.choices[name].add_argument(
+            "--samples", action="append", default=[], type=named, metavar="NAME=FOLDER", help=text
+        )
+    for name, sub in commands.choices.items():
+        sub.epilog = sub.epilog or examples(EXAMPLES.get(name, ()))
+        if name != "completion":
+            sub.add_argument("--json", action="store_true", help="print one JSON document, and all else on stderr")
     return whole

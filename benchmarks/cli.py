@@ -1,13 +1,15 @@
 """The command line, `alibench COMMAND`, the same as `python -m benchmarks COMMAND`; `alibench --help` lists the commands.
 
-Exit codes: 0 done; 1 a run failed, or the gate found a regression; 2 bad input, said in one line before anything ran;
-3 a run diverged; 130 and 143 ended by Ctrl-C and SIGTERM.
+Exit codes: 0 done; 1 a run failed, the gate found a regression, or check found something missing; 2 bad input, said in one
+line before anything ran; 3 a run diverged; 130 and 143 ended by Ctrl-C and SIGTERM.
 """
 
 import argparse
-import shlex
+import io
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +19,38 @@ from rich.table import Table
 from rich.text import Text
 
 import models
-from benchmarks import arguments, config, cost, data, outputs, regression, runner, trained, tuning
+from benchmarks import (
+    arguments,
+    checkup,
+    completion,
+    config,
+    cost,
+    data,
+    forecast,
+    newsuite,
+    outputs,
+    plugins,
+    regression,
+    runner,
+    tracking,
+    trained,
+    tuning,
+)
 from benchmarks.jobs import Job
 from benchmarks.outputs import Answer, Output, fresh
 from benchmarks.runner import Interrupted, workers
-from evaluation import METRICS, extractors, files, pictures
+from evaluation import METRICS, files, pictures
 from evaluation.base import BadInput, check_name
 from results import formats, papers, rows, tables
 from results.formats import Sheet
 
+REPORT = "report.html"
+
 
 def show(console: Console, made: dict[str, Sheet]) -> None:
     """Print tables."""
-    for name, (caption, frame, best, notes) in made.items():
-        below = "\n".join([caption, *notes])
+    for name, sheet in made.items():
+        below, frame, best = "\n".join([sheet.caption, *sheet.notes]), sheet.frame, sheet.best
         table = Table(title=name, caption=below, caption_justify="left", title_justify="left", title_style="bold")
         table.add_column(str(frame.index.name or "model"))
         for column in frame.columns:
@@ -42,50 +62,114 @@ def show(console: Console, made: dict[str, Sheet]) -> None:
         console.print(table)
 
 
-def _suites(given: argparse.Namespace, seeds: int | None = None) -> list[config.Suite]:
-    named = {"data.size": given.size, "data.channels": given.channels, "recipe.precision": given.precision}
+def as_facts(made: Mapping[str, Sheet]) -> dict[str, list[dict[str, str]]]:
+    """Return tables for a program: a line each, cells by the titles of their columns."""
+    return {
+        name: [
+            {str(sheet.frame.index.name or "model"): str(index), **dict(zip(sheet.frame.columns, cells, strict=True))}
+            for index, cells in zip(sheet.frame.index, sheet.frame.to_numpy(), strict=True)
+        ]
+        for name, sheet in made.items()
+    }
+
+
+def _suites(given: argparse.Namespace, seeds: int | None = None, made: newsuite.Made | None = None) -> list[config.Suite]:
+    read = {} if made else {"data.size": given.size, "data.channels": given.channels}
+    named = {**read, "recipe.precision": given.precision}
     overrides = [f"{key}={value}" for key, value in named.items() if value is not None]
-    return config.load(given.suite, [*overrides, *given.set], given.models, seeds, given.scale, given.data)
+    more = () if given.models else plugins.names(elsewhere=False)
+    table = (made.name, made.table) if made else config.read(given.suite)
+    return config.of_table(*table, [*overrides, *given.set], given.models, seeds, given.scale, given.data, more=more)
 
 
-def _run(given: argparse.Namespace, console: Console) -> int:
-    suites = _suites(given, given.seeds)
+def _run(given: argparse.Namespace, console: Console) -> Answer:
+    made = newsuite.of_command(given, console) if newsuite.is_data(given.suite) else None
+    suites = _suites(given, given.seeds, made)
+    suites = suites if given.models else checkup.beside(suites, plugins.names(elsewhere=True))
     device = config.device(given.device)
     config.check_arithmetic(suites, device)
+    if given.tensorboard:
+        tracking.check_tensorboard()
+    checkup.rehearse(suites)
     needed = cost.disk(suites, workers(device))
-    with outputs.opened(given, Path(given.suite).stem, outputs.plan(suites, device), needed) as out:
+    runs = [f"{s.name}-{name}-seed{seed}" for s in suites for name in s.models for seed in s.seeds_of(name)]
+    planned = outputs.plan(suites, device, runs=runs, plugins=plugins.contents())
 
+    def work(out: Path, command: tuple[str, ...]) -> list[Job]:
         def job(kind: str, suite: config.Suite, name: str, seed: int) -> Job:
-            where = (out.path, str(device), out.command)
-            return Job(kind, suite, name, seed, *where, every=given.checkpoint_every)  # type: ignore[arg-type]
+            where = (out, str(device), command)
+            options = {"every": given.checkpoint_every, "tensorboard": given.tensorboard}
+            return Job(kind, suite, name, seed, *where, **options)  # type: ignore[arg-type]
 
-        work = [job("run", s, name, seed) for s in suites for name in s.models for seed in s.training_seeds]
-        work += [job("references", s, s.models[0], 0) for s in suites]
-        work += [job("throughput", s, name, 0) for s in suites for name in s.models if "throughput" in s.metrics]
-        return _carry_out(work, device, out, console, given.retries)
+        trainings = [job("run", s, name, seed) for s in suites for name in s.models for seed in s.seeds_of(name)]
+        references = [job("references", s, s.models[0], 0) for s in suites]
+        timed = [job("throughput", s, name, 0) for s in suites for name in s.models if "throughput" in s.metrics]
+        return [*trainings, *references, *timed]
 
-
-def _carry_out(work: Sequence[Job], device: torch.device, out: Output, console: Console, retries: int) -> int:
-    """Do the jobs, write and show what came out; return the exit code."""
-    outcomes = runner.run(work, device, console, retries)
-    made = tables.write(out.path, rows.derive(out.path))
-    _draw(out.path, work)
-    show(console, made)
-    console.print(
-        f"\nEverything is in {out.path}: tables.md, tables.html, rows.csv, figures/, runs/", soft_wrap=True, highlight=False
-    )
-    return report(outcomes, out, console)
+    name, kept = (made.name, {"suite.toml": made.text}) if made else (Path(given.suite).stem, {})
+    return _carry_out(given, console, name, planned, work, device, needed, kept)
 
 
-def report(outcomes: dict[str, str], out: Output, console: Console) -> int:
-    """Name what went wrong; return the exit code."""
+def _carry_out(
+    given: argparse.Namespace,
+    console: Console,
+    name: str,
+    planned: dict[str, Any],
+    work: Callable[[Path, tuple[str, ...]], list[Job]],
+    device: torch.device,
+    needed: int,
+    kept: Mapping[str, str],
+) -> Answer:
+    """Do the jobs of a command, write and show what came out, beside the files `kept`; or only say what would be done."""
+    if given.dry_run:
+        return forecast.answer(work(outputs.destined(given, name, planned, needed), ()), device, needed, console)
+    with outputs.opened(given, name, planned, needed) as out:
+        for file, text in kept.items():
+            files.replace(out.path / file, text)
+        jobs = work(out.path, out.command)
+        outcomes = runner.run(jobs, device, console, given.retries)
+        made = tables.write(out.path, rows.derive(out.path))
+        _draw(out.path, jobs)
+        from results import report  # matplotlib takes a moment to import
+
+        _tell(report.write(out.path, made))
+        show(console, made)
+        listed = f"{REPORT}, tables.md, tables.html, rows.csv, figures/, runs/"
+        console.print(f"\nEverything is in {out.path}: {listed}", soft_wrap=True, highlight=False)
+        more = {"tables": as_facts(made), "report": out.path / REPORT}
+        return summary(outcomes, out, console, more)
+
+
+def _tell(problems: Iterable[str]) -> None:
+    for problem in problems:
+        print(f"alibench: {problem}", file=sys.stderr)
+
+
+def _report(given: argparse.Namespace, console: Console) -> Answer:
+    from results import report
+
+    if given.out is not None and given.out.exists():
+        raise BadInput(f"--out {given.out} is there already: name a new file; nothing was touched")
+    if given.out is not None and not given.out.parent.is_dir():
+        raise BadInput(f"--out {given.out}: there is no folder {given.out.parent}: make it, or name another place")
+    made, problems = report.page(given.folders)
+    single = given.folders[0] if len(given.folders) == 1 else None
+    to = given.out or (single or fresh(None, "report")) / REPORT
+    files.replace(to, made)
+    _tell(problems)
+    console.print(f"{to}: open it in a browser", soft_wrap=True, highlight=False)
+    return Answer(facts={"report": str(to), "missing": problems})
+
+
+def summary(outcomes: Mapping[str, str], out: Output, console: Console, facts: Mapping[str, Any]) -> Answer:
+    """Name what went wrong; return that, and what else the command found, with its exit code."""
     wrong = {run_id: outcome for run_id, outcome in outcomes.items() if outcome != "ok"}
     for run_id, outcome in wrong.items():
         console.print(f"{run_id} {outcome}", markup=False, highlight=False)
     if any(outcome.startswith("failed") for outcome in wrong.values()):
         console.print(f"Try again what failed: {out.resume}", markup=False, soft_wrap=True, highlight=False)
-        return 1
-    return 3 if wrong else 0
+    failed = any(outcome.startswith("failed") for outcome in wrong.values())
+    return Answer(1 if failed else 3 if wrong else 0, {"out": out.path, "runs": outcomes, **facts})
 
 
 def _draw(out: Path, work: Sequence[Job]) -> None:
@@ -110,68 +194,80 @@ def _draw(out: Path, work: Sequence[Job]) -> None:
         drawn.add(key)
 
 
-def _evaluate(given: argparse.Namespace, console: Console) -> int:
+def _evaluate(given: argparse.Namespace, console: Console) -> Answer:
     runs = trained.find(given.folder)
     suites = {run.origin["suite"]: config.stored(run.origin, given.metrics, given.set) for run in runs}
     for run in runs:
         loaded = suites[run.origin["suite"]].load()
         if loaded.sha256 != run.origin["data_sha256"]:
             raise BadInput(f"{run.weights.parent}: its model was trained on other data than '{loaded.name}' holds now")
+    suites = {suite.name: suite for suite in checkup.beside(list(suites.values()), plugins.names(elsewhere=True))}
     device = config.device(given.device)
     weights = {run.origin["run_id"]: run.origin["weights_sha256"] for run in runs}
-    with outputs.opened(given, "evaluation", outputs.plan(suites.values(), device, weights=weights)) as out:
+    planned = outputs.plan(suites.values(), device, weights=weights, plugins=plugins.contents())
 
+    def work(out: Path, command: tuple[str, ...]) -> list[Job]:
         def job(kind: str, suite: str, name: str, seed: int, **options: Any) -> Job:
-            where = (out.path, str(device), out.command)
-            return Job(kind, suites[suite], name, seed, *where, **options)  # type: ignore[arg-type]
+            return Job(kind, suites[suite], name, seed, out, str(device), command, **options)  # type: ignore[arg-type]
 
-        work = []
+        evaluations = []
         for run in runs:
             suite, name, seed, step = (run.origin[key] for key in ("suite", "model", "seed", "step"))
-            work.append(job("evaluation", suite, name, seed, weights=run.weights.absolute(), step=step))
-        work += [job("references", name, suite.models[0], 0) for name, suite in suites.items()]
-        return _carry_out(work, device, out, console, given.retries)
+            evaluations.append(job("evaluation", suite, name, seed, weights=run.weights.absolute(), step=step))
+        evaluations += [
+            job("evaluation", key, name, suite.first_seed)
+            for key, suite in suites.items()
+            for name in suite.models
+            if suite.kind(name).elsewhere
+        ]
+        return [*evaluations, *(job("references", name, suite.models[0], 0) for name, suite in suites.items())]
+
+    return _carry_out(given, console, "evaluation", planned, work, device, cost.A_RUN * len(runs), {})
 
 
-def _list(given: argparse.Namespace, console: Console) -> int:
-    def listing(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
-        table = Table(*header, title=title, title_justify="left", title_style="bold")
-        for line in lines:
-            table.add_row(*line)
-        console.print(table)
-
-    yes = {True: "yes", False: "–"}
-    listing(
-        "models",
-        ("name", "title", "encoder", "it draws z", "samples", "likelihood", "told labels", "learns classes", "source"),
-        [
-            (
-                *(m.name, m.title, m.inference),
-                *(yes[can] for can in (m.stochastic, m.generative, m.likelihood, m.conditional, m.semi_supervised)),
-                m.source,
-            )
+def _list(given: argparse.Namespace, console: Console) -> Answer:
+    facts: dict[str, list[dict[str, Any]]] = {
+        "models": [
+            {
+                **{"name": m.name, "title": m.title, "encoder": m.inference, "draws_z": m.stochastic},
+                **{"samples": m.generative, "likelihood": m.likelihood, "told_labels": m.conditional},
+                **{"learns_classes": m.semi_supervised, "source": m.source},
+            }
             for m in models.REGISTRY.values()
         ],
-    )
-    tomls = [(name, config.read(name)[1]) for name in config.builtin()]
-    listing("suites", ("name", "title", "expect"), [(name, t["title"], t["expect"]) for name, t in tomls])
-    listing(
-        "data sets",
-        ("name", "what"),
-        [*((name, (make.__doc__ or "").split("\n")[0]) for name, make in data.DATASETS.items()), *data.OPEN.items()],
-    )
-    listing(
-        "metrics",
-        ("name", "measures", "what"),
-        [
-            (name, ", ".join(column.title for column in module.COLUMNS), (module.__doc__ or "").split("\n")[0])
+        "suites": [
+            {"name": name, "title": table["title"], "expect": table["expect"]}
+            for name, table in ((name, config.read(name)[1]) for name in config.builtin())
+        ],
+        "data_sets": [
+            *({"name": name, "what": (make.__doc__ or "").split("\n")[0]} for name, make in data.DATASETS.items()),
+            *({"name": name, "what": what} for name, what in data.OPEN.items()),
+        ],
+        "metrics": [
+            {
+                "name": name,
+                "measures": [column.title for column in module.COLUMNS],
+                "what": (module.__doc__ or "").split("\n")[0],
+            }
             for name, module in METRICS.items()
         ],
-    )
-    return 0
+    }
+    for name, lines in facts.items():
+        titles = [title.replace("_", " ") for title in (name, *lines[0])]
+        table = Table(*titles[1:], title=titles[0], title_justify="left", title_style="bold")
+        for line in lines:
+            table.add_row(*map(_cell, line.values()))
+        console.print(table)
+    return Answer(facts=facts)
 
 
-def _table(given: argparse.Namespace, console: Console) -> int:
+def _cell(fact: Any) -> str:
+    if isinstance(fact, bool):
+        return "yes" if fact else "–"
+    return ", ".join(fact) if isinstance(fact, list) else str(fact)
+
+
+def _table(given: argparse.Namespace, console: Console) -> Answer:
     if not (given.folder / "runs").is_dir():
         raise BadInput(f"{given.folder} holds no runs: name a folder that 'alibench run --out' made")
     try:
@@ -180,82 +276,118 @@ def _table(given: argparse.Namespace, console: Console) -> int:
         raise BadInput(str(damage)) from None
     if frame.empty:
         raise BadInput(f"{given.folder} holds no finished runs")
-    show(console, tables.write(given.folder, frame))
-    return 0
+    made = tables.write(given.folder, frame)
+    show(console, made)
+    return Answer(facts={"out": given.folder, "tables": as_facts(made)})
 
 
-def _tables(given: argparse.Namespace, console: Console) -> int:
+def _tables(given: argparse.Namespace, console: Console) -> Answer:
     made = papers.sheets(papers.read(papers.folders(given.sources)))
     out = fresh(given.out, "tables")
     formats.write(out, made)
     show(console, made)
     console.print(f"\nEverything is in {out}: tables.md, tables.html, tables/", soft_wrap=True, highlight=False)
-    return 0
+    return Answer(facts={"out": out, "tables": as_facts(made)})
 
 
-def _regression(given: argparse.Namespace, console: Console) -> int:
-    return regression.command(given, console)
-
-
-def _tune(given: argparse.Namespace, console: Console) -> int:
-    suites = _suites(given)
+def _tune(given: argparse.Namespace, console: Console) -> Answer:
+    more = () if given.models else plugins.names(elsewhere=True)
+    suites = [config.with_models(suite, more) for suite in _suites(given)]
     device = config.device(given.device)
     config.check_arithmetic(suites, device)
+    if given.tensorboard:
+        tracking.check_tensorboard()
     for suite in suites:
         if suite.search is None:
             raise BadInput(f"suite '{suite.name}' has no [search] table: it says which trials every model gets")
+        suite.check_trains()
         measured = [column.metric for metric in suite.metrics for column in METRICS[metric].COLUMNS]
         for measure in suite.search.judged_by:
             check_name(measure, measured, f"suite '{suite.name}', search.judged_by: its metrics do not measure")
+    checkup.rehearse(suites)
     needed = cost.disk([trial for suite in suites for trial in tuning.suites(suite)], workers(device))
-    with outputs.opened(given, f"tune-{Path(given.suite).stem}", outputs.plan(suites, device), needed) as out:
-        outcomes: dict[str, str] = {}
+    name, planned = f"tune-{Path(given.suite).stem}", outputs.plan(suites, device, plugins=plugins.contents())
+
+    def work(suite: config.Suite, out: Path, command: tuple[str, ...]) -> list[Job]:
+        options = {"every": given.checkpoint_every, "tensorboard": given.tensorboard}
+        return tuning.work(suite, out, device, command, **options)
+
+    if given.dry_run:
+        out_path = outputs.destined(given, name, planned, needed)
+        return forecast.answer([job for s in suites for job in work(s, out_path, ())], device, needed, console)
+    with outputs.opened(given, name, planned, needed) as out:
+        outcomes, made = dict[str, str](), dict[str, list[dict[str, Any]]]()
         for suite in suites:
-            trials, outcome = tuning.tune(suite, out, device, console, given.retries, given.checkpoint_every)
+            trials, outcome = tuning.tune(suite, work(suite, out.path, out.command), device, console, given.retries)
             outcomes |= outcome
             files.replace(out.path / f"{suite.name}.csv", trials.to_csv(index=False))
             show(console, {suite.name: formats.plain("judged on validation", trials.set_index("model").map(str))})
+            made[suite.name] = [{str(key): value for key, value in line.items()} for line in trials.to_dict("records")]
         console.print(f"Trials are in {out.path}", soft_wrap=True, highlight=False)
-        return report(outcomes, out, console)
+        return summary(outcomes, out, console, {"trials": made})
 
 
-def _fit_extractor(given: argparse.Namespace, console: Console) -> int:
+def _fit_extractor(given: argparse.Namespace, console: Console) -> Answer:
     read = {key: value for key in ("size", "channels") if (value := getattr(given, key)) is not None}
     loaded = data.load(given.dataset, config.parse(read, data.Options, f"data set '{given.dataset}'"))
-    words = ["alibench", "fit-extractor", given.dataset, *(f"--{key}={value}" for key, value in read.items())]
-    network = extractors.fit(loaded, config.device(None))
-    path, accuracy = extractors.save(network, loaded, shlex.join(words))
+    path, accuracy = newsuite.fit_extractor(given.dataset, read, loaded)
     console.print(f"{path}: {accuracy}", soft_wrap=True, highlight=False)
-    return 0
+    return Answer(facts={"path": path, "accuracy": accuracy})
+
+
+def _completion(given: argparse.Namespace, console: Console) -> Answer:
+    print(completion.script(arguments.parser(), given.shell))
+    return Answer()
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    # a log has no width of its own; titles that users write are no markup
-    console = Console(width=None if sys.stdout.isatty() else 160, markup=False)
-    commands: dict[str, Callable[[argparse.Namespace, Console], Answer | int]] = {
+    given = sys.argv[1:] if words is None else words
+    as_json = "--json" in given
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a log in another encoding has "?" where it knows no sign
+    with outputs.for_facts_alone() if as_json else nullcontext(), plugins.meanwhile():
+        try:
+            answer = _answer(given, as_json)
+        except BadInput as problem:
+            print(f"alibench: {problem}", file=sys.stderr)
+            answer = Answer(2, {"error": str(problem)})
+        except Interrupted as end:
+            answer = Answer(128 + end.signal, {"error": f"ended by {signal.Signals(end.signal).name}"})
+        except KeyboardInterrupt:
+            ended = "ended at once; finished runs and checkpoints are kept"
+            print(f"alibench: {ended}", file=sys.stderr)
+            answer = Answer(130, {"error": ended})
+    if as_json:
+        print(answer.document)
+    return answer.code
+
+
+def _answer(given: Sequence[str], as_json: bool) -> Answer:
+    """Carry out a command line. Raises BadInput, and Interrupted or KeyboardInterrupt when it is ended."""
+    for argument in given:
+        if any("\ud800" <= sign <= "\udfff" for sign in argument):  # what is no UTF-8 arrives as these
+            raise BadInput(f"the argument '{argument}' is no valid UTF-8, and cannot be printed: rename what it names")
+    commands: dict[str, Callable[[argparse.Namespace, Console], Answer]] = {
         "run": _run,
         "evaluate": _evaluate,
+        "check": checkup.command,
         "list": _list,
         "table": _table,
         "tables": _tables,
-        "regression": _regression,
+        "report": _report,
+        "regression": regression.command,
         "tune": _tune,
         "fit-extractor": _fit_extractor,
+        "new-suite": newsuite.command,
+        "completion": _completion,
     }
-    try:
-        given = sys.argv[1:] if words is None else words
-        for argument in given:
-            if any("\ud800" <= sign <= "\udfff" for sign in argument):  # what is no UTF-8 arrives as these
-                raise BadInput(f"the argument '{argument}' is no valid UTF-8, and cannot be printed: rename what it names")
-        parsed = arguments.parser().parse_args(given)
-        answer = commands[parsed.command](parsed, console)
-        return answer.code if isinstance(answer, Answer) else answer
-    except BadInput as problem:
-        print(f"alibench: {problem}", file=sys.stderr)
-        return 2
-    except Interrupted as end:
-        return 128 + end.signal
-    except KeyboardInterrupt:
-        print("alibench: ended at once; finished runs and checkpoints are kept", file=sys.stderr)
-        return 130
+    parsed = arguments.parser().parse_args(given)
+    for path in getattr(parsed, "plugin", ()):
+        plugins.load(path)
+    for name, folder in getattr(parsed, "samples", ()):
+        plugins.load_samples(name, folder)
+    # a log has no width of its own, and takes no bars and colours, whatever CI says; titles that users write are no markup
+    terminal = (sys.stderr if as_json else sys.stdout).isatty()
+    look: dict[str, Any] = {} if terminal else {"width": 160, "force_terminal": False}
+    return commands[parsed.command](parsed, Console(stderr=as_json, markup=False, **look))

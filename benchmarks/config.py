@@ -4,7 +4,8 @@ A suite regenerates the tables of one data set; a collection includes several su
 fields by `--set key=value`; `model.gan.options.regression=1.0` reaches into tables.
 """
 
-import re
+import inspect
+import os
 import sys
 import tomllib
 from collections import Counter
@@ -18,9 +19,10 @@ import torch
 from msgspec import Meta
 
 import models
-from benchmarks import data
+from benchmarks import data, plugins
 from benchmarks.data import Options
 from benchmarks.loop import Decay, Rate, Recipe, bf16_is_native
+from benchmarks.plugins import NAME, NAMING, check_model
 from evaluation import COLUMNS, METRICS, extractors, labels
 from evaluation.base import BadInput, Count, Data, Settings, as_float, check_name, generator
 from models.base import Model
@@ -31,8 +33,6 @@ from results import gate
 from results.gate import Gated
 
 FOLDER = Path(__file__).parent / "suites"
-NAME = re.compile(r"\w[\w .+()-]{0,39}")  # of a suite or a row
-NAMING = "folders are called by it, so name it by a letter or digit and up to 39 letters, digits, spaces or '_.+()-'"
 Seeds = Annotated[int, Meta(ge=1, le=10_000)]  # each is a job
 
 
@@ -97,11 +97,19 @@ class Suite:
         """The seeds that every model is trained with."""
         return range(self.first_seed, self.first_seed + self.seeds)
 
+    def kind(self, name: str) -> type[Model]:
+        """Return the model of an entry."""
+        return models.REGISTRY[self.model.get(name, Entry()).of or name]
+
     def entry(self, name: str) -> Entry:
         """Return an entry with its model and title filled in."""
-        entry = self.model.get(name, Entry())
-        of = entry.of or name
-        return replace(entry, of=of, title=entry.title or models.REGISTRY[of].title)
+        entry, kind = self.model.get(name, Entry()), self.kind(name)
+        title = entry.title or getattr(kind, "title", name)  # there is none while a plug-in is only checked
+        return replace(entry, of=kind.name, title=f"{title}{', trained elsewhere' * kind.elsewhere}")
+
+    def seeds_of(self, name: str) -> range:
+        """Return the seeds that an entry has runs of: the first alone, where another would train nothing anew."""
+        return self.training_seeds[:1] if self.kind(name).elsewhere else self.training_seeds
 
     def recipe_of(self, name: str, seed: int = 0) -> Recipe:
         """Return the recipe of an entry; with what the seed draws, where the suite draws settings."""
@@ -121,6 +129,11 @@ class Suite:
             "beta1": beta1 + (beta1_end - beta1) * shares[1],
             "std": std * (std_end / std) ** shares[2],
         }
+
+    def check_trains(self) -> None:
+        """Refuse what cannot be trained. Raises BadInput."""
+        if other := next((name for name in self.models if self.kind(name).elsewhere), ""):
+            raise BadInput(f"'{other}' was trained elsewhere, so there is nothing to train: name other models")
 
     def load(self) -> Data:
         """Return the suite's data."""
@@ -154,6 +167,13 @@ class Suite:
             )
         except TooLarge as problem:
             raise BadInput(f"{where}: {problem}: set a smaller latent, or smaller images by --size") from None
+        except BadInput:
+            raise
+        except Exception as error:
+            kind = models.REGISTRY[entry.of]
+            if kind not in plugins.PLACES:
+                raise
+            raise plugins.Blamed(plugins.told(error, kind)) from None
         return model
 
 
@@ -170,10 +190,17 @@ def _call(function: Callable[..., Any], options: Mapping[str, Any], where: str, 
 
 
 def _check_options(function: Callable[..., Any], options: Mapping[str, Any], where: str, of: str) -> None:
-    hints = get_type_hints(function.__init__ if isinstance(function, type) else function, include_extras=True)  # type: ignore[misc]
+    if not options:
+        return
+    made: Any = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
+    try:
+        hints = get_type_hints(made, include_extras=True)
+    except NameError as error:
+        raise BadInput(f"{where}: the types of the options of {of} cannot be read ({error}): import them") from None
+    known = [name for name in inspect.signature(made).parameters if name not in ("self", "networks")]
     for key, value in options.items():
-        check_name(key, [known for known in hints if known not in ("networks", "return")], f"{where}: {of} has no option")
-        _convert(value, hints[key], f"{where}.{key}")
+        check_name(key, known, f"{where}: {of} has no option")
+        _convert(value, hints.get(key, Any), f"{where}.{key}")
 
 
 @dataclass(frozen=True)
@@ -226,8 +253,11 @@ def _override(table: dict[str, Any], assignment: str) -> None:
         value = text
     *path, last = key.strip().split(".")
     # the fields that are set most stand in [recipe]; they are found without its name
-    if not path and last in {f.name for f in fields(Recipe)}:
+    recipe = [f.name for f in fields(Recipe)]
+    if not path and last in recipe:
         path = ["recipe"]
+    elif not path:
+        check_name(last, [*(f.name for f in fields(Suite) if f.name != "name"), *recipe], f"--set {key}: unknown field")
     for part in path:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
@@ -244,6 +274,12 @@ def read(name: str) -> tuple[str, dict[str, Any]]:
     """Return the name and the TOML table of a built-in suite or a file. Raises BadInput if there is none."""
     path = Path(name) if name.endswith(".toml") else builtin().get(name)
     if path is None:
+        kind, is_data, _ = name.partition(":")
+        if is_data:
+            check_name(kind, data.OPENED, f"suite '{name}': unknown kind of data")
+            raise BadInput(f"'{name}' is data, no suite: 'alibench new-suite' makes one for it")
+        if os.path.isdir(name):
+            raise BadInput(f"'{name}' is a folder: the suite for pictures in it is 'folder:{name}'")
         check_name(name, builtin(), "unknown suite")
         raise AssertionError
     try:
@@ -264,21 +300,36 @@ def load(
     scale: float = 1.0,
     dataset: str | None = None,
     within: tuple[str, ...] = (),
+    more: Iterable[str] = (),
 ) -> list[Suite]:
     """Return the checked suites of that name: one, or those that a collection includes.
 
     `overrides` are --set assignments, `only` the models to keep, `seeds` their number; `scale` multiplies all steps;
     `dataset` stands in for the suite's own, and metrics that it does not allow are left out, aloud; `within` are the
-    collections that led here. Raises BadInput.
+    collections that led here; `more` are models to add to those of each. Raises BadInput.
     """
-    stem, table = read(name)
+    return of_table(*read(name), overrides, only, seeds, scale, dataset, within, more)
+
+
+def of_table(
+    stem: str,
+    table: dict[str, Any],
+    overrides: Iterable[str] = (),
+    only: Iterable[str] = (),
+    seeds: int | None = None,
+    scale: float = 1.0,
+    dataset: str | None = None,
+    within: tuple[str, ...] = (),
+    more: Iterable[str] = (),
+) -> list[Suite]:
+    """Return the checked suites of a TOML table, which is changed on the way, as `load` does. Raises BadInput."""
     if not NAME.fullmatch(stem):
         raise BadInput(f"suite '{stem}': {NAMING}")
     if "include" in table:
         collection: Collection = parse(table, Collection, f"suite '{stem}'")
         if stem in within:
             raise BadInput(f"suite '{stem}' includes itself, by way of {' and '.join(within)}: remove it from 'include'")
-        parts = [load(part, overrides, only, seeds, scale, dataset, (*within, stem)) for part in collection.include]
+        parts = [load(part, overrides, only, seeds, scale, dataset, (*within, stem), more) for part in collection.include]
         suites = [suite for part in parts for suite in part]
         _check_once([suite.name for suite in suites], f"suite '{stem}', include")
         return suites
@@ -298,6 +349,7 @@ def load(
     suite = _scaled(suite, scale)
     extractors.maker(suite.evaluation.extractor)
     check(replace(suite, metrics=[]))
+    suite = with_models(suite, more)
     if dataset is not None:
         suite = _measurable(suite)
     check(suite)
@@ -394,7 +446,7 @@ def check(suite: Suite) -> None:
             raise BadInput(f"{where}: metric '{metric}' cannot be measured: {reason}")
     entries = [*dict.fromkeys([*models.REGISTRY, *suite.model])]
     for name in suite.models:
-        check_name(name, entries, "unknown model")
+        check_model(name, entries, "unknown model")
     if not suite.models:
         raise BadInput(f"{where}: no models")
     _check_once(suite.models, f"{where}, models")
@@ -402,26 +454,50 @@ def check(suite: Suite) -> None:
         if not NAME.fullmatch(name):
             raise BadInput(f"{where}, model.{name}: {NAMING}")
         of = entry.of or name
-        check_name(of, models.REGISTRY, f"{where}, model.{name}{'.of' if entry.of else ''}: unknown model")
+        check_model(of, models.REGISTRY, f"{where}, model.{name}{'.of' if entry.of else ''}: unknown model")
         if entry.compute:
-            check_name(entry.compute, entries, f"{where}, model.{name}.compute: unknown model")
+            check_model(entry.compute, entries, f"{where}, model.{name}.compute: unknown model")
+            if other := next((n for n in (name, entry.compute) if suite.kind(n).elsewhere), ""):
+                raise BadInput(f"{where}, model.{name}.compute: '{other}' was trained elsewhere, nobody knows how long")
         suite.recipe_of(name)
         _check_options(models.REGISTRY[of], entry.options, f"{where}, model.{name}.options", f"model '{of}'")
     _check_gate(suite, {name: suite.entry(name).title for name in entries}, where)
     if suite.search:
         _check_search(suite.search, where)
     for name in dict.fromkeys([*suite.models, *filter(None, (suite.entry(name).compute for name in suite.models))]):
-        kind = models.REGISTRY[suite.entry(name).of]
-        if suite.prior not in kind.priors:
-            raise BadInput(f"{where}: model '{name}' works with a {' or '.join(kind.priors)} prior, not '{suite.prior}'")
-        if kind.conditional and not loaded.labels:
-            raise BadInput(f"{where}: model '{name}' is conditional and needs labels, '{loaded.name}' has none")
-        if kind.semi_supervised and (reason := labels.refuses(loaded, suite.evaluation)):
-            raise BadInput(f"{where}: model '{name}' learns classes from labels: {reason}")
+        if reason := unfit(suite, name):
+            raise BadInput(f"{where}: model '{name}' {reason}")
         suite.build(name, 0)
         batch = suite.recipe_of(name).batch
         if batch > len(loaded.train):
             raise BadInput(f"{where}: batch {batch} is larger than the {len(loaded.train)} training samples")
+
+
+def unfit(suite: Suite, name: str) -> str:
+    """Say why a suite cannot have a model, by its prior or its data; nothing if it can."""
+    kind, loaded = suite.kind(name), suite.load()
+    if suite.prior not in kind.priors:
+        return f"works with a {' or '.join(kind.priors)} prior, not '{suite.prior}'"
+    if kind.conditional and not loaded.labels:
+        return f"is conditional and needs labels, '{loaded.name}' has none"
+    if kind.semi_supervised and (reason := labels.refuses(loaded, suite.evaluation)):
+        return f"learns classes from labels: {reason}"
+    return ""
+
+
+def with_models(suite: Suite, more: Iterable[str]) -> Suite:
+    """Return a suite with models beside its own, without those that it cannot have; says which. Raises BadInput."""
+    added = []
+    for name in (name for name in more if name not in suite.models):
+        if suite.kind(name).name != name:
+            place = plugins.PLACES[models.REGISTRY[name]]
+            raise BadInput(f"{place}: suite '{suite.name}' has a row '{name}' already: choose another name")
+        if reason := unfit(suite, name):
+            print(f"alibench: suite '{suite.name}': model '{name}' is left out: it {reason}", file=sys.stderr)
+        else:
+            added.append(name)
+    gates = [replace(gated, models=gated.models or suite.models) for gated in suite.gate] if added else suite.gate
+    return replace(suite, models=[*suite.models, *added], gate=gates)
 
 
 def _check_gate(suite: Suite, titles: Mapping[str, str], where: str) -> None:

@@ -76,8 +76,9 @@ def disk(suites: Iterable[Suite], at_once: int) -> int:
     kept, passing = 0, 0
     for suite in suites:
         loaded = suite.load()
-        drawn = pictures.SAMPLES + 2 * pictures.PAIRS if loaded.images else 3 * pictures.POINTS * loaded.train.x.itemsize
-        arrays = drawn * math.prod(loaded.shape)
+        drawn = pictures.SAMPLES + 2 * pictures.PAIRS if loaded.images else 3 * pictures.POINTS
+        drawn += pictures.LINES[loaded.images] * pictures.STEPS
+        arrays = drawn * math.prod(loaded.shape) * loaded.train.x.itemsize + 4 * pictures.CODES * suite.latent
         for name in suite.models:
             weights = sum(tensor.nbytes for tensor in suite.build(name, 0).state_dict().values())
             kept += suite.seeds * (weights + arrays + A_RUN)

@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks import cache
 from benchmarks.published import PUBLISHED
 from benchmarks.sources import Folder, Npz, Options, Source
-from evaluation.base import BadInput, Data, Mixture, Split, as_float
+from evaluation.base import BadInput, Data, Mixture, Split, as_float, check_name
 
 
 def gaussians(name: str, centres: np.ndarray, std: float, sizes: tuple[int, int, int], seed: int) -> Data:
@@ -99,7 +99,7 @@ def load(name: str, options: Options = AS_IT_IS) -> Data:
     if kind in OPENED and path:
         return cache.load(OPENED[kind](path), options)
     if name not in DATASETS:
-        raise BadInput(f"unknown data set '{name}'; there are: {', '.join([*DATASETS, *OPEN])}")
+        check_name(name, [*DATASETS, *OPEN], "unknown data set")
     made = DATASETS[name]()
     if isinstance(made, Source):
         return cache.load(made, options)

@@ -27,10 +27,18 @@ def _open(source: str | np.ndarray) -> Iterator[Image.Image]:
         raise BadInput(f"{source} cannot be read as an image ({reason}): mend or remove it") from None
 
 
+def header(source: str | np.ndarray) -> tuple[int, int, bool]:
+    """Return an image's width and height, and whether it has no colours, without decoding it.
+
+    An EXIF orientation may yet exchange the two sides; colours are told by the mode alone.
+    """
+    with _open(source) as image:
+        return *image.size, image.mode in GREY
+
+
 def is_grey(source: str | np.ndarray) -> bool:
     """Return whether an image has no colours, by its mode alone."""
-    with _open(source) as image:
-        return image.mode in GREY
+    return header(source)[2]
 
 
 def _convert(image: Image.Image, channels: int) -> Image.Image:

@@ -7,14 +7,14 @@ evaluation from the trained model.
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from benchmarks import checkpoints, cost, provenance, trained
+from benchmarks import checkpoints, cost, plugins, provenance, tracking, trained
 from benchmarks.checkpoints import Checkpoints
 from benchmarks.config import Suite
 from benchmarks.loop import Diverged, Trained, Trainer, steps_of, train_together
@@ -30,6 +30,7 @@ from results.layouts import BUDGET
 Split = Literal["validation", "test"]
 LOCK, CHECKPOINTS = ".lock", "checkpoints"  # in a run's folder
 LOCK_WAIT = 10.0  # seconds for the worker of a killed command to end
+ELSEWHERE = "it was trained elsewhere"
 STACKED_BELOW = 2e10  # operations a round: a fifth of ALI's on CIFAR-10. A guess: no GPU has been measured yet
 
 
@@ -49,9 +50,10 @@ class Job:
     device: str
     command: tuple[str, ...]
     split: Split = "test"
-    weights: Path | None = None  # of an earlier run; only an evaluation has them
+    weights: Path | None = None  # of an earlier run; only an evaluation has them, of what was trained here
     step: int | None = None  # that they were trained to
     every: float = checkpoints.EVERY  # seconds between checkpoints
+    tensorboard: bool = False  # its curves go there, too, below out
 
     @property
     def run_id(self) -> str:
@@ -72,6 +74,11 @@ class Job:
         recipe = cost.recipe_of(self.suite, self.name, self.seed)
         return sum(steps_of(phase, recipe) for phase in self.suite.build(self.name, 0).phases)
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether there is nothing to train."""
+        return self.suite.kind(self.name).elsewhere
+
     def subject(self, model: Model) -> Subject:
         """Return the model as the evaluation takes it."""
         return Subject(model, self.suite.load(), self.suite.evaluation, self.seed, self.split, torch.device(self.device))
@@ -86,7 +93,7 @@ class Job:
         try:
             rows.read_origin(self.folder)
             stored = rows.read_run(self.folder)
-            if self.kind == "run" and trained.kept(self.folder) is None:
+            if self.kind == "run" and not self.elsewhere and trained.kept(self.folder) is None:
                 return ""
         except files.Damaged as damage:
             print(f"alibench: {damage}", file=sys.stderr)
@@ -103,6 +110,8 @@ class Job:
     ) -> None:
         """Write the rows with their provenance."""
         suite, entry = self.suite, self.suite.entry(self.name)
+        given = self.elsewhere and self.kind != "references"
+        own = "as given" if given else "ema" if suite.recipe_of(self.name).ema else "raw"
         run = rows.Run(
             self.run_id,
             suite.name,
@@ -111,7 +120,7 @@ class Job:
             suite.load().name,
             None if self.kind == "references" else self.seed,
             step,
-            "ema" if suite.recipe_of(self.name).ema else "raw",
+            own,
         )
         origin = provenance.of(suite, self.name, self.seed, list(self.command), torch.device(self.device), weights)
         rows.write(self.folder, run, map(asdict, measurements), origin | {"resumed": list(resumed)})
@@ -120,7 +129,8 @@ class Job:
 def grouped(work: Iterable[Job], device: torch.device) -> list[list[Job]]:
     """Return the jobs that one worker does together: on an accelerator the seeds of an entry whose updates are small.
 
-    A suite that draws settings for each seed has no two alike. On a CPU every job is by itself: one thread is filled.
+    A suite that draws settings for each seed has no two alike. On a CPU every job is by itself: one thread is filled. A
+    model of the user's is trained alone, since nobody has compared it stacked with each seed alone.
     """
     groups: dict[tuple[object, ...], list[Job]] = {}
     for job in work:
@@ -130,6 +140,8 @@ def grouped(work: Iterable[Job], device: torch.device) -> list[list[Job]]:
 
 
 def _is_small(suite: Suite, name: str) -> bool:
+    if suite.kind(name) in plugins.PLACES:
+        return False
     model, labelled = suite.build(name, 0), cost.labelled_of(suite, name, 0)
     return max(cost.flops_a_round(model, suite.recipe_of(name), suite.load().train, labelled)) < STACKED_BELOW
 
@@ -145,10 +157,10 @@ def execute(jobs: Sequence[Job], report: Callable[[str, int], None], request: Re
         for job in jobs:
             job.folder.mkdir(parents=True, exist_ok=True)
             locks.enter_context(files.locked(job.folder / LOCK, LOCK_WAIT))
-        if jobs[0].kind == "run":
+        if jobs[0].kind == "run" and not jobs[0].elsewhere:
             return _run(jobs, report, request)
         (job,) = jobs
-        work = {"evaluation": _evaluation, "references": _references, "throughput": _throughput}
+        work = {"run": _given, "evaluation": _evaluation, "references": _references, "throughput": _throughput}
         with request.at_once():
             return {job.run_id: work[job.kind](job)}
 
@@ -163,7 +175,7 @@ def _run(jobs: Sequence[Job], report: Callable[[str, int], None], request: Reque
         trained_now = [outcome for outcome in outcomes if outcome is not None]
         for job, model, outcome in zip(jobs, models, trained_now, strict=True):
             if isinstance(outcome, Trained):
-                model.load_state_dict(trained.weights(job.folder / trained.WEIGHTS))
+                trained.fill(model, job.folder / trained.WEIGHTS)
             report(job.run_id, job.steps)
     shutil.rmtree(
         jobs[0].folder / CHECKPOINTS, ignore_errors=True
@@ -195,8 +207,13 @@ def _train(
     folder, recipe, device = jobs[0].folder / CHECKPOINTS, cost.recipe_of(suite, name, jobs[0].seed), jobs[0].device
     labelled = [cost.labelled_of(suite, name, seed) for seed in seeds]
     kept = Checkpoints(folder, {"suite": suite.name, "model": name, "seeds": seeds}, jobs[0].every, request)
+    starts = tracking.starts(models[0].phases, recipe)
     try:
-        outcomes = train_together(models, suite.load().train, recipe, seeds, torch.device(device), passed, labelled, kept)
+        with ExitStack() as opened:
+            events = [tracking.TensorBoard(job.out / "tensorboard" / job.run_id, starts) for job in jobs if job.tensorboard]
+            logs = [opened.enter_context(closing(tracker)) for tracker in events]
+            data, where = suite.load().train, torch.device(device)
+            outcomes = train_together(models, data, recipe, seeds, where, passed, labelled, kept, logs)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if type(error) is RuntimeError and "can't allocate memory" not in str(error):  # which a CPU raises
             raise
@@ -229,9 +246,18 @@ def _finish(job: Job, model: Model, outcome: Trained | Diverged, beside: str) ->
 
 def _evaluation(job: Job) -> str:
     model = job.suite.build(job.name, job.seed)
-    assert job.weights is not None
-    model.load_state_dict(trained.weights(job.weights))
+    if not job.elsewhere:
+        assert job.weights is not None
+        trained.fill(model, job.weights)
     job.store(_measured(job, model), job.weights, job.step)
+    return "ok"
+
+
+def _given(job: Job) -> str:
+    """Measure and store what was trained elsewhere: it has no budget here."""
+    columns = [column.metric for column in BUDGET]
+    budget = [Measurement(c, None, kind="budget", status="not applicable", reason=ELSEWHERE) for c in columns]
+    job.store([*_measured(job, job.suite.build(job.name, job.seed)), *budget], None, None)
     return "ok"
 
 
@@ -262,11 +288,13 @@ def _drawn(job: Job) -> list[Measurement]:
     return [Measurement(f"drawn_{key}", value, kind="budget") for key, value in job.suite.drawn(job.seed).items()]
 
 
-def _references(job: Job) -> str:
+def references(job: Job) -> list[Measurement]:
+    """Return the reference rows of a suite."""
     suite, loaded = job.suite, job.suite.load()
-    # the encoder of any model that has one, and is not conditional: their networks are the same
-    kinds = {name: REGISTRY[suite.entry(name).of] for name in suite.models}
-    encoding = next((n for n, kind in kinds.items() if not kind.conditional and kind.inference != "none"), job.name)
+    # the encoder of any model that has one, and is not conditional: their networks are the same; the suite's come first
+    names = dict.fromkeys([*suite.models, *REGISTRY])
+    kinds = {name: suite.kind(name) for name in names if not suite.kind(name).elsewhere}
+    encoding = next(n for n, kind in kinds.items() if not kind.conditional and kind.inference != "none")
     baseline = Baseline(
         loaded,
         suite.evaluation,
@@ -277,13 +305,25 @@ def _references(job: Job) -> str:
         torch.device(job.device),
     )
     metrics = [METRICS[name] for name in suite.metrics if hasattr(METRICS[name], "references")]
-    measured = [measurement for metric in metrics for measurement in metric.references(baseline)]
-    job.store(measured, None, None)
+    return [measurement for metric in metrics for measurement in metric.references(baseline)]
+
+
+def _references(job: Job) -> str:
+    job.store(references(job), None, None)
     return "ok"
 
 
 def _throughput(job: Job) -> str:
     suite, loaded, device = job.suite, job.suite.load(), torch.device(job.device)
+    if job.elsewhere:
+        reasons = {"train_rate": ELSEWHERE}
+        if plugins.is_folder(suite.kind(job.name)):
+            measured, reasons = [], {column.metric: "its samples are files" for column in throughput.COLUMNS}
+        else:
+            measured = throughput.measure(job.subject(suite.build(job.name, job.seed)))
+        none = [Measurement(c, None, kind="timing", status="not applicable", reason=why) for c, why in reasons.items()]
+        job.store([*measured, *none], None, None)
+        return "ok"
     runs = [replace(job, kind="run", seed=seed) for seed in suite.training_seeds]
     weights = next((path for run in runs if (path := run.folder / trained.WEIGHTS).exists()), None)
     if weights is None:
@@ -292,7 +332,7 @@ def _throughput(job: Job) -> str:
         job.store([Measurement(c, None, kind="timing", status="diverged", reason=reason) for c in columns], None, None)
         return f"diverged: {reason}"
     model = suite.build(job.name, job.seed)
-    model.load_state_dict(trained.weights(weights))
+    trained.fill(model, weights)
     measured = throughput.measure(job.subject(model))
     recipe, phase = suite.recipe_of(job.name, job.seed), model.phases[0]
     labelled = cost.labelled_of(suite, job.name, job.seed)

@@ -30,6 +30,9 @@ from models.layers import Discriminator
 TICKS = 50  # a phase
 PROBE = 4  # samples that show whether one backward pass through D is exact
 BatchNorm = torch.nn.modules.batchnorm._BatchNorm
+# told of each tick: phase, step in it, every learner's loss and the mean logit of each kind of pair; what it raises, ends
+# the training. One that goes on from a checkpoint tells again what came after it, and nothing that came before
+Log = Callable[[Mapping[str, float | str]], None]
 
 
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -74,6 +77,10 @@ class Trained:
 
 class Diverged(Exception):
     """A loss or a parameter is no longer finite."""
+
+
+def silent(record: Mapping[str, float | str]) -> None:
+    """Tell nobody."""
 
 
 def steps_of(phase: Phase, recipe: Recipe) -> int:
@@ -290,6 +297,25 @@ class Trainer:
                 norm.momentum = momentum
 
 
+def trainer_of(
+    models: Sequence[Model],
+    phase: Phase,
+    recipe: Recipe,
+    split: Split,
+    rngs: Sequence[torch.Generator],
+    labelled: Sequence[Split | None],
+) -> Trainer:
+    """Return what makes the rounds of a phase: of one model, or of several seeds stacked (replicas.py)."""
+    singles = [
+        Trainer(model, phase, recipe, split, rng, own) for model, rng, own in zip(models, rngs, labelled, strict=True)
+    ]
+    if len(singles) == 1:
+        return singles[0]
+    from benchmarks.replicas import StackedTrainer  # it is a Trainer itself
+
+    return StackedTrainer(singles)
+
+
 class Average:
     """Exponential moving average of all weights and batch statistics; a decay of 0 keeps none.
 
@@ -335,14 +361,16 @@ def train(
     device: torch.device,
     report: Callable[[int], None] = lambda steps: None,
     labelled: Split | None = None,
+    log: Log = silent,
 ) -> Trained:
     """Train the model in place, through all its phases; at its end it holds the averaged weights.
 
     A phase ends by adopting the average, so that what learns later learns on the weights that will be scored. `report`
     is told how many rounds passed since its last call. `labelled` is what a semi-supervised model learns classes from.
-    Raises Diverged, naming phase and step.
+    `log` is told every record of the curves as it is made, for a tracker of one's own. Raises Diverged, naming phase and
+    step.
     """
-    (outcome,) = train_together([model], split, recipe, [seed], device, report, [labelled])
+    (outcome,) = train_together([model], split, recipe, [seed], device, report, [labelled], logs=[log])
     if isinstance(outcome, Diverged):
         raise outcome
     return outcome
@@ -357,11 +385,13 @@ def train_together(
     report: Callable[[int], None] = lambda steps: None,
     labelled: Sequence[Split | None] = (None,),
     checkpoints: Checkpoints | None = None,
+    logs: Sequence[Log] = (),
 ) -> list[Trained | Diverged]:
     """Train a model of each seed, as `train` trains each alone; several are stacked and move at once (replicas.py).
 
     A seed that diverges leaves the others as they are. The time of all is shared among them. With `checkpoints` it goes on
-    from the newest, if there is one, to the result it would have had; raises what they raise.
+    from the newest, if there is one, to the result it would have had; raises what they raise. `logs` are one a seed or
+    none at all.
     """
     rngs = [generator(seed, "training", device) for seed in seeds]
     lost: dict[int, Diverged] = {}
@@ -376,15 +406,7 @@ def train_together(
             before += steps
             report(steps)
             continue
-        singles = [
-            Trainer(model.to(device), phase, recipe, split, rng, own)
-            for model, rng, own in zip(models, rngs, labelled, strict=True)
-        ]
-        trainer = singles[0]
-        if len(singles) > 1:
-            from benchmarks.replicas import StackedTrainer  # it is a Trainer itself
-
-            trainer = StackedTrainer(singles)
+        trainer = trainer_of([model.to(device) for model in models], phase, recipe, split, rngs, labelled)
         average = Average(trainer.model, recipe.ema)
         first, tick = 1, max(1, steps // TICKS)
         if begun:
@@ -409,6 +431,8 @@ def train_together(
                     if not all(abs(value) < float("inf") for value in own):
                         lost.setdefault(i, Diverged(f"not finite in phase '{phase.name}' at step {step} of {steps}"))
                     outcomes[i].curves.append({"phase": phase.name, "step": step, **dict(zip(monitored, own, strict=True))})
+                for outcome, log in zip(outcomes, logs or [silent] * len(models), strict=True):
+                    log(outcome.curves[-1])
                 if len(lost) == len(models):
                     return [lost[i] for i in range(len(models))]
                 report(step - told)
@@ -426,8 +450,8 @@ def train_together(
         before += steps
         average.adopt()
         trainer.hand_back()
-        for single in singles:
-            single.settle()
+        for source in trainer.sources:
+            source.settle()
         for outcome in outcomes:
             for network in (network for group in phase.round for player in group for network in models[0].players[player]):
                 outcome.updates[network] += steps

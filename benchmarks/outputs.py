@@ -7,12 +7,13 @@ A command that goes on must have the same, or its table would hold numbers of tw
 import argparse
 import errno
 import json
+import math
 import os
 import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from benchmarks.config import Suite
 from benchmarks.runner import Interrupted
 from evaluation import files
 from evaluation.base import BadInput
+from results import rows
 
 RUNS = Path(results.__file__).parent / "runs"
 PLAN, LOCK = "plan.json", ".lock"
@@ -40,6 +42,36 @@ class Answer:
     code: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def document(self) -> str:
+        """Return the facts and the exit code as JSON, without NaN and infinities: those are null."""
+        return json.dumps(strict({**self.facts, "exit_code": self.code}), indent=1, allow_nan=False)
+
+
+def strict(value: Any) -> Any:
+    """Return facts as JSON knows them: null for what is no finite number, text for paths."""
+    if isinstance(value, Mapping):
+        return {str(key): strict(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+@contextmanager
+def for_facts_alone() -> Iterator[None]:
+    """Keep stdout clean: what anybody prints meanwhile, a library or a worker too, goes to stderr."""
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
+
 
 @dataclass(frozen=True)
 class Output:
@@ -51,14 +83,7 @@ class Output:
     @property
     def resume(self) -> str:
         """Return the command that goes on."""
-        words = iter(self.command)
-        kept = []
-        for word in words:
-            if word == "--out":
-                next(words, None)
-            elif word not in ("--fresh", "--resume", "--force") and not word.startswith("--out="):
-                kept.append(word)
-        return shlex.join([*kept, "--out", str(self.path), "--resume"])
+        return f"{rows.anew(self.command)} {shlex.join(['--out', str(self.path), '--resume'])}"
 
 
 def place(text: str) -> Path:
@@ -80,6 +105,8 @@ def add_arguments(sub: argparse.ArgumentParser, trains: bool = True) -> None:
     begun.add_argument("--fresh", action="store_true", help="start over beside --out, in DIR-2 and so on, if it was begun")
     text = "go on even where the suite, the code or a library is another than the folder was begun with"
     sub.add_argument("--force", action="store_true", help=text)
+    text = "say what would be done, how long it would take and what it would write; do none of it"
+    sub.add_argument("--dry-run", action="store_true", help=text)
     sub.add_argument("--retries", type=int, default=0, metavar="N", help="try a run that failed again, N times; default: 0")
     if trains:
         text = f"from one checkpoint to the next, at least; 0: after every step; default: {checkpoints.EVERY:g}"
@@ -122,6 +149,19 @@ def fresh(out: Path | None, name: str) -> Path:
     return path
 
 
+def destined(given: argparse.Namespace, name: str, planned: Mapping[str, Any], needed: int = 0) -> Path:
+    """Return the folder that a command will write to, as it stands now; nothing is touched. Raises BadInput as `opened`."""
+    check_arguments(given)
+    path = given.out or RUNS / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    if given.fresh:
+        path = _unused(path)
+    _check_held(path, given.resume)
+    _check_space(path, needed)
+    _check_place(path)
+    _begun(path, planned, given.force)
+    return path
+
+
 @contextmanager
 def opened(given: argparse.Namespace, name: str, planned: Mapping[str, Any], needed: int = 0) -> Iterator[Output]:
     """Make the folder of a command, or go on in it, and keep others out meanwhile.
@@ -129,12 +169,7 @@ def opened(given: argparse.Namespace, name: str, planned: Mapping[str, Any], nee
     `needed` are the bytes that will be written, roughly. Raises BadInput, before anything is touched, for a folder that
     holds something else, that another process writes to, that was begun with something else, or without the space.
     """
-    check_arguments(given)
-    path = given.out or RUNS / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    if given.fresh:
-        path = _unused(path)
-    _check_held(path, given.resume)
-    _check_space(path, needed)
+    path = destined(given, name, planned, needed)
     _make(path)
     with ExitStack() as held:
         try:
@@ -158,23 +193,30 @@ def opened(given: argparse.Namespace, name: str, planned: Mapping[str, Any], nee
 
 def _command(path: Path, planned: Mapping[str, Any], force: bool) -> tuple[str, ...]:
     """Return the command that began the folder, once what it said is what this one says; or begin it."""
-    file = path / PLAN
-    if file.exists():
-        try:
-            begun = files.read_json(file, "plan", VERSION, _indented)
-            words: list[str] = begun.pop("command")
-            if different := _differences(begun, planned):
-                shown = ", ".join(different[:SHOWN]) + f" and {len(different) - SHOWN} more" * (len(different) > SHOWN)
-                problem = f"--out {path} was begun with something else: {shown}"
-            else:
-                return tuple(words)
-        except files.Damaged as damage:
-            problem = f"--out {path} cannot be gone on in ({damage})"
-        if not force:
-            raise BadInput(f"{problem}; start over with --fresh, or go on all the same with --force")
+    if words := _begun(path, planned, force):
+        return words
     command = provenance.command()
-    files.write_json(file, "plan", VERSION, {"command": command, **planned}, _indented)
+    files.write_json(path / PLAN, "plan", VERSION, {"command": command, **planned}, _indented)
     return tuple(command)
+
+
+def _begun(path: Path, planned: Mapping[str, Any], force: bool) -> tuple[str, ...]:
+    """Return the command that began the folder; none if none did, or if forced and another. Raises BadInput."""
+    if not (path / PLAN).exists():
+        return ()
+    try:
+        begun = files.read_json(path / PLAN, "plan", VERSION, _indented)
+        words: list[str] = begun.pop("command")
+        different = _differences(begun, planned)
+        if not different:
+            return tuple(words)
+        shown = ", ".join(different[:SHOWN]) + f" and {len(different) - SHOWN} more" * (len(different) > SHOWN)
+        problem = f"--out {path} was begun with something else: {shown}"
+    except files.Damaged as damage:
+        problem = f"--out {path} cannot be gone on in ({damage})"
+    if not force:
+        raise BadInput(f"{problem}; start over with --fresh, or go on all the same with --force")
+    return ()
 
 
 def _indented(body: Any) -> str:
@@ -187,6 +229,8 @@ def _differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     found = []
     for key in [*a, *(key for key in b if key not in a)]:
         before, after = a.get(key), b.get(key)
+        if key[0] == "runs":  # these follow from the suites
+            continue
         default = (key not in a and after in ("", {})) or (key not in b and before in ("", {}))  # of a table that is new
         if before != after and not default:
             kind, *names = key
@@ -232,6 +276,15 @@ def _unused(path: Path) -> Path:
     if found != path:
         print(f"alibench: {path} was begun already: this is {found}", file=sys.stderr)
     return found
+
+
+def _check_place(path: Path) -> None:
+    """Refuse a place that no folder can be made in, as far as can be seen without making it."""
+    there = next(parent for parent in (path, *path.absolute().parents) if os.path.lexists(parent))
+    if not there.is_dir():
+        raise BadInput(f"--out {path} is, or lies in, a file: name a folder")
+    if not os.access(there, os.W_OK):
+        raise BadInput(f"--out {path} cannot be written ({os.strerror(errno.EACCES)}): name another folder with --out")
 
 
 def _make(path: Path) -> None:

@@ -5,7 +5,8 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -16,9 +17,9 @@ import torch
 from rich.console import Console
 
 import results
-from benchmarks import checkpoints, config, cost, outputs, provenance
+from benchmarks import checkpoints, checkup, config, cost, forecast, outputs, plugins, provenance
 from benchmarks.jobs import Job
-from benchmarks.outputs import Output
+from benchmarks.outputs import Answer, Output
 from benchmarks.runner import run, workers
 from evaluation import METRICS, files
 from evaluation.base import BadInput, check_name
@@ -61,20 +62,23 @@ def place(suite: str) -> Path:
     return given.with_suffix(".baseline.json") if given.suffix == ".toml" else BASELINES / f"{suite}.json"
 
 
-def command(arguments: argparse.Namespace, console: Console) -> int:
-    """Carry out the command; return the exit code: 1 if something got worse.
+def command(arguments: argparse.Namespace, console: Console) -> Answer:
+    """Carry out the command; return what it found, and the exit code 1 if something got worse.
 
     Raises BadInput, before anything is trained where that can be known.
     """
     updating, source = arguments.update_baseline, arguments.source
     path = arguments.baseline or place(arguments.suite)
     training = source is None
+    if arguments.dry_run and not training:
+        raise BadInput("--dry-run says what would be trained, and --from trains nothing: leave one of them out")
     first = arguments.first_seed if arguments.first_seed is not None else 0 if updating else fresh_seed()
     seeds = baseline.SEEDS if arguments.seeds is None and updating and training else arguments.seeds
     suites = config.load(arguments.suite, [*arguments.set, f"first_seed={first}"], seeds=seeds)
     if len(suites) > 1:
         raise BadInput(f"'{arguments.suite}' is a collection: name one of {', '.join(suite.name for suite in suites)}")
     (suite,) = suites
+    suite.check_trains()
     if not suite.gate:
         raise BadInput(f"suite '{suite.name}' has no [[gate]] tables: they list what is gated (docs/regression.md)")
     measured = [column.metric for metric in suite.metrics for column in METRICS[metric].COLUMNS]
@@ -83,7 +87,7 @@ def command(arguments: argparse.Namespace, console: Console) -> int:
     stored = _replaced(path) if updating else baseline.read(path)
     outputs.check_arguments(arguments)
     name = f"regression-{Path(arguments.suite).stem}"
-    out: Path | None = None
+    out, outcomes = None, dict[str, str]()
     if training:
         if stored and not updating:
             loaded = suite.load()
@@ -91,15 +95,19 @@ def command(arguments: argparse.Namespace, console: Console) -> int:
             baseline.check(stored, planned, path)
         device = config.device(arguments.device)
         config.check_arithmetic([suite], device)
+        checkup.rehearse([suite])
         last = suite.training_seeds[-1]
-        needed = cost.disk([suite], workers(device))
-        with outputs.opened(arguments, name, outputs.plan([suite], device), needed) as opened:
+        begun_with, needed = outputs.plan([suite], device, plugins=plugins.contents()), cost.disk([suite], workers(device))
+        if arguments.dry_run:
+            where = Output(outputs.destined(arguments, name, begun_with, needed), ())
+            return forecast.answer(work(suite, device, where), device, needed, console)
+        with outputs.opened(arguments, name, begun_with, needed) as opened:
             console.print(f"seeds {first} to {last}; --first-seed {first} asks the same again", highlight=False)
             out = opened.path
             outcomes = train(suite, device, opened, console, arguments.retries, arguments.checkpoint_every)
         if all(outcome.startswith("failed") for outcome in outcomes.values()):
             console.print("every run failed", highlight=False)
-            return 1
+            return Answer(1, {"out": out, "runs": outcomes})
     runs = source or out
     assert runs is not None
     if not os.path.isdir(runs / "runs"):
@@ -107,17 +115,26 @@ def command(arguments: argparse.Namespace, console: Console) -> int:
     asked = range(seeds) if updating and seeds and not training else None
     current = baseline.collect(runs, suite.name, suite.gate, suite.models, asked)
     if updating:
-        return _update(path, stored, current, console)
+        return _update(path, stored, current, console, {"out": out, "runs": outcomes})
     assert stored is not None
     baseline.check(stored, current, path)
     findings = gate.judge(stored.cells, current.cells)
     out = out or outputs.fresh(arguments.out, name)
     made = markdown(findings, stored, current, _speeds(runs))
     files.replace(out / "gate.md", made)
-    files.replace(out / "gate.json", json.dumps(as_json(findings, stored, current), indent=1) + "\n")
+    decided = as_json(findings, stored, current)
+    files.replace(out / "gate.json", json.dumps(decided, indent=1) + "\n")
     console.print(made, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"Everything is in {out}: gate.md, gate.json", soft_wrap=True, highlight=False)
-    return int(any(finding.failed for finding in findings))
+    listed = "gate.md, gate.json"
+    if training:
+        from results import report  # matplotlib takes a moment to import
+
+        for problem in report.write(out):
+            print(f"alibench: {problem}", file=sys.stderr)
+        listed += f", {report.NAME}"
+    console.print(f"Everything is in {out}: {listed}", soft_wrap=True, highlight=False)
+    code = int(any(finding.failed for finding in findings))
+    return Answer(code, {"out": out, "runs": outcomes, "page": out / "gate.md", **decided})
 
 
 def _replaced(path: Path) -> Baseline | None:
@@ -155,22 +172,26 @@ def train(
 
     There are no references: none is gated.
     """
-
-    def job(kind: str, name: str, seed: int) -> Job:
-        return Job(kind, suite, name, seed, out.path, str(device), out.command, every=every)  # type: ignore[arg-type]
-
-    work = [job("run", name, seed) for seed in suite.training_seeds for name in suite.models]
-    work += [job("throughput", name, 0) for name in suite.models if "throughput" in suite.metrics]
-    outcomes = run(work, device, console, retries)
+    outcomes = run(work(suite, device, out, every), device, console, retries)
     rows.derive(out.path)
     return outcomes
 
 
-def _update(path: Path, stored: Baseline | None, new: Baseline, console: Console) -> int:
+def work(suite: config.Suite, device: torch.device, out: Output, every: float = checkpoints.EVERY) -> list[Job]:
+    """Return what there is to train and time."""
+
+    def job(kind: str, name: str, seed: int) -> Job:
+        return Job(kind, suite, name, seed, out.path, str(device), out.command, every=every)  # type: ignore[arg-type]
+
+    trainings = [job("run", name, seed) for seed in suite.training_seeds for name in suite.models]
+    return trainings + [job("throughput", name, 0) for name in suite.models if "throughput" in suite.metrics]
+
+
+def _update(path: Path, stored: Baseline | None, new: Baseline, console: Console, facts: Mapping[str, Any]) -> Answer:
     baseline.write(path, new)
     table = formats.table(baseline.changes(stored, new))
     console.print(f"{table}\n\n{path}: {len(new.seeds)} seeds", markup=False, highlight=False, soft_wrap=True)
-    return 0
+    return Answer(facts={**facts, "baseline": path, "seeds": list(new.seeds)})
 
 
 def _speeds(source: Path) -> pd.DataFrame:

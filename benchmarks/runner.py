@@ -34,9 +34,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from benchmarks import jobs
+from benchmarks import jobs, plugins
 from benchmarks.jobs import Failed, Job
 from benchmarks.stopping import Request, Stopped
+from evaluation.base import BadInput
 from evaluation.files import Busy
 
 MEMORY_A_WORKER = 1.0e9  # bytes, libraries included; on a CPU there are no more workers than fit
@@ -71,15 +72,15 @@ def workers(device: torch.device) -> int:
 # ------------------------------------------------------------------------------------------------ in a worker's process
 
 
-def _serve(commands: Connection, single_threaded: bool) -> None:
-    """Do groups of jobs as they come, until there are no more."""
+def _serve(commands: Connection, single_threaded: bool, given: Sequence[plugins.Source]) -> None:
+    """Do groups of jobs as they come, until there are no more; with the models that the command was `given`."""
     request = Request()
     signal.signal(signal.SIGTERM, request.take)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if single_threaded:
         torch.set_num_threads(1)
     while (group := commands.recv()) is not None:
-        commands.send(_work(group, commands, request))
+        commands.send(_work(group, commands, request, given))
 
 
 def _end_with_parent() -> None:
@@ -90,27 +91,28 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(group: Sequence[Job], commands: Connection, request: Request) -> dict[str, str]:
-    """Do jobs. A failure is theirs alone and comes back as text."""
+def _work(group: Sequence[Job], commands: Connection, request: Request, given: Sequence[plugins.Source]) -> dict[str, str]:
+    """Do jobs. A failure is theirs alone and comes back as text: one line, if it is no mistake of ours."""
 
     def report(run_id: str, steps: int) -> None:
         commands.send((run_id, steps))
 
     try:
+        plugins.again(given)
         return jobs.execute(group, report, request)
     except Stopped:
         reason = STOPPED
-    except (Failed, Busy) as problem:
+    except (Failed, Busy, BadInput) as problem:
         reason = f"failed: {problem}"
     except OSError as error:
         if error.errno not in FULL:
-            reason = f"failed: {traceback.format_exc()}"
+            reason = f"failed: {plugins.blame(error) or traceback.format_exc()}"
         else:
             reason = (
                 f"failed: nothing more can be written ({error.strerror}); its last checkpoint is kept: make room, resume"
             )
-    except Exception:
-        reason = f"failed: {traceback.format_exc()}"
+    except Exception as error:
+        reason = f"failed: {plugins.blame(error) or traceback.format_exc()}"
     return {job.run_id: reason for job in group}
 
 
@@ -178,7 +180,8 @@ class Worker:
     def __init__(self, single_threaded: bool) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, single_threaded), daemon=True)
+        given = tuple(plugins.LOADED)
+        self.process = context.Process(target=_serve, args=(theirs, single_threaded, given), daemon=True)
         with _inherited({"OMP_NUM_THREADS": "1", **ALLOCATOR} if single_threaded else {}):
             self.process.start()
         theirs.close()

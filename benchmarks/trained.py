@@ -7,6 +7,7 @@ hash, so that an interrupted evaluation begins again without training; and `curv
 import csv
 import hashlib
 import io
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from torch import Tensor
 
 from benchmarks import config
 from benchmarks.loop import Diverged, Trained
+from benchmarks.plugins import check_model, load
 from evaluation import files
-from evaluation.base import BadInput, check_name
+from evaluation.base import BadInput
 from models import REGISTRY
 from models.base import Model
 from results import rows
@@ -94,7 +96,18 @@ def find(folder: Path) -> list[Run]:
     return found
 
 
-def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Model:
+def fill(model: Model, path: Path) -> None:
+    """Give a model its trained weights. Raises BadInput if they are damaged, or those of another model."""
+    try:
+        model.load_state_dict(weights(path))
+    except (files.Damaged, OSError) as error:
+        raise BadInput(str(error)) from None
+    except RuntimeError as error:
+        line = " ".join(str(error).split())
+        raise BadInput(f"{path} does not fit the model of this version ({line[:200]})") from None
+
+
+def load_run(folder: str | Path, device: str | torch.device = "cpu", plugins: Iterable[str | Path] = ()) -> Model:
     """Return the trained model of a run: `load_run("DIR/runs/RUN")`, or `load_run("DIR")` where DIR has one trained run.
 
     It needs no data set, gives no gradients and is as it was evaluated (models/base.py says what it can do):
@@ -103,8 +116,11 @@ def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Model:
         x = model.sample(16, rng)  # (16, C, H, W) in [0, 1], or (16, D)
         z, again = model.encode(x), model.reconstruct(x)  # (16, latent), mean codes; (16, C, H, W)
 
-    Raises BadInput for a folder without a run, with several, with a damaged one, or of a model that is not there.
+    `plugins` are the files that define models of your own. Raises BadInput for a folder without a run, with several, with a
+    damaged one, or of a model that is not there.
     """
+    for plugin in plugins:
+        load(plugin)
     runs = find(Path(folder))
     if len(runs) > 1:
         names = ", ".join(run.weights.parent.name for run in runs)
@@ -113,14 +129,8 @@ def load_run(folder: str | Path, device: str | torch.device = "cpu") -> Model:
     origin = run.origin
     suite = config.of_run(origin)
     of = suite.model.get(origin["model"], config.Entry()).of or origin["model"]
-    check_name(of, REGISTRY, f"{run.weights.parent}: unknown model")
+    check_model(of, REGISTRY, f"{run.weights.parent}: unknown model")
     shape, scale, labels = tuple(origin["data_shape"]), origin["data_scale"], origin["data_labels"]
     model = suite.build_for(shape, scale, labels, origin["model"], origin["seed"])
-    try:
-        model.load_state_dict(weights(run.weights))
-    except (files.Damaged, OSError) as error:
-        raise BadInput(str(error)) from None
-    except RuntimeError as error:
-        line = " ".join(str(error).split())
-        raise BadInput(f"{run.weights} does not fit the model of this version ({line[:200]})") from None
+    fill(model, run.weights)
     return model.to(device).eval().requires_grad_(False)

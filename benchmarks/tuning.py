@@ -1,8 +1,9 @@
 """The same tuning trials for every model, judged on validation (a rule of fair comparison): test is never opened here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,7 +12,6 @@ from rich.console import Console
 
 from benchmarks.config import Entry, Suite
 from benchmarks.jobs import Job
-from benchmarks.outputs import Output
 from benchmarks.runner import run
 from evaluation import COLUMNS
 from results import rows
@@ -39,23 +39,26 @@ def suites(suite: Suite) -> list[Suite]:
     return [replace(_trial(suite, i, changes), seeds=suite.search.seeds) for i, changes in enumerate(trials(suite))]
 
 
-def tune(
-    suite: Suite, out: Output, device: torch.device, console: Console, retries: int, every: float
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Run all trials of all models; return a line a trial with its rank, the best of a model first, and outcomes."""
+def work(suite: Suite, out: Path, device: torch.device, command: tuple[str, ...], **options: Any) -> list[Job]:
+    """Return the trials of all models, to be done below `out`."""
     assert suite.search is not None
-    space = trials(suite)
-    where = (out.path, str(device), out.command)
-    work = [
-        Job("run", _trial(suite, i, changes), name, FIRST_SEED + seed, *where, "validation", every=every)
-        for i, changes in enumerate(space)
+    return [
+        Job("run", _trial(suite, i, changes), name, FIRST_SEED + seed, out, str(device), command, "validation", **options)
+        for i, changes in enumerate(trials(suite))
         for name in suite.models
         for seed in range(suite.search.seeds)
     ]
+
+
+def tune(
+    suite: Suite, work: Sequence[Job], device: torch.device, console: Console, retries: int
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Run all trials of all models; return a line a trial with its rank, the best of a model first, and outcomes."""
+    assert suite.search is not None
     outcomes = run(work, device, console, retries)
-    frame = rows.read(out.path)
+    frame = rows.read(work[0].out)
     lines: list[dict[str, Any]] = []
-    for i, changes in enumerate(space):
+    for i, changes in enumerate(trials(suite)):
         for name in suite.models:
             own = frame[(frame.suite == f"{suite.name}-trial{i}") & (frame.model == name)]
             if len(own):

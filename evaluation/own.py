@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pandas as pd
 import torch
@@ -11,7 +11,10 @@ from torch import Tensor, nn
 
 from evaluation.base import BadInput, Data, Settings, Subject, check_name
 from evaluation.metrics import METRICS, measure
-from models.base import Model
+from models.base import Model, Phase
+from models.networks import Networks
+
+ABLE = ("sample", "encode", "decode", "features")
 
 
 class Own(Model):
@@ -28,7 +31,7 @@ class Own(Model):
     def __init__(self, own: Any) -> None:
         nn.Module.__init__(self)
         self._own: Callable[[], Any] = lambda: own  # not as a module: its parameters are its owner's
-        able = {name for name in ("sample", "encode", "decode", "features") if callable(getattr(own, name, None))}
+        able = {name for name in ABLE if callable(getattr(own, name, None))}
         if not able & {"sample", "encode"}:
             raise BadInput(f"a {type(own).__name__} has neither sample(n) nor encode(x): give it one of them")
         self.able = able
@@ -42,28 +45,71 @@ class Own(Model):
         draws = len(inspect.signature(self._own().sample).parameters) > 1
         x = self._own().sample(n, rng) if draws else self._own().sample(n)
         if not isinstance(x, Tensor) or len(x) != n:
-            raise BadInput(f"sample({n}) returned {_shape(x)}: {n} samples as one tensor are needed")
-        return x.new_empty(n, 0), x
+            raise BadInput(f"sample({n}) returned {shape_of(x)}: {n} samples as one tensor are needed")
+        return x.new_empty(n, 0), x.float()
 
     def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Return the code of x."""
-        code = self._own().encode(x)
+        code = self._ask("encode", x)
         if not isinstance(code, Tensor) or code.dim() != 2 or len(code) != len(x):
-            raise BadInput(f"encode of {len(x)} images returned {_shape(code)}: a tensor ({len(x)}, latent) is needed")
-        return code, None
+            raise BadInput(f"encode of {len(x)} images returned {shape_of(code)}: a tensor ({len(x)}, latent) is needed")
+        return code.float(), None
 
     def decode(self, z: Tensor, rng: torch.Generator | None = None, y: Tensor | None = None) -> Tensor:
         """Return x for codes."""
-        x: Tensor = self._own().decode(z)
-        return x
+        x = self._ask("decode", z)
+        if not isinstance(x, Tensor) or len(x) != len(z):
+            raise BadInput(f"decode of {len(z)} codes returned {shape_of(x)}: as many x in one tensor are needed")
+        return x.float()
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
         """Return the object's own layers, or its code."""
-        found: Mapping[str, Tensor] = self._own().features(x) if "features" in self.able else {"code": self.encode(x)}
-        return {name: h.flatten(1) for name, h in found.items()}
+        found: Mapping[str, Tensor] = self._ask("features", x) if "features" in self.able else {"code": self.encode(x)}
+        return {name: h.flatten(1).float() for name, h in found.items()}
+
+    def _ask(self, what: Literal["encode", "decode", "features"], x: Tensor) -> Any:
+        return getattr(self._own(), what)(x)
 
 
-def _shape(x: object) -> str:
+class Elsewhere(Own):
+    """What was trained elsewhere, as a model of a suite: it stands beside the others in the evaluation, and is not trained.
+
+    A subclass says by `make` where the object comes from. An nn.Module moves to the device and gets tensors there; any other
+    object gets tensors and generators on the CPU.
+    """
+
+    elsewhere = True
+    priors = ("normal", "uniform")  # whatever it is drawn from, it is no business of the suite's
+    thing: ClassVar[Any]  # what it is made of: the object, or its class
+    make: ClassVar[Callable[[tuple[int, ...]], Any]]  # the shape of the data -> the object
+
+    def __init__(self, networks: Networks) -> None:
+        own = type(self).make(networks.shape)
+        super().__init__(own)
+        self.module = own if isinstance(own, nn.Module) else None
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """There are none."""
+        return ()
+
+    def generate(self, n: int, rng: torch.Generator, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return no codes, and n samples."""
+        here = rng
+        if self.module is None and rng.device.type != "cpu":
+            seed = torch.randint(2**62, (), generator=rng, device=rng.device)
+            here = torch.Generator().manual_seed(int(seed))
+        z, x = super().generate(n, here, y)
+        return z.to(rng.device), x.to(rng.device)
+
+    def _ask(self, what: Literal["encode", "decode", "features"], x: Tensor) -> Any:
+        found = super()._ask(what, x if self.module is not None else x.cpu())
+        if isinstance(found, Mapping):
+            return {name: h.to(x.device) for name, h in found.items()}
+        return found.to(x.device) if isinstance(found, Tensor) else found
+
+
+def shape_of(x: object) -> str:
     return f"a tensor {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
 
 

@@ -1,8 +1,9 @@
 """What is kept between runs, all below one folder: where it is, and tensors that are looked up by what they were made of."""
 
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 import platformdirs
@@ -11,6 +12,7 @@ from torch import Tensor
 from evaluation import files
 
 VERSION = 1  # of a file of statistics
+_keeping = ContextVar("keeping", default=True)
 
 
 def home() -> Path:
@@ -29,7 +31,18 @@ def kept(name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tenso
         if about.get("key") == name:
             return tensors
     tensors = {entry: tensor.contiguous() for entry, tensor in compute().items()}
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_tensors(path, "statistics", VERSION, tensors, {"key": name})
+    if _keeping.get():
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write_tensors(path, "statistics", VERSION, tensors, {"key": name})
     return tensors
+
+
+@contextmanager
+def unwritten() -> Iterator[None]:
+    """Look up what is kept, and keep nothing new meanwhile."""
+    before = _keeping.set(False)
+    try:
+        yield
+    finally:
+        _keeping.reset(before)

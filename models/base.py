@@ -139,6 +139,7 @@ class Model(nn.Module):
     conditional: ClassVar[bool] = False  # all networks are told the labels
     critic: ClassVar[bool] = False  # D's output is a score, no log-odds (Wasserstein)
     semi_supervised: ClassVar[bool] = False  # it learns classes from `Batch.labelled`, `classify` tells them
+    elsewhere: ClassVar[bool] = False  # trained elsewhere: it takes part in the evaluation alone
     priors: ClassVar[tuple[str, ...]] = ("normal",)  # of z, that it can work with
     players: ClassVar[Mapping[str, tuple[str, ...]]]  # player -> the attributes that hold its networks
 

@@ -14,13 +14,15 @@ from evaluation import files
 class Sheet(NamedTuple):
     """A finished table: cells as they are read, with what stands above and below it.
 
-    `best` has the frame's shape: which cells are bold.
+    `best` has the frame's shape: which cells are bold. `seeds`, where there are such, holds the values behind cells, a tuple
+    of one number a seed, for the columns that are means.
     """
 
     caption: str
     frame: pd.DataFrame
     best: pd.DataFrame
     notes: tuple[str, ...] = ()
+    seeds: pd.DataFrame | None = None
 
 
 def plain(caption: str, frame: pd.DataFrame, notes: tuple[str, ...] = ()) -> Sheet:
@@ -91,45 +93,14 @@ def latex(sheet: Sheet) -> str:
     return "\n".join(lines) + "\n"
 
 
-_PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{{ title }}</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; padding: 0 1rem; max-width: 90rem; color-scheme: light dark }
-section { overflow-x: auto; margin-bottom: 2.5rem }
-table { border-collapse: collapse; border-block: 2px solid; white-space: nowrap; font-variant-numeric: tabular-nums }
-th, td { padding: .25rem .75rem; text-align: right; font-weight: normal }
-thead th { white-space: normal; min-width: 4rem; max-width: 9rem; vertical-align: bottom }
-th:first-child { text-align: left } thead { border-bottom: 1px solid } caption { caption-side: top }
-b { font-weight: 700 } p { max-width: 60rem } .note { font-size: .85em }
-</style>
-{% for name, sheet in sheets.items() %}
-<section id="{{ name }}">
-<h2>{{ name }}</h2>
-<p>{{ sheet.caption }}</p>
-<table>
-<thead><tr><th scope="col">{{ sheet.frame.index.name or "" }}</th>
-{% for column in sheet.frame.columns %}<th scope="col">{{ column }}</th>{% endfor %}</tr></thead>
-<tbody>
-{% for line in range(sheet.frame.shape[0]) %}
-<tr><th scope="row">{{ sheet.frame.index[line] }}</th>
-{% for cell in range(sheet.frame.shape[1]) %}
-<td>{% if sheet.best.iat[line, cell] %}<b>{{ sheet.frame.iat[line, cell] }}</b>{% else %}
-{{- sheet.frame.iat[line, cell] }}{% endif %}</td>
-{% endfor %}</tr>
-{% endfor %}
-</tbody></table>
-{% for note in sheet.notes %}
-<p class="note">{{ note }}</p>
-{% endfor %}
-</section>
-{% endfor %}
-</html>
-""")
+PAGES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "page"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+)
 
 
 def html(sheets: Mapping[str, Sheet], title: str) -> str:
     """Return a page of tables that needs nothing else."""
-    return _PAGE.render(sheets=sheets, title=title) + "\n"
+    return PAGES.get_template("tables.html").render(sheets=sheets, title=title) + "\n"
 
 
 def write(out: Path, sheets: Mapping[str, Sheet]) -> None:

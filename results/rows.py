@@ -6,8 +6,9 @@ derived from the folders, so writers never share a file.
 """
 
 import json
+import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,18 @@ class Run:
     seed: int | None
     step: int | None
     weights: str  # "ema" or "raw"
+
+
+def anew(command: Sequence[str]) -> str:
+    """Return a command without what ties it to a folder that it began: to be typed again for the same, elsewhere."""
+    words = iter(command)
+    kept = []
+    for word in words:
+        if word == "--out":
+            next(words, None)
+        elif word not in ("--fresh", "--resume", "--force") and not word.startswith("--out="):
+            kept.append(word)
+    return shlex.join(kept)
 
 
 def write(folder: Path, run: Run, measurements: Iterable[Mapping[str, Any]], provenance: Mapping[str, Any]) -> None:
@@ -91,18 +104,28 @@ def read_origin(folder: Path) -> dict[str, Any]:
     return found
 
 
-def read(out: Path) -> pd.DataFrame:
-    """Return the rows of all runs below `out`, in the suites' order and references last. Raises Damaged."""
+def read(out: Path, damaged: Callable[[Damaged], None] | None = None) -> pd.DataFrame:
+    """Return the rows of all runs below `out`, in the suites' order and references last.
 
-    def place(folder: Path) -> tuple[str, int, int]:
-        run = read_origin(folder)
+    Raises Damaged; or tells `damaged` of each run that is, and leaves it out.
+    """
+
+    def place(found: tuple[dict[str, Any], list[dict[str, Any]]]) -> tuple[str, int, int]:
+        run = found[0]
         order = run["config"]["models"]
         reference = run["seed"] is None
         position = len(order) if reference or run["model"] not in order else order.index(run["model"])
         return run["suite"], position, -1 if reference else run["seed"]
 
-    folders = sorted((path.parent for path in sorted((out / "runs").glob("*/rows.json"))), key=place)
-    frame = pd.DataFrame([row for folder in folders for row in read_run(folder)], columns=list(COLUMNS))
+    runs = []
+    for path in sorted((out / "runs").glob("*/rows.json")):
+        try:
+            runs.append((read_origin(path.parent), read_run(path.parent)))
+        except Damaged as damage:
+            if damaged is None:
+                raise
+            damaged(damage)
+    frame = pd.DataFrame([row for _, own in sorted(runs, key=place) for row in own], columns=list(COLUMNS))
     integers = dict.fromkeys(("seed", "step", "n", "labels", "draw"), "Int64")
     return frame.astype({"value": "float64", **integers})
 

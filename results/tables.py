@@ -20,11 +20,12 @@ from results.statistics import TESTED_FROM
 
 def _values(rows: pd.DataFrame, cell: Cell) -> pd.Series:
     """Return one value for each (model, seed) of a cell's column; draws of labels averaged."""
-    trained = rows[rows.metric == "class_accuracy"].seed.dropna().unique()
-    rows = rows[(rows.metric == cell.metric) & (rows.status == "ok")]
+    every = rows
+    rows = rows.loc[(rows.metric == cell.metric) & (rows.status == "ok"), ["model", "seed", "protocol", "draw", "value"]]
     if cell.protocol:
         rows = rows[rows.protocol.str.startswith(cell.protocol)]
     if cell.derived.startswith("same labels"):  # a reference without a seed has every run's draw
+        trained = every[every.metric == "class_accuracy"].seed.dropna().unique()
         rows = rows[(rows.draw == rows.seed).fillna(False) | (rows.seed.isna() & rows.draw.isin(trained))]
     if cell.derived.endswith("error"):
         rows = rows.assign(value=100 - rows.value)
@@ -86,20 +87,18 @@ def compared(rows: pd.DataFrame, cell: Cell) -> dict[str, float]:
 
     Models with fewer than five seeds are left aside, and references: a baseline is no competitor.
     """
-    better, values = _better(cell), _values(rows[own(rows)], cell).dropna()
-    if not better or values.empty:
+    better = _better(cell)
+    if not better or rows.seed.nunique() < TESTED_FROM:
         return {}
+    values = _values(rows[own(rows)], cell).dropna()
     samples = {str(model): of_seeds.to_numpy() for model, of_seeds in values.groupby(level="model", sort=False)}
     return statistics.against_best({m: v for m, v in samples.items() if len(v) >= TESTED_FROM}, better)
 
 
-def wide(rows: pd.DataFrame, table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return a table of one suite's rows, titles as index and formatted cells, and which of them are bold.
-
-    Both are empty if no cell of it was measured.
-    """
+def wide(rows: pd.DataFrame, table: Table) -> Sheet | None:
+    """Return a table of one suite's rows without its caption, titles as index; none if no cell of it was measured."""
     if table.needs and not (rows.metric == table.needs).any():
-        return pd.DataFrame(), pd.DataFrame()
+        return None
     metrics = {cell.metric for cell in table.cells}
     asked = rows[rows.metric.isin(metrics)]
     # the rest of what cells look at: spreads of speeds, and which draws semi-supervised models were trained on
@@ -108,7 +107,11 @@ def wide(rows: pd.DataFrame, table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     titles = dict(zip(asked.model, asked.title, strict=True))
     columns: dict[str, list[str]] = {}
     best: dict[str, list[bool]] = {}
+    behind: dict[str, list[tuple[float, ...]]] = {}
+    measured = set(asked.metric)
     for cell in table.cells:
+        if cell.metric not in measured:
+            continue
         values, column = _values(rows, cell), CATALOGUE[cell.metric]
         if values.empty:
             continue
@@ -118,18 +121,19 @@ def wide(rows: pd.DataFrame, table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
             best[title] = [False] * len(models)
             continue
         spread = _values(rows, Cell(f"{cell.metric}_iqr"))
-        shown = []
+        shown, behind[title] = [], []
         for model in models:
             found = values[values.index.get_level_values("model") == model].dropna()
             text = _show(found, column, cell.derived.startswith("over ")) if len(found) else _absent(rows, model, cell)
             if len(found) == 1 and model in spread.index.get_level_values("model"):
                 text += f" ± {spread[model].iloc[0]:.{column.digits}f}"
             shown.append(text)
+            behind[title].append(tuple(found))
         p = compared(rows, cell)
         columns[title] = shown
         best[title] = [p.get(model, 0.0) >= statistics.LEVEL for model in models]
     if not columns:
-        return pd.DataFrame(), pd.DataFrame()
+        return None
     seeds = asked[asked.status == "ok"].groupby("model").seed.nunique()
     failed = asked[asked.status == "diverged"].groupby("model").seed.nunique()
     counts = {
@@ -138,7 +142,7 @@ def wide(rows: pd.DataFrame, table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     }
     index = pd.Index([titles[model] for model in models], name="model")
     frame = pd.DataFrame({"seeds": [counts[model] for model in models], **columns}, index)
-    return frame, pd.DataFrame({"seeds": False, **best}, index)
+    return Sheet("", frame, pd.DataFrame({"seeds": False, **best}, index), seeds=pd.DataFrame(behind, index))
 
 
 def facts(rows: pd.DataFrame, table: Table, tests: str) -> str:
@@ -206,11 +210,11 @@ def runs(rows: pd.DataFrame) -> pd.DataFrame:
 
 def sheet(rows: pd.DataFrame, table: Table) -> Sheet | None:
     """Return a table of one suite's rows with its caption; none if no cell of it was measured."""
-    frame, best = wide(rows, table)
-    if frame.empty:
+    found = wide(rows, table)
+    if found is None:
         return None
-    caption = table.caption.format(facts=facts(rows, table, _tests(rows, table, best))).strip()
-    return Sheet(f"{rows.dataset.iloc[0]}: {caption}", frame, best)
+    caption = table.caption.format(facts=facts(rows, table, _tests(rows, table, found.best))).strip()
+    return found._replace(caption=f"{rows.dataset.iloc[0]}: {caption}")
 
 
 def spreads(rows: pd.DataFrame) -> pd.DataFrame:

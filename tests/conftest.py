@@ -1,9 +1,14 @@
 """What tests share: data, models with known weights, batches."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from benchmarks import data
 from evaluation.base import Data, generator
@@ -37,6 +42,31 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALIBENCH_DATA", str(tmp_path_factory.mktemp("home")))
         yield
+
+
+SETTINGS = ("steps=4", "evaluation.draws=1", "evaluation.labels=50", "evaluation.seconds=0.02")
+TINY = ("--device", "cpu", *(part for setting in SETTINGS for part in ("--set", setting)))  # seconds, of any suite
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return what a tiny run of the main job leaves, made once for all test processes.
+
+    It is started from a folder outside the checkout that has a models/ of its own, which must not shadow ours.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    home = shared / "elsewhere"
+    with FileLock(shared / "quick.lock"):
+        if not (home / "done").exists():
+            (home / "models").mkdir(parents=True)
+            (home / "models" / "__init__.py").write_text("raise RuntimeError('the wrong models')")
+            command = [Path(sys.executable).parent / "alibench", "run", "quick", "--seeds", "1", *TINY, "--out", "out"]
+            done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+            (home / "log").write_text(done.stdout + done.stderr)
+            (home / "done").write_text(done.stdout)
+    return home / "out"
 
 
 @pytest.fixture

@@ -22,9 +22,8 @@ from evaluation.base import Data, Split
 from evaluation.pictures import read as read_arrays
 from models import REGISTRY
 from results import rows
+from tests.conftest import TINY
 
-SETTINGS = ("steps=4", "evaluation.draws=1", "evaluation.labels=50", "evaluation.seconds=0.02")
-TINY = ("--device", "cpu", *(part for setting in SETTINGS for part in ("--set", setting)))
 ROOT = Path(__file__).parent.parent
 
 
@@ -40,15 +39,20 @@ def pictures(folder: Path, size: int, channels: int, classes: int = 2, each: int
 
 
 # those whose data come with the project; `quick` includes two more
-@pytest.mark.parametrize("suite", ["quick", "grid25_paper", "alice_toy", pytest.param("grid25", marks=pytest.mark.slow)])
-def test_a_tiny_run_of_each_suite_from_a_folder_outside_the_checkout(suite: str, tmp_path: Path) -> None:
-    # a models/ of the user's own does not shadow ours
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "__init__.py").write_text("raise RuntimeError('the wrong models')")
-    command = [Path(sys.executable).parent / "alibench", "run", suite, "--seeds", "1", *TINY, "--out", "out"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    out = tmp_path / "out"
+@pytest.mark.parametrize(
+    "suite",
+    [
+        "quick",
+        *(pytest.param(name, marks=pytest.mark.commands) for name in ("grid25_paper", "alice_toy")),
+        pytest.param("grid25", marks=pytest.mark.slow),
+    ],
+)
+def test_a_tiny_run_of_each_suite(suite: str, quick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, told = quick, (quick.parent / "done").read_text()
+    if suite != "quick":
+        out = tmp_path / "out"
+        assert main(["run", suite, "--seeds", "1", *TINY, "--out", str(out)]) == 0
+        told = capsys.readouterr().out
     frame = pd.read_csv(out / "rows.csv")
     included = config.load(suite)
     for part in included:
@@ -62,7 +66,7 @@ def test_a_tiny_run_of_each_suite_from_a_folder_outside_the_checkout(suite: str,
             for kind in ("md", "csv", "tex"):
                 assert (out / "tables" / f"{part.name}-{name}.{kind}").stat().st_size > 100
         titles = [part.entry(model).title for model in part.models]
-        assert all(title in done.stdout for title in titles)
+        assert all(title in told for title in titles)
     assert set(frame[frame.status == "ok"].value.isna()) == {False}
     assert not list((ROOT / "results" / "runs").glob("out*"))
 
@@ -70,7 +74,9 @@ def test_a_tiny_run_of_each_suite_from_a_folder_outside_the_checkout(suite: str,
 IMAGES = {"cifar10": (32, 3), "svhn": (32, 3), "celeba": (64, 3), "tiny_imagenet": (64, 3), "mnist_bigan": (28, 1)}
 
 
-@pytest.mark.parametrize("suite", [pytest.param(s, marks=[] if s == "cifar10" else pytest.mark.slow) for s in IMAGES])
+@pytest.mark.parametrize(
+    "suite", [pytest.param(s, marks=pytest.mark.commands if s == "cifar10" else pytest.mark.slow) for s in IMAGES]
+)
 def test_the_papers_networks_run_on_a_folder_of_pictures(
     suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,6 +112,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.commands
 def test_a_trained_model_is_evaluated_again_without_training(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,6 +132,7 @@ def test_a_trained_model_is_evaluated_again_without_training(
     assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
 
 
+@pytest.mark.commands
 def test_one_run_by_other_metrics_and_settings(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, run = tmp_path / "one", tmp_path / "run"
     shutil.copytree(finished / "runs" / "digits-ali-seed1", run)
@@ -132,8 +140,12 @@ def test_one_run_by_other_metrics_and_settings(finished: Path, tmp_path: Path, c
     stored["config"]["evaluation"]["newton_steps"] = 50  # as an earlier version had it
     files.write_json(run / "run.json", "run", rows.ORIGIN, stored, lambda body: json.dumps(body, indent=1))
     options = ["--metrics", "neighbours", "reconstruction", "--set", "evaluation.labels=200", "--set", "evaluation.draws=3"]
-    assert main(["evaluate", str(run), *options, "--device", "cpu", "--out", str(out)]) == 0
-    assert "settings of an earlier version are left out: newton_steps" in capsys.readouterr().err
+    assert main(["evaluate", str(run), *options, "--device", "cpu", "--out", str(out), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "settings of an earlier version are left out: newton_steps" in captured.err
+    told = json.loads(captured.out)
+    assert told["runs"] == {"digits-ali-seed1": "ok", "digits-references": "ok"}
+    assert told["tables"]["digits-neighbours"][0]["model"] == "ALI"
     frame = rows.read(out)
     own = frame[(frame.model == "ali") & (frame.metric == "nn_accuracy")]
     assert own.draw.tolist() == [0, 1, 2]
@@ -172,6 +184,7 @@ def test_an_evaluation_that_cannot_be_is_one_line_and_nothing_written(
     assert not out.exists()
 
 
+@pytest.mark.commands
 def test_the_same_command_gives_the_same_rows_to_the_last_digit(finished: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     assert main(["run", "digits", "--models", "ali", "gan", "--seeds", "2", *TINY, "--out", str(again)]) == 0
@@ -183,6 +196,7 @@ def test_the_same_command_gives_the_same_rows_to_the_last_digit(finished: Path, 
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
+@pytest.mark.commands
 def test_a_seed_gives_the_same_rows_whoever_runs_beside_it(finished: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone"
     assert main(["run", "digits", "--models", "gan", "--seeds", "1", *TINY, "--out", str(alone)]) == 0
@@ -385,6 +399,7 @@ def test_a_bad_folder_is_named_in_one_line_and_nothing_is_written(
     assert not out.exists()
 
 
+@pytest.mark.commands
 def test_odd_sizes_and_one_class_run_with_the_metrics_that_they_allow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -483,6 +498,7 @@ def test_an_out_that_is_a_file_or_cannot_be_written(tmp_path: Path, capsys: pyte
     assert error.count("\n") == 1
 
 
+@pytest.mark.commands
 def test_a_diverged_run_ends_alone_and_the_exit_code_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     options = ["--models", "ali", "vae", "--seeds", "1", *TINY, "--set", "model.ali.recipe.lr=1e30", "--out", str(out)]
@@ -500,14 +516,18 @@ def test_a_diverged_run_ends_alone_and_the_exit_code_says_so(tmp_path: Path, cap
     assert main(["table", str(out)]) == 0
 
 
-def test_tuning_gives_every_model_the_same_trials_on_validation(tmp_path: Path) -> None:
+@pytest.mark.commands
+def test_tuning_gives_every_model_the_same_trials_on_validation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     space = ["search.seeds=2", "search.lr=[1e-3]", "search.beta1=[0.5,0.9]"]
     narrow = [
         part for field in (*space, 'search.judged_by=["reconstruction_error","high_quality"]') for part in ("--set", field)
     ]
-    assert main(["tune", "grid25_easy", "--models", "ali", "vae", *TINY, *narrow, "--out", str(out)]) == 0
+    assert main(["tune", "grid25_easy", "--models", "ali", "vae", *TINY, *narrow, "--out", str(out), "--json"]) == 0
     trials = pd.read_csv(out / "grid25_easy.csv")
+    told = json.loads(capsys.readouterr().out)
+    assert [line["model"] for line in told["trials"]["grid25_easy"]] == trials.model.tolist()
+    assert set(told["runs"].values()) == {"ok"}
     assert sorted(zip(trials.model, trials.lr, trials.beta1, strict=True)) == [
         (model, 1e-3, beta1) for model in ("ali", "vae") for beta1 in (0.5, 0.9)
     ]

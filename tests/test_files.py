@@ -24,9 +24,8 @@ from evaluation import extractors, files, pictures, store
 from evaluation.base import BadInput, Data, Settings
 from results import baseline, rows
 from results.baseline import Baseline
-from tests.conftest import build
+from tests.conftest import TINY, build
 from tests.test_baseline import make
-from tests.test_cli import TINY
 
 PLACES = 25  # of each file, at random
 

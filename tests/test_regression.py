@@ -57,6 +57,17 @@ def fresh(mine: Path) -> Path:
     return out
 
 
+def test_programs_are_told_the_decision(mine: Path, fresh: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, code in ((["--from", fresh, "--out", tmp_path / "out"], 0), (["--from", tmp_path], 2)):
+        assert call(mine, *words, "--json") == code
+        told = json.loads(capsys.readouterr().out)
+        assert told["exit_code"] == code
+        assert ("error" in told) == bool(code)
+        if not code:
+            stored = json.loads((tmp_path / "out" / "gate.json").read_text())
+            assert {key: told[key] for key in stored} == stored
+
+
 def test_a_users_own_suite_passes_on_fresh_seeds(mine: Path, fresh: Path) -> None:
     stored = baseline.read(mine.with_name("mine.baseline.json"))
     assert stored.seeds == list(range(20))

@@ -22,8 +22,7 @@ from benchmarks.stopping import Request, Stopped
 from evaluation import files
 from evaluation.base import BadInput, Data, Split, as_float, generator
 from results import rows
-from tests.conftest import MODELS, build
-from tests.test_cli import TINY
+from tests.conftest import MODELS, TINY, build
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(steps=7, batch=32, statistics=2)

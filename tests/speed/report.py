@@ -94,7 +94,7 @@ def _cell(value: Any) -> str:
 
 
 def summary(folder: Path) -> str:
-    """Return the README's table, as Markdown: our speed and what it is of both baselines', from a session's figures."""
+    """Return docs/speed.md's table, as Markdown: our speed and what it is of both baselines', from a session's figures."""
     updates, gains, seeds = (pd.read_csv(folder / f"{name}.csv") for name in ("updates", "precision", "seeds"))
     lines = []
     for (networks, model, precision), case in updates.groupby(["networks", "model", "precision"], sort=False):

@@ -1,0 +1,411 @@
+"""Models from outside the project: files with models of the user's, objects trained elsewhere, folders of samples.
+
+What a file defines becomes an entry of models.REGISTRY, so that suites, tables and the gate take it as any other model:
+
+    a class of models.base.Model with a `name`                      is trained and evaluated
+    any other class, or object, with a `name` and sample or encode  is evaluated alone (evaluation/own.py says how)
+
+A mistake in such a file is the user's: messages name file, line and function, and show no traceback of ours.
+"""
+
+import ast
+import functools
+import hashlib
+import inspect
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks import images, sources
+from evaluation.base import BadInput, as_float, check_name
+from evaluation.own import ABLE, Elsewhere
+from models import REGISTRY
+from models.base import Model
+
+NAME = re.compile(r"\w[\w .+()-]{0,39}")  # of a suite or a row
+NAMING = "folders are called by it, so name it by a letter or digit and up to 39 letters, digits, spaces or '_.+()-'"
+# rows that stand beside the models in tables; a model of that name would be mixed up with them
+REFERENCES = ("mean", "class mean", "PCA", "raw pixels", "untrained encoder", "noise", "held-out data")
+MODULE = "alibench_plugin_"  # before the names of modules
+SOURCE = "trained elsewhere"  # of what says no other
+NEEDED = "a model of your own needs --plugin FILE (in Python, plugins=[FILE])"
+WANTED = (
+    "it needs a class of models.base.Model with name, title, source and players, or a class or object with a name and "
+    "sample(n) or encode(x)"
+)
+LONGEST = 300  # characters of an exception's message
+ROOT = Path(__file__).parent.parent
+ROOMS = ("models", "evaluation", "results", "benchmarks")
+
+
+class Blamed(BadInput):
+    """A plug-in cannot be used for a mistake in it; the message says where it is."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the user named: a file, or a folder of samples with the name of the model that made them."""
+
+    path: Path
+    name: str = ""
+
+
+LOADED: dict[Source, tuple[type[Model], ...]] = {}
+PLACES: dict[type[Model], str] = {}  # where each of these models is defined, for messages
+
+
+def load(path: str | Path, complete: bool = True) -> tuple[type[Model], ...]:
+    """Import a Python file, from anywhere, and register what it defines; once, however often it is asked for.
+
+    Files beside it can be imported from it. Raises BadInput, naming file and line, for what is no such file; where the
+    models need not be `complete`, not for what `undeclared` names.
+    """
+    file = Path(path).expanduser().resolve()
+    source = Source(file)
+    if source not in LOADED:
+        text = _read(file)
+        module = ModuleType(_free(MODULE + file.stem))
+        module.__file__ = str(file)
+        sys.modules[module.__name__] = module
+        if str(file.parent) not in sys.path:
+            sys.path.append(str(file.parent))  # last, so that nothing beside the file hides what others import
+        try:
+            try:
+                exec(compile(text, str(file), "exec", dont_inherit=True), vars(module))
+            except (Exception, SystemExit) as error:
+                raise BadInput(_syntax(error, file) or blame(error) or f"{shown(file)}: {said(error)}") from None
+            _register(source, _defined(module, text), complete)
+        except BaseException:
+            del sys.modules[module.__name__]
+            raise
+    return LOADED[source]
+
+
+def load_samples(name: str, folder: str | Path) -> tuple[type[Model], ...]:
+    """Register a folder of images as samples of a model of that name. Raises BadInput, also for a folder without images."""
+    source = Source(Path(folder).expanduser().resolve(), name)
+    if source not in LOADED:
+        place = f"--samples {name}={shown(source.path)}"
+        list(sources.walk(str(source.path)))
+        kind = _elsewhere(__name__, Folder, lambda shape: Folder(source.path, shape), name, name, SOURCE)
+        _register(source, {kind: place}, complete=True)
+    return LOADED[source]
+
+
+def again(given: Iterable[Source]) -> None:
+    """Load in another process what `LOADED` holds in this one. Raises BadInput as `load` does."""
+    for source in given:
+        if source.name:
+            load_samples(source.name, source.path)
+        else:
+            load(source.path)
+
+
+@contextmanager
+def meanwhile() -> Iterator[None]:
+    """Forget afterwards what was loaded meanwhile, files beside plug-ins included: one command leaves another nothing."""
+    loaded, places, registry = dict(LOADED), dict(PLACES), dict(REGISTRY)
+    path, modules = list(sys.path), set(sys.modules)
+    try:
+        yield
+    finally:
+        beside = {name for name, _ in _beside()}
+        for name in sys.modules.keys() - modules:
+            if name.startswith(MODULE) or name in beside:
+                del sys.modules[name]
+        for now, before in ((LOADED, loaded), (PLACES, places), (REGISTRY, registry)):
+            now.clear()
+            now.update(before)  # type: ignore[arg-type]
+        sys.path[:] = path
+
+
+def names(elsewhere: bool) -> list[str]:
+    """Return the names of the models that were loaded to be trained, in order, or of those that were trained elsewhere."""
+    return [kind.name for kinds in LOADED.values() for kind in kinds if kind.elsewhere == elsewhere]
+
+
+def contents() -> dict[str, str]:
+    """Return the hashes of what numbers depend on besides the files that were named: others beside them, samples."""
+    files = {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for _, file in _beside()}
+    for source in LOADED:
+        if source.name:
+            digest = hashlib.sha256()
+            for name in sources.walk(str(source.path)):
+                digest.update(name.encode() + hashlib.sha256((source.path / name).read_bytes()).digest())
+            files[f"samples of {source.name}"] = digest.hexdigest()
+    return dict(sorted(files.items()))
+
+
+def _beside() -> list[tuple[str, Path]]:
+    """Return the modules that lie beside plug-ins and were imported, each with its file."""
+    found = []
+    for folder in {f"{source.path.parent}{os.sep}" for source in LOADED if not source.name}:
+        for name, module in list(sys.modules.items()):
+            file, top = getattr(module, "__file__", None) or "", name.partition(".")[0]
+            if file.startswith((f"{folder}{top}.py", f"{folder}{top}{os.sep}")) and top not in ROOMS:
+                found.append((name, Path(file)))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------ what is said of mistakes
+
+
+def shown(path: Path) -> str:
+    """Return a path as a user reads it: from the working folder, where it lies below that."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def said(error: BaseException) -> str:
+    """Return an exception in a line."""
+    message = " ".join(str(error).split())[:LONGEST]
+    if isinstance(error, BadInput):
+        return message
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def blame(error: BaseException) -> str:
+    """Return an exception with the innermost line of a plug-in that it came through; nothing if it came through none."""
+    frames = [
+        (frame.f_code, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).startswith(MODULE)
+    ]
+    if not frames:
+        return ""
+    code, line = frames[-1]
+    function = "" if code.co_name == "<module>" else f", in {code.co_name}"
+    return f"{shown(Path(code.co_filename))}, line {line}{function}: {said(error)}"
+
+
+def told(error: BaseException, kind: type[Model]) -> str:
+    """Return an exception with its line in a plug-in, or with where the model is defined that it came of."""
+    if isinstance(error, Blamed):
+        return str(error)
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    file = Path(frame.f_code.co_filename)
+    ours = not isinstance(error, BadInput) and any(file.is_relative_to(ROOT / room) for room in ROOMS)
+    within = f" (in {frame.f_code.co_name}, {file.relative_to(ROOT)}, line {line})" if ours else ""
+    return blame(error) or f"{PLACES[kind]}: {said(error)}{within}"
+
+
+def where(kind: type[Model], *methods: str) -> str:
+    """Return where a model defines the first of some methods that it does define, or where it is defined itself."""
+    made = kind.thing if issubclass(kind, Elsewhere) else kind
+    files = {str(source.path) for source in LOADED}
+    for method in methods:
+        code = getattr(getattr(made, method, None), "__code__", None)
+        if code and code.co_filename in files:
+            return f"{shown(Path(code.co_filename))}, line {code.co_firstlineno}, in {code.co_name}"
+    return PLACES[kind]
+
+
+def check_model(name: str, known: Iterable[str], what: str) -> None:
+    """Raise BadInput for a model that is not there, as `check_name` does, with the way to bring one."""
+    try:
+        check_name(name, known, what)
+    except BadInput as problem:
+        raise BadInput(f"{problem}; {NEEDED}") from None
+
+
+def _syntax(error: BaseException, file: Path) -> str:
+    """Say what is wrong with a file that could not be compiled; nothing if that is not the error."""
+    if isinstance(error, SyntaxError) and error.filename == str(file):
+        return f"{shown(file)}, line {error.lineno}: {error.msg}"
+    return ""
+
+
+# ------------------------------------------------------------------------------------------------ what a file defines
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        raise BadInput(f"--plugin {shown(file)}: there is no such file") from None
+    except OSError as error:
+        raise BadInput(f"--plugin {shown(file)} cannot be read ({error.strerror}): name a Python file") from None
+
+
+def _free(name: str) -> str:
+    """Return a name that no module has."""
+    return next(free for i in count(1) if (free := name if i == 1 else f"{name}_{i}") not in sys.modules)
+
+
+def _defined(module: ModuleType, text: bytes) -> dict[type[Model], str]:
+    """Return the models of a module, each with its place. Raises BadInput if there is none, or one without a name."""
+    file = Path(str(module.__file__))
+    lines = {}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ClassDef):
+            lines[node.name] = node.lineno
+        elif isinstance(node, ast.Assign):
+            lines |= {target.id: node.lineno for target in node.targets if isinstance(target, ast.Name)}
+
+    def place(name: str) -> str:
+        return shown(file) + (f", line {lines[name]}" if name in lines else "")
+
+    things: dict[int, tuple[str, Any]] = {}
+    for name, thing in vars(module).items():
+        if not name.startswith("__"):
+            things.setdefault(id(thing), (name, thing))
+    classes = {
+        thing: place(thing.__name__)
+        for _, thing in things.values()
+        if isinstance(thing, type) and thing.__module__ == module.__name__
+    }
+    trained = {kind: at for kind, at in classes.items() if issubclass(kind, Model)}
+    named = {kind: at for kind, at in trained.items() if "name" in vars(kind)}
+    for kind, at in trained.items():
+        if kind not in named and not any(issubclass(other, kind) for other in named):
+            raise BadInput(f"{at}: {kind.__name__} has no name: write name = '...' in it, which suites call it by")
+    objects = [
+        (thing, place(name))
+        for name, thing in things.values()
+        if not isinstance(thing, type) and _takes_part(thing) and _is_own(thing, module)
+    ]
+    made = {type(thing) for thing, _ in objects}
+    others = [(kind, at) for kind, at in classes.items() if kind not in trained and kind not in made and _takes_part(kind)]
+    found: dict[type[Model], str] = {**named}
+    for thing, at in [*others, *objects]:
+        found[_wrapped(module, thing)] = at
+    if not found:
+        raise BadInput(f"{shown(file)} defines no model: {WANTED}")
+    return found
+
+
+def _takes_part(thing: Any) -> bool:
+    """Return whether a class or an object can be evaluated: it has a name, and samples or encodes."""
+    able = any(callable(getattr(thing, method, None)) for method in ("sample", "encode"))
+    return able and isinstance(getattr(thing, "name", None), str)
+
+
+def _is_own(thing: Any, module: ModuleType) -> bool:
+    """Return whether an object is one of the module's: of a class of its own, or named by it."""
+    return type(thing).__module__ == module.__name__ or "name" in getattr(thing, "__dict__", {})
+
+
+def _wrapped(module: ModuleType, thing: Any) -> type[Elsewhere]:
+    """Return a class or an object that was trained elsewhere as a model."""
+    title, source = getattr(thing, "title", thing.name), getattr(thing, "source", SOURCE)
+    # a class is made once in a process, when it is needed: it may read or fit something large
+    make = functools.cache(lambda: thing()) if isinstance(thing, type) else lambda: thing
+    return _elsewhere(module.__name__, thing, lambda shape: make(), thing.name, title, source)
+
+
+def _elsewhere(
+    module: str, thing: Any, make: Callable[[tuple[int, ...]], Any], name: str, title: str, source: str
+) -> type[Elsewhere]:
+    """Return the model that `make` makes, for the shape of the data, out of a class or an object."""
+    able = {method for method in ABLE if callable(getattr(thing, method, None))}
+    fields: dict[str, Any] = {
+        **{"name": name, "title": title, "source": source},
+        **{"generative": "sample" in able, "inverts": "decode" in able},
+        "inference": "learnt with it" if "encode" in able else "none",
+        **{"thing": thing, "make": staticmethod(make), "__module__": module},
+    }
+    return type(name, (Elsewhere,), fields)
+
+
+def _register(source: Source, found: Mapping[type[Model], str], complete: bool) -> None:
+    """Add models to the registry, all or none. Raises BadInput."""
+    new: dict[str, type[Model]] = {}
+    for kind, at in found.items():
+        _check_name(kind, at, {**REGISTRY, **new}, {**PLACES, **found})
+        if complete and (lacking := undeclared(kind, {**REGISTRY, **new})):
+            raise BadInput(f"{at}: {lacking}")
+        new[kind.name] = kind
+    REGISTRY.update(new)
+    PLACES.update(found)
+    LOADED[source] = tuple(new.values())
+
+
+def _check_name(kind: type[Model], at: str, known: Mapping[str, type[Model]], places: Mapping[type[Model], str]) -> None:
+    name: object = kind.name
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise BadInput(f"{at}: the name {name!r}: {NAMING}")
+    if name in REFERENCES:
+        raise BadInput(f"{at}: the name '{name}' is that of a row that stands beside the models: choose another")
+    # case-insensitive, as some disks are, which runs have their folders on
+    other = next((other for taken, other in known.items() if taken.casefold() == name.casefold()), None)
+    if other is not None:
+        taken_by = places.get(other) or shown(Path(inspect.getfile(other)))
+        raise BadInput(f"{at}: the name '{name}' is taken, by '{other.name}' of {taken_by}: choose another")
+
+
+def undeclared(kind: type[Model], known: Mapping[str, type[Model]] = REGISTRY) -> str:
+    """Say what tables and the loop need and a class does not declare; nothing if all is there. `known` are the others."""
+    lacking = [f"{field} = '...'" for field in ("title", "source") if not isinstance(getattr(kind, field, None), str)]
+    players = getattr(kind, "players", None)
+    told = isinstance(players, Mapping) and (bool(players) or kind.elsewhere)
+    if not told or not all(isinstance(own, tuple | list) for own in (players or {}).values()):
+        lacking.append("players = {'a player': ('the attribute of a network', ...)}")
+    if lacking:
+        return f"{kind.__name__} declares too little, write in it: {', '.join(lacking)}"
+    same = next((other for other in known.values() if other is not kind and other.title == kind.title), None)
+    if same is not None:
+        return (
+            f"{kind.__name__} has the title of '{same.name}', '{kind.title}': give it its own, tables would have two of it"
+        )
+    return ""
+
+
+# ------------------------------------------------------------------------------------------------ folders of samples
+
+
+def is_folder(kind: type[Model]) -> bool:
+    """Return whether a model is a folder of its samples."""
+    return issubclass(kind, Elsewhere) and kind.thing is Folder
+
+
+def size(kind: type[Model]) -> int:
+    """Return how many samples the folder of a model holds."""
+    return next(len(list(sources.walk(str(source.path)))) for source in LOADED if source.name == kind.name)
+
+
+class Folder:
+    """Images of a folder, hidden files left aside, as the samples of a model: as they are, of exactly the data's size."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        self.path = path
+        self.x = _pictures(path, shape)
+        self.order, self.rng = torch.empty(0, dtype=torch.long), torch.Generator()
+
+    def sample(self, n: int, rng: torch.Generator) -> Tensor:
+        """Return n of the images (n, C, H, W) in [0, 1], by chance; none comes twice from one generator before all came."""
+        if n > len(self.x):
+            raise BadInput(f"{n} samples are needed, {shown(self.path)} holds {len(self.x)} images")
+        if rng is not self.rng or n > len(self.order):
+            self.order, self.rng = torch.randperm(len(self.x), generator=rng), rng
+        drawn, self.order = self.order[:n], self.order[n:]
+        return as_float(self.x[drawn])
+
+
+@functools.cache
+def _pictures(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """Return all images below a folder (N, C, H, W), uint8. Raises BadInput for one that is none, or of another size."""
+    if len(shape) != 3:
+        raise BadInput(f"{shown(path)} holds images, the data are points: name a suite of images")
+    channels, *size = shape
+    files = np.array([os.path.join(path, name) for name in sources.walk(str(path))])
+    decoded = []
+    for file, image in zip(files, images.decode_all(files, 0, channels), strict=True):
+        if list(image.shape[1:]) != size:
+            height, width = image.shape[1:]
+            raise BadInput(
+                f"{shown(Path(file))} is {width}x{height} pixels, the data are {size[1]}x{size[0]}: give samples of their "
+                "size; resized ones would have another FID"
+            )
+        decoded.append(image)
+    return torch.from_numpy(np.stack(decoded))

@@ -1,0 +1,177 @@
+"""Every command that the documentation shows is one that runs; its code blocks too.
+
+Commands that train are run by `--dry-run`, which does all but train: it reads arguments, suites, data and plug-ins, builds
+every model and makes a round with it. The others do what they say, in a folder that holds what the documentation speaks of.
+"""
+
+import re
+import shlex
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import noxfile
+from benchmarks import config, data
+from benchmarks.cli import main
+from evaluation.base import Data, Settings, Subject
+from results import baseline
+from tests.conftest import build
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TRAINS = ("run", "tune", "evaluate", "regression")
+QUICKLY = ("--set", "evaluation.draws=1", "--set", "evaluation.labels=50")  # a dry run times an evaluation
+HERE = {"--device cuda": "--device cpu", "cifar10-jpeg": "pictures", " DATASET": " folder:pictures", "=N": "=2000"}
+MINE = """
+title = "A suite of a user's own"
+source = "not published"
+expect = "seconds"
+dataset = "digits"
+networks = "digits"
+latent = 4
+models = ["vae"]
+metrics = ["reconstruction"]
+seeds = 3
+
+[recipe]
+steps = 4
+
+[[gate]]
+metric = "reconstruction_error"
+protocol = "mean code"
+"""
+PUBLISHED = ("cifar10", "svhn", "celeba", "tiny_imagenet", "mnist")  # their data are downloaded, so they take pictures here
+
+
+def shown(page: Path) -> list[str]:
+    """Return a page's commands: lines of its shell blocks, and what stands in the text between backticks."""
+    text = page.read_text(encoding="utf-8")
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    inline = [" ".join(words.split()) for words in re.findall(r"`((?:alibench|nox) [^`]+)`", prose)]
+    lines += [words for words in inline if len(words.split()) > 2]  # fewer are a command's name
+    found = []
+    for line in lines:
+        command = re.sub(r"\s+(#|>).*", "", line).replace(".nox/env/bin/", "").replace(".venv/bin/", "")
+        found += [part for part in command.split(" && ") if part.startswith(("alibench", "nox"))]
+    return found
+
+
+COMMANDS = sorted({(command, page.name) for page in PAGES for command in shown(page)})
+ONCE = dict(reversed(COMMANDS))
+
+
+@pytest.fixture(scope="session")
+def place(quick: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with what the documentation speaks of."""
+    folder = tmp_path_factory.mktemp("docs")
+    rng = np.random.RandomState(0)
+    for c in range(2):
+        (folder / "pictures" / f"class{c}").mkdir(parents=True)
+        for i in range(80):
+            pixels = rng.randint(256, size=(32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "pictures" / f"class{c}" / f"{i}.png")
+    (folder / "made").mkdir()
+    for i, x in enumerate(data.load("digits").train.x[:400, 0].numpy()):
+        Image.fromarray(x).save(folder / "made" / f"{i}.png")
+    np.savez(folder / "mine.npz", x=rng.randint(256, size=(200, 16, 16), dtype=np.uint8), y=np.arange(200) % 2)
+    for example in (ROOT / "docs" / "examples").iterdir():
+        shutil.copy(example, folder)
+    (folder / "mine.toml").write_text(MINE)
+    judged = folder / "judged"
+    suite = str(folder / "mine.toml")
+    assert main(["run", suite, "--device", "cpu", "--set", "first_seed=1000", "--out", str(judged)]) == 0
+    (own,) = config.load(suite)
+    collected = baseline.collect(judged, own.name, own.gate, own.models, range(1000, 1003))
+    # as many seeds as a baseline needs, with the numbers of those three
+    cells = [replace(c, by_seed={s: c.by_seed[1000 + s % 3] for s in range(baseline.FEWEST)}) for c in collected.cells]
+    baseline.write(folder / "mine.baseline.json", replace(collected, cells=cells))
+    for name in ("DIR", "OTHER"):  # what `run digits` leaves
+        shutil.copytree(quick, folder / name, ignore=shutil.ignore_patterns("grid25_easy*"))
+    return folder
+
+
+def as_alibench(command: str, monkeypatch: pytest.MonkeyPatch) -> list[str] | None:
+    """Return a command's words after `alibench`; none for a session that is none of its commands."""
+    words = shlex.split(command)
+    if words[0] == "alibench":
+        return words[1:]
+    if "-l" in words:
+        return None
+    before, _, after = " ".join(words).partition(" -- ")
+    called: list[tuple[str, ...]] = []
+    monkeypatch.setattr(noxfile, "python", lambda session, *arguments: called.append(arguments))
+    for name in before.split()[2:]:
+        function: Any = getattr(noxfile, name).func  # a session that is not there is an AttributeError
+        function(SimpleNamespace(posargs=shlex.split(after)))
+    ours = [arguments[2:] for arguments in called if arguments[:2] == ("-m", "benchmarks")]
+    return list(ours[0]) if ours else None
+
+
+def test_the_documentation_shows_commands() -> None:
+    assert len(ONCE) > 30
+    assert {page.name for page in PAGES if shown(page)} >= {"README.md", "own-model.md", "own-data.md", "regression.md"}
+
+
+@pytest.mark.commands
+@pytest.mark.parametrize("command", ONCE, ids=[f"{page}: {command}" for command, page in ONCE.items()])
+def test_a_command_of_the_documentation_runs(
+    command: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for there, here in HERE.items():
+        command = command.replace(there, here)
+    words = as_alibench(command, monkeypatch)
+    if words is None:
+        return  # pytest, ruff and mypy take their own arguments
+    for entry in place.iterdir():  # what is there, and nothing that another command made
+        (tmp_path / entry.name).symlink_to(entry)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("benchmarks.outputs.RUNS", tmp_path / "results")
+    monkeypatch.setattr("benchmarks.forecast.MOMENT", 0.0)  # that something is timed is enough here
+    monkeypatch.setattr("benchmarks.forecast.IMAGES", 0)
+    name, *options = words
+    if name in TRAINS:
+        other = {"evaluate": "DIR", "regression": "judged"}.get(name, "fresh")
+        begun = [other if option == "DIR" else option for option in options]
+        options = begun if "--from" in options else [*begun, *(["--dry-run"] if "--dry-run" not in begun else [])]
+        options += QUICKLY if name != "regression" else ()
+        if any(option.startswith(PUBLISHED) for option in options) and "--data" not in options:
+            options += ["--data", "folder:pictures"]
+    assert main([name, *options]) == 0, capsys.readouterr().err
+
+
+def python_blocks(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_model_on_the_page_is_the_file_beside_it() -> None:
+    block = python_blocks(ROOT / "docs" / "own-model.md")[0]
+    assert block in (ROOT / "docs" / "examples" / "my_model.py").read_text()
+
+
+def test_the_metric_on_the_page_measures(digits: Data) -> None:
+    (block,) = (block for block in python_blocks(ROOT / "docs" / "extending.md") if "def measure" in block)
+    metric: dict[str, Any] = {}
+    exec(block, metric)
+    subject = Subject(build("ali").eval(), digits, Settings(), 0)
+    (row,) = metric["measure"](subject)
+    assert row.value == pytest.approx(float(subject.samples.std(0).mean()))
+    assert metric["refuses"](digits, Settings()) == ""
+    assert {column.metric for column in metric["COLUMNS"]} == {row.metric}
+
+
+def test_readmes_python_runs(quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "DIR").symlink_to(quick)
+    monkeypatch.chdir(tmp_path)
+    (block,) = python_blocks(ROOT / "README.md")
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert names["x"].shape == names["again"].shape == (16, 1, 8, 8)
+    assert torch.isfinite(names["z"]).all()

@@ -132,7 +132,7 @@ def parser() -> argparse.ArgumentParser:
         text = "of training: fp32, tf32 (CUDA) or bf16; default: the suite's, fp32. Evaluation is always in fp32"
         sub.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help=text)
         image_options(sub)
-        text = "also write the curves as TensorBoard's events, for 'tensorboard --logdir DIR'; needs alibench[tensorboard]"
+        text = "also write the curves as TensorBoard's events, for 'tensorboard --logdir DIR'; needs the package tensorboard"
         sub.add_argument("--tensorboard", action="store_true", help=text)
         return sub
 

@@ -25,7 +25,7 @@ def starts(phases: Sequence[Phase], recipe: Recipe) -> dict[str, int]:
 def check_tensorboard() -> None:
     """Refuse to track by a package that is not there. Raises BadInput."""
     if importlib.util.find_spec("tensorboard") is None:
-        raise BadInput("--tensorboard needs the package tensorboard: pip install 'alibench[tensorboard]'")
+        raise BadInput("--tensorboard needs the package tensorboard: pip install tensorboard")
 
 
 class TensorBoard:

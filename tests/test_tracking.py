@@ -133,7 +133,7 @@ def test_without_the_package_nothing_begins(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     assert main([*command, "--tensorboard", "--out", str(tmp_path / "out")]) == 2
-    line = "alibench: --tensorboard needs the package tensorboard: pip install 'alibench[tensorboard]'\n"
+    line = "alibench: --tensorboard needs the package tensorboard: pip install tensorboard\n"
     assert capsys.readouterr().err == line
     assert not list(tmp_path.iterdir())
 

@@ -178,7 +178,12 @@ class Case:
             losses = model.losses(terms, batch.y)
             for player in (*learners, *losses):
                 if player not in losses:
-                    raise Missing(f"player '{player}' has no loss in phase '{phase.name}': give it one", "game", "forward")
+                    there = ", ".join(losses) or "nobody"
+                    raise Missing(
+                        f"player '{player}' has no loss in phase '{phase.name}', {there} has: give it one",
+                        "game",
+                        "forward",
+                    )
                 if player not in model.players:
                     raise Missing(f"there is a loss of '{player}', which is no player", "game", "forward")
                 if tuple(losses[player].shape) != (n,):

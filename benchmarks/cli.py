@@ -90,6 +90,9 @@ def _run(given: argparse.Namespace, console: Console) -> Answer:
     config.check_arithmetic(suites, device)
     if given.tensorboard:
         tracking.check_tensorboard()
+    for name, _ in given.samples:
+        if given.models and name not in given.models:
+            raise BadInput(f"--samples {name}=...: name '{name}' in --models too, or leave --models out")
     checkup.rehearse(suites)
     needed = cost.disk(suites, workers(device))
     runs = [f"{s.name}-{name}-seed{seed}" for s in suites for name in s.models for seed in s.seeds_of(name)]

@@ -486,8 +486,13 @@ def unfit(suite: Suite, name: str) -> str:
 
 
 def with_models(suite: Suite, more: Iterable[str]) -> Suite:
-    """Return a suite with models beside its own, without those that it cannot have; says which. Raises BadInput."""
-    added = []
+    """Return a suite with models beside its own, without those that it cannot have; says which. Raises BadInput.
+
+    A suite that names some of them itself has all that it is to have.
+    """
+    more, added = list(more), list[str]()
+    if set(more) & set(suite.models):
+        return suite
     for name in (name for name in more if name not in suite.models):
         if suite.kind(name).name != name:
             place = plugins.PLACES[models.REGISTRY[name]]

@@ -419,7 +419,7 @@ def make(dataset: str, size: int | None = None, channels: int | None = None) -> 
         left_out["classifier"] = "it measures models that learn the classes themselves, and no row does"
     hints = [] if size else [_small_ones(found, chosen)]
     if "fidelity" not in left_out and len(loaded.test) < (needed := PER_FEATURE * extractors.ImageCNN.width):
-        hints.append(f"FID needs {needed} test pictures, here are {len(loaded.test)}: it stays empty beside KID")
+        hints.append(f"FID needs {needed} test pictures, here are {len(loaded.test)}: there is KID alone")
     made = Made(found, chosen, asked, len(loaded.train), settings, left_out, tuple(filter(None, hints)))
     assert made.suite.data == options
     return made

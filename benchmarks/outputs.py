@@ -99,7 +99,12 @@ def place(text: str) -> Path:
 
 def add_arguments(sub: argparse.ArgumentParser, trains: bool = True) -> None:
     """Declare the options of a command that writes runs."""
-    sub.add_argument("--out", type=place, metavar="DIR", help="folder for everything that comes out; default: a fresh one")
+    sub.add_argument(
+        "--out",
+        type=place,
+        metavar="DIR",
+        help="folder for everything; default: a fresh one in results/runs/ of the checkout",
+    )
     begun = sub.add_mutually_exclusive_group()
     begun.add_argument("--resume", action="store_true", help="go on in --out, if it was begun: finished runs are skipped")
     begun.add_argument("--fresh", action="store_true", help="start over beside --out, in DIR-2 and so on, if it was begun")

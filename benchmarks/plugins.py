@@ -136,6 +136,11 @@ def names(elsewhere: bool) -> list[str]:
     return [kind.name for kinds in LOADED.values() for kind in kinds if kind.elsewhere == elsewhere]
 
 
+def hashes() -> dict[str, str]:
+    """Return the hashes of the plug-ins' own files."""
+    return {str(s.path): hashlib.sha256(s.path.read_bytes()).hexdigest() for s in LOADED if not s.name}
+
+
 def contents() -> dict[str, str]:
     """Return the hashes of what numbers depend on besides the files that were named: others beside them, samples."""
     files = {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for _, file in _beside()}
@@ -170,6 +175,8 @@ def shown(path: Path) -> str:
 def said(error: BaseException) -> str:
     """Return an exception in a line."""
     message = " ".join(str(error).split())[:LONGEST]
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in ROOMS:
+        message += f": '{str(error.name).partition('.')[0]}' is alibench's own here, give yours another name"
     if isinstance(error, BadInput):
         return message
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
@@ -233,9 +240,9 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except FileNotFoundError:
-        raise BadInput(f"--plugin {shown(file)}: there is no such file") from None
+        raise BadInput(f"there is no file {shown(file)}: name a Python file with models") from None
     except OSError as error:
-        raise BadInput(f"--plugin {shown(file)} cannot be read ({error.strerror}): name a Python file") from None
+        raise BadInput(f"{shown(file)} cannot be read ({error.strerror}): name a Python file with models") from None
 
 
 def _free(name: str) -> str:

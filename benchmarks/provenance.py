@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 import models
-from benchmarks import cost
+from benchmarks import cost, plugins
 from benchmarks.config import Suite
 from evaluation import extractors
 from evaluation.base import PROTOCOLS
@@ -86,6 +86,8 @@ def of(suite: Suite, name: str, seed: int, command: list[str], device: torch.dev
         "extractor": extractors.provenance(loaded, suite.evaluation) if "fidelity" in suite.metrics else None,
         "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest() if weights else None,
         "command": shlex.join(command),
+        "plugins": plugins.hashes(),
+        "data_classes": loaded.class_names,
     }
 
 

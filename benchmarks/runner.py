@@ -8,6 +8,7 @@ checkpoint; a second one ends all at once, which loses no more than what came af
 """
 
 import errno
+import importlib
 import multiprocessing
 import os
 import signal
@@ -79,6 +80,7 @@ def _serve(commands: Connection, single_threaded: bool, given: Sequence[plugins.
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if single_threaded:
         torch.set_num_threads(1)
+    importlib.import_module("torch._dynamo")  # the first optimiser would, within the time of the first training
     while (group := commands.recv()) is not None:
         commands.send(_work(group, commands, request, given))
 

@@ -1,8 +1,9 @@
 """Signs that a model did not train, so that a table says it: D has won, codes ignore x, noise is lost, samples collapse.
 
 D's verdicts are read off its own loss: of a logistic game, its derivative by a logit is the probability that D gives the
-wrong kind. So the same lines serve every game, also one of K+1 classes, whichever side it calls real. Weights and D are as
-they are scored, without dropout, on held-out data and on as many draws from the prior.
+wrong kind. So the same lines serve every such game, also one of K+1 classes, whichever side it calls real. Other games
+(least squares, a hinge, a critic) give no probabilities, so they have no verdicts. Weights and D are as they are scored,
+without dropout, on held-out data and on as many draws from the prior.
 """
 
 from collections.abc import Mapping
@@ -69,6 +70,17 @@ def wrong(model: Model, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {kind: slope.unflatten(0, (len(slope), 1)).flatten(1).sum(1).abs() for kind, slope in slopes}
 
 
+def logistic(logits: Mapping[str, Tensor], wrong: Mapping[str, Tensor]) -> bool:
+    """Return whether D's slopes are a logistic game's probabilities: sigmoid(±l) of one logit a pair, or a softmax's."""
+    for kind, value in logits.items():
+        slopes, sure = wrong[kind], value.double()
+        if value.dim() > 1:
+            continue
+        if not any(torch.allclose(slopes, (sign * sure).sigmoid(), rtol=1e-4, atol=1e-6) for sign in (1, -1)):
+            return False
+    return True
+
+
 def _verdicts(subject: Subject) -> list[Measurement]:
     metrics = ("d_accuracy_q", "d_accuracy_p", "d_saturation")
     found = {} if subject.model.critic or not hasattr(subject.model, "discriminator") else logits(subject)
@@ -77,7 +89,11 @@ def _verdicts(subject: Subject) -> list[Measurement]:
         return [Measurement(metric, None, status="not applicable", reason=reason) for metric in metrics]
     if not all(bool(value.isfinite().all()) for value in found.values()):
         return [Measurement(metric, None, status="refused", reason="D's logits are not finite") for metric in metrics]
-    q, p = (wrong(subject.model, found)[kind] for kind in ("q", "p"))
+    slopes = wrong(subject.model, found)
+    if not logistic({kind: found[kind] for kind in ("q", "p")}, slopes):
+        reason = "its game is not logistic, so D gives no probabilities"
+        return [Measurement(metric, None, status="not applicable", reason=reason) for metric in metrics]
+    q, p = slopes["q"], slopes["p"]
     shares = (
         100 * float((part < limit).double().mean()) for part, limit in ((q, 0.5), (p, 0.5), (torch.cat([q, p]), CERTAIN))
     )

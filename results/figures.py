@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import EngFormatter
 from PIL import Image
 from sklearn.decomposition import PCA
 
@@ -239,8 +240,9 @@ def spread(sheet: Sheet, rows: Sequence[str], most: int = 6) -> Figure | None:
         for axes, name in zip(grid.flat, columns, strict=False):
             for place, values in enumerate(kept[name]):
                 colour = COLOURS[place % len(COLOURS)]
-                if len(values) > 1:
+                if len(values) > 2:  # that of two would leave nothing else to see
                     axes.plot(statistics.interval(values), [place, place], color=colour, linewidth=1.2)
+                if len(values) > 1:
                     axes.plot(values, [place] * len(values), "o", color=colour, markersize=6, fillstyle="none")
                 if len(values):
                     axes.plot(float(np.mean(values)), place, "o", color=colour, markersize=4)
@@ -265,6 +267,7 @@ def bars(sheet: Sheet, rows: Sequence[str]) -> Figure | None:
             axes.barh(range(len(kept)), heights, color=colours, height=0.6)
             axes.set(title=name, yticks=range(len(kept)), yticklabels=kept.index, ylim=(len(kept) - 0.4, -0.6))
             axes.locator_params(axis="x", nbins=5)
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 25k
     return figure
 
 

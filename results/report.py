@@ -153,7 +153,9 @@ def _curves(title: str, folders: Mapping[int, Path], key: str) -> tuple[list[Fig
         return [], problems
     drawing = figures.svg(figures.curves(by_seed), f"curves {key}")
     seeds = f"{len(by_seed)} seeds, a line each" if len(by_seed) > 1 else f"seed {next(iter(by_seed))}"
-    caption = f"Training, {seeds}. D's mean logits for encoder (q) and decoder pairs (p): far apart, D has won."
+    plays = any(name.startswith("logit ") for frame in by_seed.values() for name in frame.columns)
+    verdicts = " D's mean logits for encoder pairs or data (q) and decoder pairs (p): far apart, D has won."
+    caption = f"Training, {seeds}." + verdicts * plays
     return [Figure(f"training curves of {title}", caption, None, drawing, "broad")], problems
 
 
@@ -181,7 +183,9 @@ def _card(output: Output, own: pd.DataFrame, model: str) -> Card:
             images = arrays["x"].ndim == 4
             card.figures += _images(card.title, arrays) if images else _points(card.title, arrays, key)
             if images and "latent" in arrays:
-                figure, axes = figures.latent(arrays["latent"], arrays["latent_y"])
+                figure, axes = figures.latent(
+                    arrays["latent"], arrays["latent_y"], output.origins[row.run_id].get("data_classes", ())
+                )
                 caption = f"Mean codes of {len(arrays['latent'])} held-out images by class, on {axes}."
                 drawing = figures.svg(figure, f"latent {key}")
                 card.figures.append(Figure(f"latent space of {card.title}, coloured by class", caption, None, drawing))
@@ -196,7 +200,7 @@ def _card(output: Output, own: pd.DataFrame, model: str) -> Card:
     drawn, problems = _curves(card.title, folders, key)
     card.figures += drawn
     output.problems += problems
-    trained = f"{' or '.join(f'{step:,}' for step in steps)} updates" if len(steps) else "not trained here"
+    trained = f"{' or '.join(f'{step:,}' for step in steps)} updates" if len(steps) else ""
     seeds = f"{len(folders)} seed{'s' * (len(folders) != 1)}"
     card.about = " · ".join(filter(None, [source, seeds, trained, "" if shown is None else f"pictures of seed {shown}"]))
     return card
@@ -248,6 +252,9 @@ def _provenance(output: Output) -> dict[str, Any]:
             "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
             "data": all_of(lambda origin: f"{origin['dataset']} (sha256 {origin['data_sha256'][:16]})"),
             "splits": all_of(lambda origin: origin.get("data_splits")),
+            "own models": all_of(
+                lambda origin: ", ".join(f"{path} (sha256 {sha[:16]})" for path, sha in origin.get("plugins", {}).items())
+            ),
             "extractor": all_of(lambda origin: (origin.get("extractor") or {}).get("identity")) or "none",
         },
         "configs": {name: json.dumps(config, indent=1) for name, config in configs.items()},

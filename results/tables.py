@@ -160,7 +160,9 @@ def facts(rows: pd.DataFrame, table: Table, tests: str) -> str:
         parts.append(tests)
     if len(timed) and not (asked.kind == "budget").any():
         parts += [
-            "; ".join(sorted(set(timed.protocol))) if not parts else f"speed: {', '.join(sorted(set(timed.protocol)))}"
+            "; ".join(sorted(set(timed.protocol)))
+            if not parts
+            else f"speed: {', '.join(sorted(set(timed.protocol)))}, ± the interquartile range of repeats"
         ]
     return "; ".join(part for part in parts if part) + "." * bool(parts)
 

@@ -189,7 +189,7 @@ def test_the_command_says_each_check_in_a_line_and_all_for_programs(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["{nowhere}"], "there is no such file"),
+        (["{nowhere}"], "there is no file"),
         (["{own}", "--steps", "0"], "--steps 0: at least one step is needed"),
         (["{own}", "--models", "lsal"], "defines no model 'lsal'; did you mean 'lsali'?"),
         (["{own}", "--suite", "quick"], "'quick' is a collection: name one of grid25_easy, digits"),

@@ -156,6 +156,14 @@ def test_the_model_on_the_page_is_the_file_beside_it() -> None:
     assert block in (ROOT / "docs" / "examples" / "my_model.py").read_text()
 
 
+def test_every_model_on_the_page_passes_its_check(tmp_path: Path) -> None:
+    for number, block in enumerate(block for block in python_blocks(ROOT / "docs" / "own-model.md") if "class" in block):
+        if "..." not in block:
+            (tmp_path / f"model{number}.py").write_text(block)
+            assert main(["check", str(tmp_path / f"model{number}.py"), "--steps", "20"]) == 0
+    assert number >= 2
+
+
 def test_the_metric_on_the_page_measures(digits: Data) -> None:
     (block,) = (block for block in python_blocks(ROOT / "docs" / "extending.md") if "def measure" in block)
     metric: dict[str, Any] = {}

@@ -1,5 +1,6 @@
 """Signs of a training that failed, on models that failed in a known way."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from benchmarks.loop import Recipe, Trainer
 from evaluation import health
 from evaluation.base import Baseline, Data, Measurement, Settings, Split, Subject, as_float, generator
 from evaluation.own import Own
+from models.ali import ALI
 from models.base import LOG_SIGMA, Model, Phase
 from tests.conftest import MODELS, build
 
@@ -180,3 +182,21 @@ def test_too_few_data_for_coverage(digits: Data) -> None:
     few = replace(digits, test=Split(digits.test.x[:4], digits.test.y[:4]))
     row = rows(build("ali"), few)["data_coverage"]
     assert (row.value, row.status, row.reason) == (None, "refused", "4 samples: more than 5 are needed")
+
+
+@pytest.mark.parametrize("game", ["least squares", "hinge"])
+def test_a_game_that_is_not_logistic_has_no_verdicts(game: str, digits: Data) -> None:
+    class Other(ALI):
+        def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:
+            q, p = logits["q"], logits["p"]
+            if game == "hinge":
+                return {"discriminator": (1 - q).relu() + (1 + p).relu(), "generator": q - p}
+            return {"discriminator": (q - 1) ** 2 + p**2, "generator": q**2 + (p - 1) ** 2}
+
+    model = build("ali")
+    model.__class__ = Other
+    found = rows(model, digits)
+    for metric in ("d_accuracy_q", "d_accuracy_p", "d_saturation"):
+        assert found[metric].status == "not applicable"
+        assert "not logistic" in found[metric].reason
+    assert "D has won" not in found["alarms"].reason

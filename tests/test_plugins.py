@@ -1,11 +1,13 @@
 """Models from outside the project stand beside the others; those that were trained elsewhere, in the evaluation alone."""
 
+import hashlib
 import io
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -297,7 +299,7 @@ def test_what_was_trained_elsewhere_stands_in_the_suites_of_its_data(capsys: pyt
 # ------------------------------------------------------------------------------------------------ bad input
 
 BAD = {
-    "no file": (None, "mine.py: there is no such file"),
+    "no file": (None, "there is no file"),
     "no Python": ("class Mine(:\n    pass\n", "mine.py, line 1: invalid syntax"),
     "no text": ("\0", "mine.py"),
     "raises": (
@@ -503,3 +505,33 @@ def test_what_knows_no_device_is_evaluated_beside_models_on_one() -> None:
     assert model.sample(3, rng).device.type == "cuda"
     assert not torch.equal(model.sample(3, rng), model.sample(3, rng))
     torch.testing.assert_close(model.reconstruct(x.cuda()).cpu(), model.reconstruct(x))
+
+
+def test_a_run_keeps_the_hash_of_the_files_that_its_model_came_from(place: Path) -> None:
+    origin = rows.read_origin(place / "out" / "runs" / "digits-lsali-seed0")
+    file = ROOT / "docs" / "examples" / "my_model.py"
+    assert origin["plugins"][str(file)] == hashlib.sha256(file.read_bytes()).hexdigest()
+    page = (place / "out" / "report.html").read_text()
+    assert origin["plugins"][str(file)][:16] in page
+    assert "ALI, least squares" in page
+
+
+def test_a_suite_that_names_a_plug_ins_models_gets_no_others(tmp_path: Path) -> None:
+    other = "from models.bigan import BiGAN\nclass {0}(BiGAN):\n    name, title = '{0}', 'T {0}'\n"
+    plugins.load(written(tmp_path, other.format("One")))
+    plugins.load(written(tmp_path, other.format("Two"), "two.py"))
+    (suite,) = config.load("digits", only=["ali"])
+    assert config.with_models(suite, ["One", "Two"]).models == ["ali", "One", "Two"]
+    named = replace(suite, models=["ali", "One"])
+    assert config.with_models(named, ["One", "Two"]).models == ["ali", "One"]
+
+
+def test_samples_that_no_row_is_asked_of_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures(tmp_path / "made", 20)
+    assert main(["run", "digits", "--models", "vae", "--samples", f"made={tmp_path / 'made'}", "--dry-run"]) == 2
+    assert "--samples made=...: name 'made' in --models too, or leave --models out" in capsys.readouterr().err
+
+
+def test_a_users_own_models_folder_is_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"mine\.py, line 1: .*'models' is alibench's own here, give yours another name"):
+        plugins.load(written(tmp_path, "from models.net import l1\n"))

@@ -22,6 +22,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import EngFormatter
 from PIL import Image
 from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from evaluation import files, pictures
 from results import statistics
@@ -42,6 +43,7 @@ STYLE: dict[Any, Any] = {
 }
 EXACT = 200_000  # bytes of a picture in a page; larger ones are kept by WebP at QUALITY, which loses a little
 QUALITY = 90
+FLAT = 1e-9  # of the largest code: below this a number of the code does not vary
 
 
 # ------------------------------------------------------------------------------------------------ images
@@ -173,21 +175,39 @@ def walk(arrays: Mapping[str, np.ndarray]) -> Picture:
 
 
 def latent(codes: np.ndarray, y: np.ndarray, names: Sequence[str] = ()) -> tuple[Figure, str]:
-    """Draw codes (N, L) coloured by class, on the two axes along which they spread most; say which those are."""
-    told = "both coordinates of the code"
-    if codes.shape[1] > 2:
-        projection = PCA(2, svd_solver="full").fit(codes)
-        codes, share = projection.transform(codes), projection.explained_variance_ratio_.sum()
-        told = f"the two principal axes of {projection.n_features_in_}, which hold {share:.0%} of the codes' variance"
-    elif codes.shape[1] == 1:
-        codes, told = np.repeat(codes, 2, axis=1), "the code, drawn twice"
+    """Draw codes (N, L) coloured by class, and say on which axes.
+
+    They are both coordinates of the code, or the two principal axes; beside these, where there are three classes or more,
+    the two linear discriminants, fitted on every other code and drawn with the rest.
+    """
+    finite = np.isfinite(codes).all(1)
+    codes, y = codes[finite].astype(np.float64), y[finite]
+    colour = _colours(y) if len(y) else {}
+    vary = len(codes) > 2 and bool((codes.std(0) > FLAT * np.abs(codes).max()).all())
+    panels = [("the code's coordinates", codes[:, [0, -1]], slice(None))]
+    told = "both coordinates of the code" if codes.shape[1] > 1 else "the code, drawn twice"
+    if codes.shape[1] > 2 and not vary:
+        told = f"its first and last number of {codes.shape[1]}: some numbers are the same for all"
+    elif codes.shape[1] > 2:
+        found = PCA(2, svd_solver="full").fit(codes)
+        share = found.explained_variance_ratio_.sum()
+        panels = [("where codes spread most", found.transform(codes), slice(None))]
+        told = f"the two principal axes of {codes.shape[1]}, which hold {share:.0%} of the codes' variance"
+        half = slice(0, None, 2), slice(1, None, 2)
+        if y.ndim == 1 and len(np.unique(y[half[0]])) > 2 and len(codes) >= 8 * codes.shape[1]:
+            parting = LinearDiscriminantAnalysis(n_components=2).fit(codes[half[0]], y[half[0]])
+            panels.append(("where classes part most", parting.transform(codes[half[1]]), half[1]))
+            told += "; beside them the two linear discriminants, fitted on every other code and drawn with the rest"
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.4, 3.6), layout="constrained")
-        axes = figure.subplots()
-        axes.axis("equal")
-        colour = _colours(y)
-        axes.scatter(codes[:, 0], codes[:, 1], s=9, linewidths=0, rasterized=True, **colour)
-        classes = np.unique(y) if y.ndim == 1 and "cmap" in colour and y.max() < 10 else np.array([])
+        figure = Figure(figsize=(3.4 * len(panels) + 0.8, 3.4))
+        figure.subplots_adjust(0.3 / (len(panels) + 0.3), 0.08, 1 - 0.8 / (3.4 * len(panels) + 0.8), 0.92, 0.18)
+        for axes, (title, points, part) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            own = {**colour, "c": colour["c"][part]} if "c" in colour else colour
+            axes.scatter(points[:, 0], points[:, 1], s=9, linewidths=0, rasterized=True, **own)
+            axes.set(title=title)
+            axes.axis("equal")
+            axes.locator_params(nbins=4)
+        classes = np.unique(y) if y.ndim == 1 and "vmax" in colour else np.array([])
         for c in classes:
             colours = mpl.colormaps["tab10"]
             assert isinstance(colours, ListedColormap)

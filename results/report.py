@@ -188,7 +188,9 @@ def _card(output: Output, own: pd.DataFrame, model: str) -> Card:
                 )
                 caption = f"Mean codes of {len(arrays['latent'])} held-out images by class, on {axes}."
                 drawing = figures.svg(figure, f"latent {key}")
-                card.figures.append(Figure(f"latent space of {card.title}, coloured by class", caption, None, drawing))
+                card.figures.append(
+                    Figure(f"latent space of {card.title}, coloured by class", caption, None, drawing, "broad")
+                )
             if "interpolations" not in arrays and "reconstructions" in arrays:
                 card.problems.append(
                     "No interpolations: an earlier version evaluated this run; 'alibench evaluate' adds them."

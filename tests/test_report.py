@@ -148,6 +148,31 @@ def test_codes_are_drawn_on_the_axes_that_hold_most_of_their_variance() -> None:
     assert figures.svg(figure, "x").startswith("<svg")
 
 
+def test_classes_that_lie_apart_are_drawn_apart_and_those_that_do_not_are_not() -> None:
+    rng = np.random.RandomState(0)
+    y = np.arange(600) % 3
+    apart = rng.randn(600, 8) * [9, 9, 1, 1, 1, 1, 1, 1]  # the classes differ where variance is small
+    apart[:, 2] += 9 * y
+    apart[:, 3] += 9 * (y == 1)
+
+    def overlap(codes: np.ndarray, panel: int) -> float:
+        """Return the share of points whose nearest other is of another class."""
+        drawn = figures.latent(codes, y)[0].axes[panel].collections[0]
+        points, colours = np.asarray(drawn.get_offsets()), np.asarray(drawn.get_array())
+        distances = np.linalg.norm(points[:, None] - points, axis=2) + np.eye(len(points)) * 1e9
+        return float((colours[distances.argmin(1)] != colours).mean())
+
+    assert overlap(apart, 0) > 0.3
+    assert overlap(apart, 1) < 0.02
+    assert overlap(rng.randn(600, 8), 1) > 0.5  # the discriminants are fitted to other codes than they show
+
+
+@pytest.mark.parametrize("codes", [np.zeros((90, 4)), np.full((90, 4), np.nan), np.eye(4)[np.zeros(90, int)]])
+def test_codes_that_say_nothing_are_drawn_without_a_warning(codes: np.ndarray) -> None:
+    figure, _ = figures.latent(codes, np.arange(90) % 3)
+    assert figures.svg(figure, "x").startswith("<svg")
+
+
 def test_a_drawing_has_the_ink_of_the_page_and_marks_of_its_own() -> None:
     sheet = formats.plain("", pd.DataFrame({"a": ["1"]}, ["ALI"]))._replace(seeds=pd.DataFrame({"a": [(1.0, 2.0)]}, ["ALI"]))
     one, two = (figures.svg(figures.spread(sheet, ["ALI"]), name) for name in "xy")  # type: ignore[arg-type]

@@ -28,7 +28,13 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TRAINS = ("run", "tune", "evaluate", "regression")
 QUICKLY = ("--set", "evaluation.draws=1", "--set", "evaluation.labels=50")  # a dry run times an evaluation
-HERE = {"--device cuda": "--device cpu", "cifar10-jpeg": "pictures", " DATASET": " folder:pictures", "=N": "=2000"}
+HERE = {
+    "--device cuda": "--device cpu",
+    "cifar10-jpeg": "pictures",
+    " DATASET": " folder:pictures",
+    " SUITE": " digits",
+    "=N": "=2000",
+}
 MINE = """
 title = "A suite of a user's own"
 source = "not published"

@@ -5,14 +5,14 @@ import difflib
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from benchmarks import checkup, completion, newsuite, outputs, regression
+from benchmarks import checkup, collecting, completion, engines, newsuite, outputs, regression
 from evaluation.base import BadInput, check_name
 
 EXIT_CODES = """
 exit codes:
   0         done
-  1         a run failed, the gate found a regression, or check found something
-            missing
+  1         a run failed, the gate found a regression, or check or collect found
+            something missing
   2         bad input, said in one line; nothing was written
   3         a run diverged
   130, 143  ended by Ctrl-C, by SIGTERM; --resume goes on"""
@@ -43,6 +43,10 @@ EXAMPLES = {
     "table": ("alibench table out", "alibench table out --json"),
     "report": ("alibench report out", "alibench report out other --out both.html"),
     "tables": ("alibench tables", "alibench tables --from out other --out paper"),
+    "collect": (
+        "alibench collect out                         # tables of what is finished",
+        "alibench collect desktop laptop --out all",
+    ),
     "regression": (
         "alibench regression --dry-run",
         "alibench regression --seeds 5 --out gate",
@@ -124,6 +128,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--models", nargs="+", default=[], metavar="MODEL", help="only these rows of the suite's tables")
         sub.add_argument("--device", help="cpu, cuda, cuda:1 or mps; default: the best there is")
         outputs.add_arguments(sub)
+        engines.add_arguments(sub, arrays=name == "run")
         sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a field of the suite")
         sub.add_argument(
             "--scale", type=float, default=1.0, metavar="SHARE", help="train for this share of the suite's steps"
@@ -146,6 +151,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="evaluation.KEY=VALUE")
     sub.add_argument("--device", help="cpu, cuda, cuda:1 or mps; default: the best there is")
     outputs.add_arguments(sub, trains=False)
+    engines.add_arguments(sub)
     text = "train a model of your own for a moment, and say what it lacks of what a model here must be"
     checkup.add_arguments(commands.add_parser("check", help=text, description=text))
     text = "list models, suites, data sets and metrics"
@@ -170,6 +176,8 @@ def parser() -> argparse.ArgumentParser:
         help="what --out named; default: the committed results, results/reference/",
     )
     sub.add_argument("--out", type=outputs.place, metavar="DIR", help="folder for the tables; default: a fresh one")
+    text = "bring the runs of several machines together and make tables, pictures and report of all"
+    collecting.add_arguments(commands.add_parser(outputs.COLLECT, help=text, description=text))
     text = "train fresh seeds of a small suite and compare them with its baseline; exit code 1 if something got worse"
     regression.add_arguments(commands.add_parser("regression", help=text, description=text))
     text = "fit a data set's feature extractor again and store its weights"

@@ -1,7 +1,7 @@
 """The command line, `alibench COMMAND`, the same as `python -m benchmarks COMMAND`; `alibench --help` lists the commands.
 
-Exit codes: 0 done; 1 a run failed, the gate found a regression, or check found something missing; 2 bad input, said in one
-line before anything ran; 3 a run diverged; 130 and 143 ended by Ctrl-C and SIGTERM.
+Exit codes: 0 done; 1 a run failed, the gate found a regression, or check or collect found something missing; 2 bad input,
+said in one line before anything ran; 3 a run diverged; 130 and 143 ended by Ctrl-C and SIGTERM.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -22,10 +22,13 @@ import models
 from benchmarks import (
     arguments,
     checkup,
+    collecting,
     completion,
     config,
     cost,
     data,
+    distributed,
+    engines,
     forecast,
     newsuite,
     outputs,
@@ -36,9 +39,11 @@ from benchmarks import (
     trained,
     tuning,
 )
+from benchmarks.engine import Engine
 from benchmarks.jobs import Job
+from benchmarks.on_slurm import Array
 from benchmarks.outputs import Answer, Output, fresh
-from benchmarks.runner import Interrupted, workers
+from benchmarks.runner import Interrupted
 from evaluation import METRICS, files, pictures
 from evaluation.base import BadInput, check_name
 from results import formats, papers, rows, tables
@@ -86,7 +91,8 @@ def _run(given: argparse.Namespace, console: Console) -> Answer:
     made = newsuite.of_command(given, console) if newsuite.is_data(given.suite) else None
     suites = _suites(given, given.seeds, made)
     suites = suites if given.models else checkup.beside(suites, plugins.names(elsewhere=True))
-    device = config.device(given.device)
+    engine = Array(given) if given.on == engines.SLURM else engines.of(given, suites)
+    device = engine.device
     config.check_arithmetic(suites, device)
     if given.tensorboard:
         tracking.check_tensorboard()
@@ -94,7 +100,7 @@ def _run(given: argparse.Namespace, console: Console) -> Answer:
         if given.models and name not in given.models:
             raise BadInput(f"--samples {name}=...: name '{name}' in --models too, or leave --models out")
     checkup.rehearse(suites)
-    needed = cost.disk(suites, workers(device))
+    needed = cost.disk(suites, engine.size)
     runs = [f"{s.name}-{name}-seed{seed}" for s in suites for name in s.models for seed in s.seeds_of(name)]
     planned = outputs.plan(suites, device, runs=runs, plugins=plugins.contents())
 
@@ -110,7 +116,7 @@ def _run(given: argparse.Namespace, console: Console) -> Answer:
         return [*trainings, *references, *timed]
 
     name, kept = (made.name, {"suite.toml": made.text}) if made else (Path(given.suite).stem, {})
-    return _carry_out(given, console, name, planned, work, device, needed, kept)
+    return _carry_out(given, console, name, planned, work, engine, needed, kept)
 
 
 def _carry_out(
@@ -119,20 +125,31 @@ def _carry_out(
     name: str,
     planned: dict[str, Any],
     work: Callable[[Path, tuple[str, ...]], list[Job]],
-    device: torch.device,
+    engine: Engine | Array,
     needed: int,
     kept: Mapping[str, str],
 ) -> Answer:
     """Do the jobs of a command, write and show what came out, beside the files `kept`; or only say what would be done."""
+    path = outputs.destined(given, name, planned, needed)
+    foreseen = work(path, ())
+    if not isinstance(engine, Array):
+        engine.check(foreseen, planned)
     if given.dry_run:
-        return forecast.answer(work(outputs.destined(given, name, planned, needed), ()), device, needed, console)
-    with outputs.opened(given, name, planned, needed) as out:
+        return (
+            engine.show(foreseen, console)
+            if isinstance(engine, Array)
+            else forecast.answer(foreseen, engine, needed, console)
+        )
+    with outputs.opened(given, path, planned) as out:
         for file, text in kept.items():
             files.replace(out.path / file, text)
         jobs = work(out.path, out.command)
-        outcomes = runner.run(jobs, device, console, given.retries)
-        made = tables.write(out.path, rows.derive(out.path))
-        _draw(out.path, jobs)
+        if isinstance(engine, Array):
+            return engine.write(jobs, out, console)
+        outcomes = runner.run(jobs, engine, console, given.retries)
+        frame = rows.derive(out.path)
+        made = tables.write(out.path, frame)
+        _draw(out.path, frame)
         from results import report  # matplotlib takes a moment to import
 
         _tell(report.write(out.path, made))
@@ -164,6 +181,24 @@ def _report(given: argparse.Namespace, console: Console) -> Answer:
     return Answer(facts={"report": str(to), "missing": problems})
 
 
+def _collect(given: argparse.Namespace, console: Console) -> Answer:
+    with collecting.collected(given, console) as found:
+        frame = rows.derive(found.out, damaged=lambda damage: None)  # which was told
+        made = tables.write(found.out, frame)
+        _draw(found.out, frame)
+        from results import report  # matplotlib takes a moment to import
+
+        problems = report.write(found.out, made)
+        _tell(problem for problem in problems if not problem.startswith((*found.damaged, f"{found.out}: not finished")))
+        show(console, made)
+        listed = f"{REPORT}, tables.md, tables.html, rows.csv, figures/, runs/"
+        console.print(f"\nEverything is in {found.out}: {listed}", soft_wrap=True, highlight=False)
+        if found.missing:
+            console.print(found.missing, soft_wrap=True, highlight=False)
+        facts = {**found.facts, "tables": as_facts(made), "report": found.out / REPORT}
+        return Answer(1 if found.missing else 0, facts)
+
+
 def summary(outcomes: Mapping[str, str], out: Output, console: Console, facts: Mapping[str, Any]) -> Answer:
     """Name what went wrong; return that, and what else the command found, with its exit code."""
     wrong = {run_id: outcome for run_id, outcome in outcomes.items() if outcome != "ok"}
@@ -175,22 +210,21 @@ def summary(outcomes: Mapping[str, str], out: Output, console: Console, facts: M
     return Answer(1 if failed else 3 if wrong else 0, {"out": out.path, "runs": outcomes, **facts})
 
 
-def _draw(out: Path, work: Sequence[Job]) -> None:
+def _draw(out: Path, frame: pd.DataFrame) -> None:
     """Draw a picture for each model of each suite, from its first seed that has one; not again if its arrays are older."""
     (out / "figures").mkdir(exist_ok=True)
     drawn = set()
-    for job in work:
-        key, arrays = f"{job.suite.name}-{job.name}", job.folder / pictures.NAME
-        if job.kind not in ("run", "evaluation") or key in drawn or not arrays.exists():
+    for run in frame[tables.own(frame) & frame.seed.notna()].drop_duplicates("run_id").itertuples():
+        folder = out / "runs" / str(run.run_id)
+        key, arrays = f"{run.suite}-{run.model}", folder / pictures.NAME
+        if key in drawn or not arrays.exists():
             continue
         picture = out / "figures" / f"{key}.png"
         if not picture.exists() or picture.stat().st_mtime_ns < arrays.stat().st_mtime_ns:
             from results import figures  # matplotlib takes a moment to import
 
             try:
-                figures.draw(
-                    job.folder, f"{job.suite.entry(job.name).title}, {job.suite.load().name}, seed {job.seed}", picture
-                )
+                figures.draw(folder, f"{run.title}, {run.dataset}, seed {run.seed}", picture)
             except files.Damaged as damage:
                 print(f"alibench: no picture of it is drawn: {damage}", file=sys.stderr)
                 continue
@@ -205,7 +239,8 @@ def _evaluate(given: argparse.Namespace, console: Console) -> Answer:
         if loaded.sha256 != run.origin["data_sha256"]:
             raise BadInput(f"{run.weights.parent}: its model was trained on other data than '{loaded.name}' holds now")
     suites = {suite.name: suite for suite in checkup.beside(list(suites.values()), plugins.names(elsewhere=True))}
-    device = config.device(given.device)
+    engine = engines.of(given, list(suites.values()))
+    device = engine.device
     weights = {run.origin["run_id"]: run.origin["weights_sha256"] for run in runs}
     planned = outputs.plan(suites.values(), device, weights=weights, plugins=plugins.contents())
 
@@ -225,7 +260,7 @@ def _evaluate(given: argparse.Namespace, console: Console) -> Answer:
         ]
         return [*evaluations, *(job("references", name, suite.models[0], 0) for name, suite in suites.items())]
 
-    return _carry_out(given, console, "evaluation", planned, work, device, cost.A_RUN * len(runs), {})
+    return _carry_out(given, console, "evaluation", planned, work, engine, cost.A_RUN * len(runs), {})
 
 
 def _list(given: argparse.Namespace, console: Console) -> Answer:
@@ -296,7 +331,8 @@ def _tables(given: argparse.Namespace, console: Console) -> Answer:
 def _tune(given: argparse.Namespace, console: Console) -> Answer:
     more = () if given.models else plugins.names(elsewhere=True)
     suites = [config.with_models(suite, more) for suite in _suites(given)]
-    device = config.device(given.device)
+    engine = engines.of(given, suites)
+    device = engine.device
     config.check_arithmetic(suites, device)
     if given.tensorboard:
         tracking.check_tensorboard()
@@ -308,20 +344,22 @@ def _tune(given: argparse.Namespace, console: Console) -> Answer:
         for measure in suite.search.judged_by:
             check_name(measure, measured, f"suite '{suite.name}', search.judged_by: its metrics do not measure")
     checkup.rehearse(suites)
-    needed = cost.disk([trial for suite in suites for trial in tuning.suites(suite)], workers(device))
+    needed = cost.disk([trial for suite in suites for trial in tuning.suites(suite)], engine.size)
     name, planned = f"tune-{Path(given.suite).stem}", outputs.plan(suites, device, plugins=plugins.contents())
 
     def work(suite: config.Suite, out: Path, command: tuple[str, ...]) -> list[Job]:
         options = {"every": given.checkpoint_every, "tensorboard": given.tensorboard}
         return tuning.work(suite, out, device, command, **options)
 
+    path = outputs.destined(given, name, planned, needed)
+    foreseen = [job for suite in suites for job in work(suite, path, ())]
+    engine.check(foreseen, planned)
     if given.dry_run:
-        out_path = outputs.destined(given, name, planned, needed)
-        return forecast.answer([job for s in suites for job in work(s, out_path, ())], device, needed, console)
-    with outputs.opened(given, name, planned, needed) as out:
+        return forecast.answer(foreseen, engine, needed, console)
+    with outputs.opened(given, path, planned) as out:
         outcomes, made = dict[str, str](), dict[str, list[dict[str, Any]]]()
         for suite in suites:
-            trials, outcome = tuning.tune(suite, work(suite, out.path, out.command), device, console, given.retries)
+            trials, outcome = tuning.tune(suite, work(suite, out.path, out.command), engine, console, given.retries)
             outcomes |= outcome
             files.replace(out.path / f"{suite.name}.csv", trials.to_csv(index=False))
             show(console, {suite.name: formats.plain("judged on validation", trials.set_index("model").map(str))})
@@ -351,16 +389,25 @@ def main(words: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # a log in another encoding has "?" where it knows no sign
     with outputs.for_facts_alone() if as_json else nullcontext(), plugins.meanwhile():
         try:
+            if distributed.rank():
+                distributed.follow()
+                return 0
             answer = _answer(given, as_json)
         except BadInput as problem:
             print(f"alibench: {problem}", file=sys.stderr)
             answer = Answer(2, {"error": str(problem)})
+        except distributed.Lost as problem:
+            print(f"alibench: {problem}", file=sys.stderr)
+            answer = Answer(1, {"error": str(problem)})
         except Interrupted as end:
             answer = Answer(128 + end.signal, {"error": f"ended by {signal.Signals(end.signal).name}"})
         except KeyboardInterrupt:
             ended = "ended at once; finished runs and checkpoints are kept"
             print(f"alibench: {ended}", file=sys.stderr)
             answer = Answer(130, {"error": ended})
+        finally:
+            if distributed.world() > 1 and not distributed.rank():
+                distributed.dismiss()
     if as_json:
         print(answer.document)
     return answer.code
@@ -379,6 +426,7 @@ def _answer(given: Sequence[str], as_json: bool) -> Answer:
         "table": _table,
         "tables": _tables,
         "report": _report,
+        outputs.COLLECT: _collect,
         "regression": regression.command,
         "tune": _tune,
         "fit-extractor": _fit_extractor,

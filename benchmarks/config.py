@@ -68,6 +68,18 @@ class Ranges:
 
 
 @dataclass(frozen=True)
+class Resources:
+    """What one run takes of a machine, so that as many go side by side as fit; a [resources] table.
+
+    It changes no number: on a CPU a run computes in one thread, whatever it is given.
+    """
+
+    cpus: Annotated[float, Meta(gt=0)] = 1.0  # cores
+    gpus: Annotated[float, Meta(gt=0, le=1)] = 1.0  # of a GPU, where it computes on one: runs of a half share one (Ray)
+    memory: Annotated[float, Meta(gt=0)] = 1.0  # GB of the machine's, libraries included
+
+
+@dataclass(frozen=True)
 class Suite:
     """One data set's comparison."""
 
@@ -87,6 +99,7 @@ class Suite:
     network: dict[str, Any] = field(default_factory=dict)  # named options of the layer tables
     draw: Ranges | None = None
     evaluation: Settings = field(default_factory=Settings)
+    resources: Resources = field(default_factory=Resources)
     model: dict[str, Entry] = field(default_factory=dict)
     search: Search | None = None
     gate: list[Gated] = field(default_factory=list)  # what `alibench regression` judges
@@ -384,6 +397,13 @@ def of_run(run: Mapping[str, Any]) -> Suite:
     """Return the suite of a run, from its run.json, to build its model by: unchecked, without data. Raises BadInput."""
     table = _table_of(run) | {"evaluation": {}}
     suite: Suite = parse(table, Suite, f"suite '{table['name']}'")
+    return suite
+
+
+def of_plan(table: Mapping[str, Any]) -> Suite:
+    """Return a suite as plan.json has it, checked. Raises BadInput."""
+    suite: Suite = parse(table, Suite, f"suite '{table['name']}'")
+    check(suite)
     return suite
 
 

@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 
 from benchmarks import config, regression
+from benchmarks.local import Local
 from benchmarks.outputs import Output
 from benchmarks.provenance import command
 from benchmarks.regression import BASELINES
@@ -54,7 +55,7 @@ def train(way: str, source: Path | None, console: Console) -> Path:
     suite = replace(suite, first_seed=seeds.start, seeds=len(seeds))
     with TemporaryDirectory() as folder:
         if source is None:
-            regression.train(suite, torch.device("cpu"), Output(Path(folder), tuple(command())), console)
+            regression.train(suite, Local(torch.device("cpu")), Output(Path(folder), tuple(command())), console)
         found = baseline.collect(source or Path(folder), suite.name, suite.gate, suite.models, seeds)
     baseline.write(place(way), found)
     return place(way)

@@ -18,12 +18,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import cost, jobs
+from benchmarks import config, cost, jobs, runner
 from benchmarks.config import Suite
+from benchmarks.engine import Engine
 from benchmarks.jobs import Job
 from benchmarks.loop import Average, Recipe, steps_of, trainer_of
 from benchmarks.outputs import Answer
-from benchmarks.runner import workers
 from evaluation import pictures, store
 from evaluation.base import generator
 from evaluation.metrics import measure
@@ -68,6 +68,7 @@ class Forecast:
 
     out: Path
     device: torch.device
+    words: str  # of how many at a time, and where
     kinds: dict[str, int]  # how many jobs of each
     finished: int
     workers: int
@@ -117,10 +118,9 @@ class Forecast:
             table.add_row(*cells)
         console.print(table)
         finished = f", {self.finished} of them finished already" if self.finished else ""
-        single = "single-threaded " if self.device.type == "cpu" else ""
         kinds = ", ".join(f"{count} {KINDS[kind]}" for kind, count in self.kinds.items())
         runs = sum(self.kinds.values())
-        lines = [f"{runs} runs on {self.device}, {self.workers} {single}at a time{finished} ({kinds})"]
+        lines = [f"{runs} runs {self.words}{finished} ({kinds})"]
         lines += [f"of suite '{suite.name}' as it is written: {suite.expect}" for suite in self.suites]
         parts = {"training": self.training, "evaluation": self.evaluation, "speed": self.throughput}
         told = ", ".join(f"{name} {spoken(seconds)}" for name, seconds in parts.items() if seconds is None or seconds >= 0.5)
@@ -153,31 +153,35 @@ def _size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
-def answer(work: Sequence[Job], device: torch.device, needed: int, console: Console) -> Answer:
-    """Foretell the jobs of a command, and show it."""
-    with console.status("timing the rounds and measurements of each model"):
-        made = foretell(work, device, needed)
+def answer(work: Sequence[Job], engine: Engine, needed: int, console: Console) -> Answer:
+    """Foretell the jobs of a command, and show it. Raises BadInput if this machine lacks the device that they need."""
+    try:
+        config.device(str(engine.device))  # a cluster's need not be here
+        with console.status("timing the rounds and measurements of each model"):
+            made = foretell(work, engine, needed)
+    finally:
+        engine.end()
     made.show(console)
     return Answer(facts=made.facts)
 
 
-def foretell(work: Sequence[Job], device: torch.device, needed: int) -> Forecast:
+def foretell(work: Sequence[Job], engine: Engine, needed: int) -> Forecast:
     """Return what doing all jobs that are not finished would take; `needed` bytes on the disk."""
     threads = torch.get_num_threads()
-    if device.type == "cpu":
+    if engine.device.type == "cpu":
         torch.set_num_threads(1)  # as workers have it
     try:
         with store.unwritten():
-            return _foretell(work, device, needed)
+            return _foretell(work, engine, needed)
     finally:
         torch.set_num_threads(threads)
 
 
-def _foretell(work: Sequence[Job], device: torch.device, needed: int) -> Forecast:
+def _foretell(work: Sequence[Job], engine: Engine, needed: int) -> Forecast:
     left = [job for job in work if not job.outcome()]
-    together = jobs.grouped((job for job in left if job.kind != "throughput"), device)
+    together = engine.grouped(job for job in left if job.kind != "throughput")
     alone = [job for job in left if job.kind == "throughput"]
-    clock, entries = Clock(device), dict[tuple[str, str], Entry]()
+    clock, entries = Clock(engine.device), dict[tuple[str, str], Entry]()
     started = STARTED + next((clock.first_use(job) for job in left if job.kind == "run" and not job.elsewhere), 0.0)
     for job in left:
         if job.kind == "references":
@@ -199,21 +203,21 @@ def _foretell(work: Sequence[Job], device: torch.device, needed: int) -> Forecas
         measured = measured and measures is not None
         durations.append(trains + (measures or 0.0) * len(group))
     throughput = sum(clock.throughput(job) for job in alone)
-    count = min(workers(device), len(left))
-    out = work[0].out
+    out, count = work[0].out, max(1, min(engine.size, len(left)))
     return Forecast(
         out,
-        device,
+        engine.device,
+        runner.spoken(engine, count),
         dict(Counter(job.kind for job in work)),
         len(work) - len(left),
-        max(1, count),
+        count,
         list(entries.values()),
         list({job.suite.expect: job.suite for job in reversed(work)}.values())[::-1],
         training,
         evaluation if measured else None,
         throughput,
         # the command starts, then its workers
-        STARTED + (started + laid(durations, max(1, count)) + throughput if left else 0.0),
+        STARTED + (started + laid(durations, count) + throughput if left else 0.0),
         needed,
         shutil.disk_usage(next(parent for parent in (out, *out.absolute().parents) if parent.is_dir())).free,
     )

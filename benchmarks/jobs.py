@@ -29,7 +29,7 @@ from results.layouts import BUDGET
 
 Split = Literal["validation", "test"]
 LOCK, CHECKPOINTS = ".lock", "checkpoints"  # in a run's folder
-LOCK_WAIT = 10.0  # seconds for the worker of a killed command to end
+LOCK_WAIT = 120.0  # seconds for the worker of a killed command to end, and for the server of a network disk to see it
 ELSEWHERE = "it was trained elsewhere"
 STACKED_BELOW = 2e10  # operations a round: a fifth of ALI's on CIFAR-10. A guess: no GPU has been measured yet
 
@@ -126,7 +126,7 @@ class Job:
         rows.write(self.folder, run, map(asdict, measurements), origin | {"resumed": list(resumed)})
 
 
-def grouped(work: Iterable[Job], device: torch.device) -> list[list[Job]]:
+def grouped(work: Iterable[Job], device: torch.device) -> list[Sequence[Job]]:
     """Return the jobs that one worker does together: on an accelerator the seeds of an entry whose updates are small.
 
     A suite that draws settings for each seed has no two alike. On a CPU every job is by itself: one thread is filled. A
@@ -181,6 +181,7 @@ def _run(jobs: Sequence[Job], report: Callable[[str, int], None], request: Reque
         jobs[0].folder / CHECKPOINTS, ignore_errors=True
     )  # also those of a command that was killed before it could
     beside = f"one of {len(jobs)} stacked seeds, its share" if len(jobs) > 1 else "beside other runs"
+    beside = f"by {provenance.processes()} processes" if provenance.processes() > 1 else beside
     done = zip(jobs, models, trained_now, strict=True)
     with request.at_once():
         return {job.run_id: _finish(job, model, outcome, beside) for job, model, outcome in done}

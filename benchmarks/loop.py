@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from types import ModuleType
 from typing import Annotated, Any, Literal
 
 import torch
@@ -63,6 +64,9 @@ class Recipe:
     # tf32: matrix products and convolutions with 10 bits of mantissa (CUDA); bf16: networks by autocast, losses in fp32
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     execution: Literal["eager", "graphs"] = "eager"  # graphs: a round is recorded once and replayed (CUDA; graphs.py)
+    # among the processes of one run (distributed.py): by the whole batch, as one process has it; or each by its own share of
+    # it, which leaves the first's running statistics
+    batch_norm: Literal["synchronised", "local"] = "synchronised"
 
 
 @dataclass
@@ -297,6 +301,15 @@ class Trainer:
                 norm.momentum = momentum
 
 
+def _shared() -> ModuleType | None:
+    """Return what shares a training with other processes, where there are some."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return None
+    from benchmarks import distributed  # its trainer is a Trainer itself
+
+    return distributed if distributed.shares() else None
+
+
 def trainer_of(
     models: Sequence[Model],
     phase: Phase,
@@ -305,10 +318,10 @@ def trainer_of(
     rngs: Sequence[torch.Generator],
     labelled: Sequence[Split | None],
 ) -> Trainer:
-    """Return what makes the rounds of a phase: of one model, or of several seeds stacked (replicas.py)."""
-    singles = [
-        Trainer(model, phase, recipe, split, rng, own) for model, rng, own in zip(models, rngs, labelled, strict=True)
-    ]
+    """Return what makes the rounds of a phase: of one model, perhaps with other processes, or of several seeds stacked."""
+    shared = _shared() if len(models) == 1 else None
+    kind = shared.ShardedTrainer if shared else Trainer
+    singles = [kind(model, phase, recipe, split, rng, own) for model, rng, own in zip(models, rngs, labelled, strict=True)]
     if len(singles) == 1:
         return singles[0]
     from benchmarks.replicas import StackedTrainer  # it is a Trainer itself
@@ -398,6 +411,8 @@ def train_together(
     outcomes = [Trained(updates={network: 0 for own in model.players.values() for network in own}) for model in models]
     start = time.perf_counter()
     split = placed(split, device)
+    if shared := _shared():
+        checkpoints = shared.begin(checkpoints)
     begun = checkpoints.newest() if checkpoints else None
     before = 0  # rounds of earlier phases
     for number, phase in enumerate(models[0].phases):

@@ -19,7 +19,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from benchmarks import config, jobs, loop, provenance, runner
+from benchmarks import config, jobs, local, loop, provenance
 from benchmarks.jobs import Job
 from evaluation import representation
 from models import REGISTRY, games
@@ -140,7 +140,7 @@ def _train(suite: config.Suite, name: str, seeds: Sequence[int], out: Path) -> N
         for seed in seeds
         for m in BUGS[name].models(suite)
     ]
-    context, count = get_context("spawn"), runner.workers(torch.device("cpu"))
+    context, count = get_context("spawn"), local.workers(torch.device("cpu"))
     with ProcessPoolExecutor(count, context, _start_worker, (name,)) as workers:
         list(workers.map(_work, work))
 

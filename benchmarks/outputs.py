@@ -31,6 +31,7 @@ from results import rows
 
 RUNS = Path(results.__file__).parent / "runs"
 PLAN, LOCK = "plan.json", ".lock"
+COLLECT = "collect"  # the command that fills a folder and trains nothing
 VERSION = 1  # of plan.json
 SHOWN = 4  # differences in a message
 
@@ -149,42 +150,35 @@ def fresh(out: Path | None, name: str) -> Path:
     """Make a folder that holds nothing yet. Raises BadInput rather than touch what is there."""
     path = out or RUNS / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     _make(path)
-    if _holds(path):
+    if holds(path):
         raise BadInput(f"--out {path} already holds files: name a new folder; nothing was touched")
     return path
 
 
 def destined(given: argparse.Namespace, name: str, planned: Mapping[str, Any], needed: int = 0) -> Path:
-    """Return the folder that a command will write to, as it stands now; nothing is touched. Raises BadInput as `opened`."""
+    """Return the folder that a command will write to, as it stands now; nothing is touched.
+
+    `needed` are the bytes that will be written, roughly. Raises BadInput for a folder that holds something else, that was
+    begun with something else, or without the space.
+    """
     check_arguments(given)
     path = given.out or RUNS / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     if given.fresh:
         path = _unused(path)
     _check_held(path, given.resume)
-    _check_space(path, needed)
-    _check_place(path)
+    check_space(path, needed)
+    check_place(path)
     _begun(path, planned, given.force)
     return path
 
 
 @contextmanager
-def opened(given: argparse.Namespace, name: str, planned: Mapping[str, Any], needed: int = 0) -> Iterator[Output]:
-    """Make the folder of a command, or go on in it, and keep others out meanwhile.
+def opened(given: argparse.Namespace, path: Path, planned: Mapping[str, Any]) -> Iterator[Output]:
+    """Make the folder that a command is `destined` to, or go on in it, and keep others out meanwhile.
 
-    `needed` are the bytes that will be written, roughly. Raises BadInput, before anything is touched, for a folder that
-    holds something else, that another process writes to, that was begun with something else, or without the space.
+    Raises BadInput, before anything is touched, for one that another process writes to, or wrote to in the meantime.
     """
-    path = destined(given, name, planned, needed)
-    _make(path)
-    with ExitStack() as held:
-        try:
-            held.enter_context(files.locked(path / LOCK))
-        except files.Busy:
-            raise BadInput(
-                f"--out {path} is being written to by another process: wait for it or name another folder"
-            ) from None
-        except (OSError, NotImplementedError) as error:
-            raise BadInput(f"--out {path} cannot be locked ({error}): name a folder on another file system") from None
+    with alone(path):
         _check_held(path, given.resume)  # another may have been quicker
         output = Output(path, _command(path, planned, given.force))
         files.remove_parts(path)
@@ -196,12 +190,44 @@ def opened(given: argparse.Namespace, name: str, planned: Mapping[str, Any], nee
             raise
 
 
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Make a folder, if it is not there, and keep others from writing to it meanwhile. Raises BadInput."""
+    _make(path)
+    with ExitStack() as held:
+        try:
+            held.enter_context(files.locked(path / LOCK))
+        except files.Busy:
+            raise BadInput(
+                f"--out {path} is being written to by another process: wait for it or name another folder"
+            ) from None
+        except (OSError, NotImplementedError) as error:
+            raise BadInput(f"--out {path} cannot be locked ({error}): name a folder on another file system") from None
+        yield
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """Return what a folder was begun with, and by which `command`. Raises files.Damaged, or OSError."""
+    found: dict[str, Any] = files.read_json(path / PLAN, "plan", VERSION, _indented)
+    return found
+
+
+def write_plan(path: Path, command: Sequence[str], planned: Mapping[str, Any]) -> None:
+    """Say what a folder is begun with. Raises OSError."""
+    files.write_json(path / PLAN, "plan", VERSION, {"command": list(command), **planned}, _indented)
+
+
+def is_collected(plan: Mapping[str, Any]) -> bool:
+    """Return whether `alibench collect` made a folder with this plan: no command trained in it."""
+    return bool(plan["command"][1:2] == [COLLECT])
+
+
 def _command(path: Path, planned: Mapping[str, Any], force: bool) -> tuple[str, ...]:
     """Return the command that began the folder, once what it said is what this one says; or begin it."""
     if words := _begun(path, planned, force):
         return words
     command = provenance.command()
-    files.write_json(path / PLAN, "plan", VERSION, {"command": command, **planned}, _indented)
+    write_plan(path, command, planned)
     return tuple(command)
 
 
@@ -210,13 +236,12 @@ def _begun(path: Path, planned: Mapping[str, Any], force: bool) -> tuple[str, ..
     if not (path / PLAN).exists():
         return ()
     try:
-        begun = files.read_json(path / PLAN, "plan", VERSION, _indented)
-        words: list[str] = begun.pop("command")
-        different = _differences(begun, planned)
+        begun = read_plan(path)
+        collected, words = is_collected(begun), begun.pop("command")
+        different = differences(begun, planned)
         if not different:
-            return tuple(words)
-        shown = ", ".join(different[:SHOWN]) + f" and {len(different) - SHOWN} more" * (len(different) > SHOWN)
-        problem = f"--out {path} was begun with something else: {shown}"
+            return tuple(provenance.command() if collected else words)
+        problem = f"--out {path} was begun with something else: {different}"
     except files.Damaged as damage:
         problem = f"--out {path} cannot be gone on in ({damage})"
     if not force:
@@ -228,22 +253,22 @@ def _indented(body: Any) -> str:
     return json.dumps(body, indent=1)
 
 
-def _differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Say what differs, by name, with both values where they can be read."""
+def differences(begun: Mapping[str, Any], now: Mapping[str, Any], when: str = "now") -> str:
+    """Say what differs in two plans, by name, with both values where they can be read, or nothing; `when` the second is."""
     a, b = (dict(_flat(each)) for each in (begun, now))
     found = []
     for key in [*a, *(key for key in b if key not in a)]:
         before, after = a.get(key), b.get(key)
-        if key[0] == "runs":  # these follow from the suites
+        if key[0] == "runs" or key[2:3] == ("resources",):  # these follow from the suites, those change no number
             continue
         default = (key not in a and after in ("", {})) or (key not in b and before in ("", {}))  # of a table that is new
         if before != after and not default:
             kind, *names = key
             name = ".".join(names)
             said = {"code": f"{name} (its code)", "data": f"the data of suite '{name}'", "device": "the device"}
-            values = "" if kind in ("code", "data") else f" ({before!r}, now {after!r})"
+            values = "" if kind in ("code", "data") else f" ({before!r}, {when} {after!r})"
             found.append(said.get(kind, name) + values)
-    return found
+    return ", ".join(found[:SHOWN]) + f" and {len(found) - SHOWN} more" * (len(found) > SHOWN)
 
 
 def _flat(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -254,7 +279,7 @@ def _flat(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tupl
             yield (*path, key), value
 
 
-def _holds(path: Path) -> Sequence[Path]:
+def holds(path: Path) -> Sequence[Path]:
     """Return what a folder holds, without what a command leaves that was killed before it began anything."""
     entries = list(path.iterdir()) if path.is_dir() else []
     return [entry for entry in entries if entry.name not in (LOCK, "runs") and entry.suffix != ".part"] or [
@@ -263,7 +288,7 @@ def _holds(path: Path) -> Sequence[Path]:
 
 
 def _check_held(path: Path, resume: bool) -> None:
-    held = _holds(path)
+    held = holds(path)
     if held and not (path / PLAN).exists():
         raise BadInput(f"--out {path} already holds files, of no run: name a new folder; nothing was touched")
     if held and not resume:
@@ -275,7 +300,7 @@ def _check_held(path: Path, resume: bool) -> None:
 
 def _unused(path: Path) -> Path:
     number, found = 1, path
-    while _holds(found):
+    while holds(found):
         number += 1
         found = path.resolve().with_name(f"{path.resolve().name}-{number}")
     if found != path:
@@ -283,7 +308,7 @@ def _unused(path: Path) -> Path:
     return found
 
 
-def _check_place(path: Path) -> None:
+def check_place(path: Path) -> None:
     """Refuse a place that no folder can be made in, as far as can be seen without making it."""
     there = next(parent for parent in (path, *path.absolute().parents) if os.path.lexists(parent))
     if not there.is_dir():
@@ -303,7 +328,7 @@ def _make(path: Path) -> None:
         raise BadInput(f"--out {path} cannot be written ({error.strerror}): name another folder with --out") from None
 
 
-def _check_space(path: Path, needed: int) -> None:
+def check_space(path: Path, needed: int) -> None:
     """Refuse to begin what will not fit. What is there already counts as a part of it."""
     there = sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else 0
     disk = shutil.disk_usage(next(parent for parent in (path, *path.absolute().parents) if parent.is_dir()))

@@ -16,7 +16,10 @@ from typing import Any
 
 import torch
 
+import benchmarks
+import evaluation
 import models
+import results
 from benchmarks import cost, plugins
 from benchmarks.config import Suite
 from evaluation import extractors
@@ -25,7 +28,10 @@ from evaluation.base import PROTOCOLS
 LIBRARIES = ("torchvision", "torch-fidelity", "scikit-learn", "pandas", "numpy")
 ROOT = Path(__file__).parent.parent
 # of benchmarks/, what numbers depend on; of evaluation/ that is all, of models/ all but models that are not asked for
-TRAINING = ("loop", "gradients", "graphs", "replicas", "config", "cost", "data", "images", "published", "sources", "jobs")
+TRAINING = (
+    *("loop", "gradients", "graphs", "replicas", "distributed", "config", "cost", "data", "images", "published", "sources"),
+    *("jobs", "worker"),
+)
 
 
 @cache
@@ -62,10 +68,26 @@ def code(suites: Iterable[Suite]) -> dict[str, str]:
     }
 
 
+@cache
+def project() -> dict[str, str]:
+    """Return the hashes of all of the project's own code, by file."""
+    rooms = {module.__name__: Path(str(module.__file__)).parent for module in (models, evaluation, results, benchmarks)}
+    files = {f"{name}/{path.relative_to(room)}": path for name, room in rooms.items() for path in room.rglob("*.py")}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sorted(files.items())}
+
+
 def device_name(device: torch.device) -> str:
     """Return the device and the machine it is in."""
     own = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return f"{own}; {platform.machine()}, {os.cpu_count()} cores, {platform.system()}; {torch.get_num_threads()} threads"
+    shared = f"; {processes()} processes" if processes() > 1 else ""
+    threads = torch.get_num_threads()
+    return f"{own}; {platform.machine()}, {os.cpu_count()} cores, {platform.system()}; {threads} threads{shared}"
+
+
+def processes() -> int:
+    """Return how many processes share a training."""
+    distributed = torch.distributed
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def of(suite: Suite, name: str, seed: int, command: list[str], device: torch.device, weights: Path | None) -> dict[str, Any]:

@@ -17,10 +17,11 @@ import torch
 from rich.console import Console
 
 import results
-from benchmarks import checkpoints, checkup, config, cost, forecast, outputs, plugins, provenance
+from benchmarks import checkpoints, checkup, config, cost, engines, forecast, outputs, plugins, provenance
+from benchmarks.engine import Engine
 from benchmarks.jobs import Job
 from benchmarks.outputs import Answer, Output
-from benchmarks.runner import run, workers
+from benchmarks.runner import run
 from evaluation import METRICS, files
 from evaluation.base import BadInput, check_name
 from results import baseline, formats, gate, rows
@@ -46,6 +47,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--update-baseline", action="store_true", help=f"write a new baseline instead ({baseline.SEEDS} seeds)")
     sub.add_argument("--device", help="cpu, cuda, cuda:1 or mps; default: the best there is")
     outputs.add_arguments(sub)
+    engines.add_arguments(sub)
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a field of the suite")
 
 
@@ -93,18 +95,21 @@ def command(arguments: argparse.Namespace, console: Console) -> Answer:
             loaded = suite.load()
             planned = baseline.planned(suite.name, loaded.name, loaded.sha256, asdict(suite), suite.gate)
             baseline.check(stored, planned, path)
-        device = config.device(arguments.device)
+        engine = engines.of(arguments, [suite])
+        device = engine.device
         config.check_arithmetic([suite], device)
         checkup.rehearse([suite])
         last = suite.training_seeds[-1]
-        begun_with, needed = outputs.plan([suite], device, plugins=plugins.contents()), cost.disk([suite], workers(device))
+        begun_with, needed = outputs.plan([suite], device, plugins=plugins.contents()), cost.disk([suite], engine.size)
+        folder = outputs.destined(arguments, name, begun_with, needed)
+        foreseen = work(suite, device, Output(folder, ()))
+        engine.check(foreseen, begun_with)
         if arguments.dry_run:
-            where = Output(outputs.destined(arguments, name, begun_with, needed), ())
-            return forecast.answer(work(suite, device, where), device, needed, console)
-        with outputs.opened(arguments, name, begun_with, needed) as opened:
+            return forecast.answer(foreseen, engine, needed, console)
+        with outputs.opened(arguments, folder, begun_with) as opened:
             console.print(f"seeds {first} to {last}; --first-seed {first} asks the same again", highlight=False)
             out = opened.path
-            outcomes = train(suite, device, opened, console, arguments.retries, arguments.checkpoint_every)
+            outcomes = train(suite, engine, opened, console, arguments.retries, arguments.checkpoint_every)
         if all(outcome.startswith("failed") for outcome in outcomes.values()):
             console.print("every run failed", highlight=False)
             return Answer(1, {"out": out, "runs": outcomes})
@@ -162,7 +167,7 @@ def _replaced(path: Path) -> Baseline | None:
 
 def train(
     suite: config.Suite,
-    device: torch.device,
+    engine: Engine,
     out: Output,
     console: Console,
     retries: int = 0,
@@ -172,7 +177,7 @@ def train(
 
     There are no references: none is gated.
     """
-    outcomes = run(work(suite, device, out, every), device, console, retries)
+    outcomes = run(work(suite, engine.device, out, every), engine, console, retries)
     rows.derive(out.path)
     return outcomes
 

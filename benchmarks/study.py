@@ -24,6 +24,7 @@ from rich.console import Console
 from scipy import stats
 
 from benchmarks import config, equivalence, mistakes, regression
+from benchmarks.local import Local
 from benchmarks.mistakes import CURRENT
 from benchmarks.outputs import Output
 from benchmarks.provenance import command
@@ -192,7 +193,7 @@ def more(console: Console, seeds: int, source: Path | None) -> str:
     suite = replace(suite, first_seed=len(committed.seeds), seeds=seeds)
     with TemporaryDirectory() as folder:
         if source is None:
-            regression.train(suite, torch.device("cpu"), Output(Path(folder), tuple(command())), console)
+            regression.train(suite, Local(torch.device("cpu")), Output(Path(folder), tuple(command())), console)
         found = baseline.collect(source or Path(folder), SUITE, suite.gate, suite.models, suite.training_seeds)
     baseline.check(committed, found, COMMITTED)
     baseline.write(POOL, found)

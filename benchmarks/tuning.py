@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from benchmarks.config import Entry, Suite
+from benchmarks.engine import Engine
 from benchmarks.jobs import Job
 from benchmarks.runner import run
 from evaluation import COLUMNS
@@ -51,11 +52,11 @@ def work(suite: Suite, out: Path, device: torch.device, command: tuple[str, ...]
 
 
 def tune(
-    suite: Suite, work: Sequence[Job], device: torch.device, console: Console, retries: int
+    suite: Suite, work: Sequence[Job], engine: Engine, console: Console, retries: int
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Run all trials of all models; return a line a trial with its rank, the best of a model first, and outcomes."""
     assert suite.search is not None
-    outcomes = run(work, device, console, retries)
+    outcomes = run(work, engine, console, retries)
     frame = rows.read(work[0].out)
     lines: list[dict[str, Any]] = []
     for i, changes in enumerate(trials(suite)):

@@ -1,5 +1,7 @@
-"""Operations that are quicker here than torch's own, with the same values."""
+"""Operations that are quicker here than torch's own, with the same values; and the mean over a batch, wherever it lies."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -62,3 +64,26 @@ def convolve(op: nn.Conv2d | nn.ConvTranspose2d, h: Tensor) -> Tensor:
     if plain and op.kernel_size == op.stride == (1, 1):
         return functional.linear(h.movedim(1, -1), weight.flatten(1), op.bias).movedim(-1, 1)
     return op(h)
+
+
+_over_processes: list[Callable[[Tensor], Tensor]] = []
+
+
+def batch_mean(h: Tensor, *dims: int) -> Tensor:
+    """Return the mean of h (B, ...) over `dims`, the batch among them, or over all of h.
+
+    A loss that is a function of the batch's means, and no mean of losses per sample, takes them by this, and so does a
+    buffer that follows them: where processes share a batch, these are the whole batch's.
+    """
+    mean = h.mean(*dims)
+    return _over_processes[-1](mean) if _over_processes else mean
+
+
+@contextmanager
+def shared(average: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Have each process see a share of every batch meanwhile; `average` is over the processes."""
+    _over_processes.append(average)
+    try:
+        yield
+    finally:
+        _over_processes.pop()

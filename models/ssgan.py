@@ -9,11 +9,12 @@ from torch.nn.functional import cross_entropy
 from models import games
 from models.base import Batch, Draw, Model, Terms
 from models.networks import Networks
+from models.operations import batch_mean
 
 
 def feature_matching(real: Tensor, generated: Tensor) -> Tensor:
     """Return ||E f(x) - E f(Gx(z))||^2 of features (B, F) each, for every sample the same (B,): it is the batch's."""
-    return (real.mean(0) - generated.mean(0)).square().sum().expand(len(generated))
+    return (batch_mean(real, 0) - batch_mean(generated, 0)).square().sum().expand(len(generated))
 
 
 class SemiSupervisedGAN(Model):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from models.base import Batch, Draw, Model, Terms
 from models.networks import Networks
+from models.operations import batch_mean
 
 
 def kl_to_prior(mean: Tensor, log_sigma: Tensor) -> Tensor:
@@ -51,7 +52,7 @@ class VAE(Model):
         assert log_sigma is not None
         x_hat = self.decoder(mean + log_sigma.exp() * batch.noise["eps"])
         error = (batch.x - x_hat).square().flatten(1)  # (B, D)
-        self.variance.mul_(0.999).add_(0.001 * error.mean().detach())
+        self.variance.mul_(0.999).add_(0.001 * batch_mean(error.detach()))
         variance = self.variance.clone()
         log_likelihood = -0.5 * (error / variance + torch.log(2 * math.pi * variance)).sum(1)
         return Terms(losses={"autoencoder": self.beta * kl_to_prior(mean, log_sigma) - log_likelihood})

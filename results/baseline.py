@@ -27,6 +27,7 @@ ORIGIN = ("commit", "versions", "device", "command")  # of its runs
 FREE = (
     *("title", "source", "expect", "seeds", "first_seed", "models", "metrics", "gate", "search", "entry", "entry_recipe"),
     *("evaluation.inception", "evaluation.perceptual", "evaluation.seconds"),  # paths of a machine, and the time for timings
+    "resources",
 )
 
 
@@ -71,14 +72,16 @@ def collect(out: Path, suite: str, gated: Sequence[Gated], models: Sequence[str]
         different = ", ".join(_differences(first["config"], second["config"])) or "data"
         raise BadInput(f"{out}: its runs differ in {different}: a gate needs runs of one kind")
     config = runs[0]["config"]
-    first_seed = config.get("first_seed", 0)
+    # runs that machines trained some each, and that were collected, ask for other seeds each
+    asked = {(run["config"].get("first_seed", 0), run["config"]["seeds"]) for run in runs}
+    own = sorted({seed for first, count in asked for seed in range(first, first + count)})
     return Baseline(
         suite,
         runs[0]["dataset"],
         runs[0]["data_sha256"],
         runs[0].get("protocols", 1),
         _settings(config),
-        gate.cells(frame, gated, models, seeds or range(first_seed, first_seed + config["seeds"])),
+        gate.cells(frame, gated, models, seeds or own),
         {name: _distinct([run[name] for run in runs]) for name in ORIGIN},
     )
 

@@ -23,6 +23,7 @@ from results.formats import Sheet
 
 NAME = "report.html"
 SHORT = {*(table.name for table in layouts.TABLES), "runs", "statistics"}  # names of tables, without the suite's
+CURVES = 50  # seeds of a model whose curves are drawn: thousands are a page that no browser opens
 DRAWN = {"overview": "At a glance", "throughput": "Throughput"}  # tables with a drawing, which stand apart
 
 
@@ -138,8 +139,11 @@ def _points(title: str, arrays: Mapping[str, Any], key: str) -> list[Figure]:
 
 
 def _curves(title: str, folders: Mapping[int, Path], key: str) -> tuple[list[Figure], list[str]]:
-    by_seed, problems = {}, []
+    by_seed: dict[int, pd.DataFrame] = {}
+    problems = []
     for seed, folder in folders.items():
+        if len(by_seed) == CURVES:
+            break
         try:
             frame = pd.read_csv(folder / "curves.csv")
             if not {"phase", "step"} <= set(frame.columns) or frame.empty:
@@ -153,6 +157,7 @@ def _curves(title: str, folders: Mapping[int, Path], key: str) -> tuple[list[Fig
         return [], problems
     drawing = figures.svg(figures.curves(by_seed), f"curves {key}")
     seeds = f"{len(by_seed)} seeds, a line each" if len(by_seed) > 1 else f"seed {next(iter(by_seed))}"
+    seeds = f"the first {seeds}" if len(by_seed) == CURVES < len(folders) else seeds
     plays = any(name.startswith("logit ") for frame in by_seed.values() for name in frame.columns)
     verdicts = " D's mean logits for encoder pairs or data (q) and decoder pairs (p): far apart, D has won."
     caption = f"Training, {seeds}." + verdicts * plays

@@ -8,7 +8,7 @@ derived from the folders, so writers never share a file.
 import json
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,11 +72,21 @@ def write(folder: Path, run: Run, measurements: Iterable[Mapping[str, Any]], pro
             note = f" ({measurement['note']})" if measurement["note"] else ""
             row |= {"model": measurement["reference"], "title": measurement["reference"] + note, "seed": seed}
         rows.append({column: row[column] for column in COLUMNS})
-    counts = Counter(tuple(row[column] for column in KEY) for row in rows)
-    if twice := [key for key, count in counts.items() if count > 1]:
-        raise ValueError(f"rows of {run.run_id} hold a number twice: {twice[0]}")
-    files.write_json(folder / "run.json", "run", ORIGIN, {**vars(run), **provenance}, _indented)
+    keep(folder, {**vars(run), **provenance}, rows)
+
+
+def keep(folder: Path, origin: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Store rows as they are, with what `read_origin` returns. Raises ValueError if two have the same KEY."""
+    counts = Counter(map(key, rows))
+    if twice := [named for named, count in counts.items() if count > 1]:
+        raise ValueError(f"rows of {origin['run_id']} hold a number twice: {twice[0]}")
+    files.write_json(folder / "run.json", "run", ORIGIN, origin, _indented)
     files.write_json(folder / "rows.json", "rows", VERSION, rows)
+
+
+def key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what no two rows of a run have both."""
+    return tuple(row[column] for column in KEY)
 
 
 def _indented(body: Any) -> str:
@@ -109,29 +119,48 @@ def read(out: Path, damaged: Callable[[Damaged], None] | None = None) -> pd.Data
 
     Raises Damaged; or tells `damaged` of each run that is, and leaves it out.
     """
+    orders = _orders(out)
 
-    def place(found: tuple[dict[str, Any], list[dict[str, Any]]]) -> tuple[str, int, int]:
-        run = found[0]
-        order = run["config"]["models"]
+    def place(run: Mapping[str, Any]) -> tuple[str, int, int]:
+        order = orders.get(run["suite"]) or run["config"]["models"]
         reference = run["seed"] is None
         position = len(order) if reference or run["model"] not in order else order.index(run["model"])
         return run["suite"], position, -1 if reference else run["seed"]
 
-    runs = []
-    for path in sorted((out / "runs").glob("*/rows.json")):
-        try:
-            runs.append((read_origin(path.parent), read_run(path.parent)))
-        except Damaged as damage:
-            if damaged is None:
-                raise
-            damaged(damage)
-    frame = pd.DataFrame([row for _, own in sorted(runs, key=place) for row in own], columns=list(COLUMNS))
+    def each(folders: Iterable[Path], read: Callable[[Path], Any]) -> Iterator[tuple[Path, Any]]:
+        for folder in folders:
+            try:
+                yield folder, read(folder)
+            except Damaged as damage:
+                if damaged is None:
+                    raise
+                damaged(damage)
+
+    folders = [path.parent for path in sorted((out / "runs").glob("*/rows.json"))]
+    places = {folder: place(run) for folder, run in each(folders, read_origin)}
+    # a column a list, and equal texts the same object: a quarter of the memory of a dictionary a row
+    columns: dict[str, list[Any]] = {column: [] for column in COLUMNS}
+    known: dict[str, str] = {}
+    for _, own in each(sorted(places, key=places.__getitem__), read_run):
+        for column, values in columns.items():
+            found = [row.get(column) for row in own]
+            values += [known.setdefault(value, value) if isinstance(value, str) else value for value in found]
     integers = dict.fromkeys(("seed", "step", "n", "labels", "draw"), "Int64")
+    frame = pd.DataFrame(columns, dtype=None if known else object)  # without a row they are no numbers
     return frame.astype({"value": "float64", **integers})
 
 
-def derive(out: Path) -> pd.DataFrame:
-    """Write `rows.csv` from the runs' folders and return its table."""
-    frame = read(out)
+def _orders(out: Path) -> dict[str, list[str]]:
+    """Return the models of each suite that the output was begun with, since machines may have trained some each."""
+    try:
+        suites = json.loads((out / "plan.json").read_bytes())["plan"]["suites"]
+        return {name: list(suite["models"]) for name, suite in suites.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def derive(out: Path, damaged: Callable[[Damaged], None] | None = None) -> pd.DataFrame:
+    """Write `rows.csv` from the runs' folders and return its table. Raises Damaged, or tells of it, as `read`."""
+    frame = read(out, damaged)
     files.replace(out / "rows.csv", frame.to_csv(index=False))
     return frame

@@ -25,6 +25,7 @@ import results
 from benchmarks import arguments, config, cost, forecast, outputs
 from benchmarks.cli import main
 from benchmarks.jobs import Job
+from benchmarks.local import Local
 from evaluation import METRICS
 from models import REGISTRY
 from tests.conftest import TINY
@@ -293,9 +294,9 @@ def test_a_dry_run_leaves_out_what_is_finished_and_is_refused_as_the_command_is(
     assert (told["kinds"], told["entries"][0]["steps"]) == ({"evaluation": 1, "references": 1}, None)
     (suite,) = config.load("digits", ["metrics=['reconstruction']"], ["ali"], 1)
     work = [Job("run", suite, "ali", seed, Path("out"), "cpu", ()) for seed in (0, 1)]
-    left = forecast.foretell(work, CPU, 0)
+    left = forecast.foretell(work, Local(CPU), 0)
     assert (left.finished, [entry.seeds for entry in left.entries]) == (1, [[1]])
-    nothing = forecast.foretell(work[:1], CPU, 0)
+    nothing = forecast.foretell(work[:1], Local(CPU), 0)
     assert (nothing.finished, nothing.wall, nothing.entries) == (1, forecast.STARTED, [])
 
 

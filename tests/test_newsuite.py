@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import config, newsuite, runner
+from benchmarks import config, local, newsuite
 from benchmarks.cli import main
 from benchmarks.jobs import Job, execute
 from benchmarks.plugins import NAME
@@ -59,7 +59,7 @@ def finished(digits_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """The one command's folder."""
     out = tmp_path_factory.mktemp("one") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner, "MEMORY_A_WORKER", 1e15)  # so that one process is started, not two
+        patch.setattr(local, "workers", lambda device, suites=(): 1)  # so that one process is started, not two
         assert main(["run", f"folder:{digits_folder}", *SHORT, "--out", str(out)]) == 0
     return out
 

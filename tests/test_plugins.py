@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import checkup, config, data, jobs, load_run, plugins, runner
+from benchmarks import checkup, config, data, jobs, load_run, local, plugins
 from benchmarks.cli import main
 from benchmarks.jobs import Job
 from evaluation.base import BadInput, generator
@@ -96,7 +96,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(error), nothing_left_behind():
         patch.chdir(place)
         patch.setattr(sys, "argv", command)
-        patch.setattr(runner, "workers", lambda device: 1)  # each takes seconds to begin
+        patch.setattr(local, "workers", lambda device, suites=(): 1)  # each takes seconds to begin
         code = main(command[1:])
     (place / "said.json").write_text(json.dumps([code, out.getvalue(), error.getvalue()]))
     return place

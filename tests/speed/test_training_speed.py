@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.profiler import profile
 
-from benchmarks import runner
+from benchmarks import worker
 from benchmarks.loop import bf16_is_native
 from tests.speed import processes, sides
 from tests.speed.conftest import Speeds, cores
@@ -91,7 +91,7 @@ def test_three_seeds(benchmark: Any, speeds: Speeds, monkeypatch: pytest.MonkeyP
     """The whole of `train`, three seeds in worker processes as the runner has them, against three naive trainings."""
     steps = 150
     naive, step = sides.best_naive(shape, name, "fp32", "cpu")
-    for key, value in {"OMP_NUM_THREADS": "1", **runner.ALLOCATOR}.items():
+    for key, value in worker.environment(torch.device("cpu")).items():
         monkeypatch.setenv(key, value)
     with ProcessPoolExecutor(cores(), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
 

@@ -1,0 +1,180 @@
+"""Worker processes on this machine, the default engine.
+
+On a CPU every worker is single-threaded and there is one a core: small networks run fastest so, and a run's numbers do not
+depend on how many run beside it. On an accelerator runs follow one another, the seeds of a small network stacked.
+
+A worker that dies takes its own run with it and no other.
+"""
+
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import torch
+
+from benchmarks import jobs, plugins, worker
+from benchmarks.config import Suite
+from benchmarks.engine import Group, Listener
+from benchmarks.jobs import Job
+from benchmarks.stopping import Request
+
+PATIENCE = 10.0  # seconds for an idle worker to end
+
+
+def workers(device: torch.device, suites: Iterable[Suite] = ()) -> int:
+    """Return how many runs of some suites go side by side: as cores and memory allow; one on an accelerator."""
+    if device.type != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    taken = [suite.resources for suite in suites]
+    count = int(cores / max((own.cpus for own in taken), default=1.0))
+    with suppress(ValueError, OSError, AttributeError):
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+        count = min(count, int(memory / max((own.memory for own in taken), default=1.0)))
+    return max(1, count)
+
+
+# ------------------------------------------------------------------------------------------------ in a worker's process
+
+
+def _serve(commands: Connection, device: torch.device, given: Sequence[plugins.Source]) -> None:
+    """Do groups of jobs as they come, until there are no more."""
+    request = Request()
+    signal.signal(signal.SIGTERM, request.take)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    worker.prepare(device)
+    while (group := commands.recv()) is not None:
+        commands.send(worker.work(group, lambda run_id, steps: commands.send((run_id, steps)), request, given))
+
+
+def _end_with_parent() -> None:
+    """A killed command leaves no worker behind that goes on writing."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+# ------------------------------------------------------------------------------------------------ in the command's
+
+
+@contextmanager
+def _inherited(environment: Mapping[str, str]) -> Iterator[None]:
+    """Give processes that start meanwhile an environment, and no ear for Ctrl-C: it reaches the whole group of processes,
+    and the command itself ends its workers.
+    """
+    before, main = dict(os.environ), threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        if main:
+            signal.signal(signal.SIGINT, handler)
+
+
+class Worker:
+    """A fresh process that does one group of jobs after another."""
+
+    def __init__(self, device: torch.device) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        given = tuple(plugins.LOADED)
+        self.process = context.Process(target=_serve, args=(theirs, device, given), daemon=True)
+        with _inherited(worker.environment(device)):
+            self.process.start()
+        theirs.close()
+        self.group: Group = ()
+
+    def begin(self, group: Group) -> None:
+        """Give it jobs."""
+        self.group = group
+        self.connection.send(group)
+
+    def messages(self) -> Iterator[Any]:
+        """Yield what it says: (run, steps) as it goes, then what became of its jobs; also if it dies."""
+        try:
+            while self.connection.poll():
+                yield self.connection.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            code = self.process.exitcode or 0
+            how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+            memory = ", as by a system out of memory" if code == -signal.SIGKILL else ""
+            reason = worker.STOPPED if code == -signal.SIGTERM else f"failed: its process died ({how}{memory})"
+            yield {job.run_id: reason for job in self.group}
+
+    def stop(self) -> None:
+        """Ask it to end what it does."""
+        self.process.terminate()
+
+    def end(self) -> None:
+        """End it: at once if it works, else as it wants to."""
+        if not self.group:
+            with suppress(OSError):
+                self.connection.send(None)
+            self.process.join(PATIENCE)
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+class Local:
+    """As many workers as the machine has room for, each started when there is work for it."""
+
+    where = ""
+
+    def __init__(self, device: torch.device, suites: Iterable[Suite] = ()) -> None:
+        self.device, self.team = device, list[Worker]()
+        self.size = self.queued = workers(device, suites)
+
+    def check(self, work: Sequence[Job], planned: Mapping[str, Any]) -> None:
+        """Refuse nothing: what is here has been looked at."""
+
+    def grouped(self, work: Iterable[Job]) -> list[Group]:
+        """On an accelerator small trainings go together."""
+        return list(jobs.grouped(work, self.device))
+
+    def begin(self, group: Group) -> None:
+        """Give it to a worker that is free, or to a new one."""
+        free = next((each for each in self.team if not each.group), None)
+        if free is None:
+            free = Worker(self.device)
+            self.team.append(free)
+        free.begin(group)
+
+    def wait(self, listener: Listener, bell: socket.socket) -> list[dict[str, str]]:
+        """Wait for a worker to say something."""
+        busy = [each for each in self.team if each.group]
+        ready = wait([*(each.connection for each in busy), bell])
+        ended = []
+        for told in (each for each in busy if each.connection in ready):
+            for message in told.messages():
+                if isinstance(message, tuple):
+                    listener.reach(*message)
+                    continue
+                told.group = ()
+                if not told.process.is_alive() or worker.STOPPED in message.values():
+                    self.team.remove(told)
+                    told.end()
+                ended.append(message)
+                break  # it says no more before it is given more
+        return ended
+
+    def stop(self) -> None:
+        """Ask all workers to end what they do."""
+        for each in self.team:
+            each.stop()
+
+    def end(self) -> None:
+        """End all workers."""
+        for each in self.team:
+            each.end()

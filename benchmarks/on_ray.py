@@ -1,0 +1,354 @@
+"""A Ray cluster as engine: each job is a task, with the resources that its suite declares; `--on ray`, `--on ray://HOST`.
+
+Ray finds a place for each task and gives it to another worker when a worker or a node is lost; the job then goes on from its
+checkpoint, since all see the same folder (local disk on one machine, NFS or another POSIX file system on several). A lock in
+the run's folder keeps a node that was only thought to be lost from writing beside the next one.
+
+Ctrl-C cancels the tasks, which reaches the ones that run as SIGINT: they end after their step, with a checkpoint.
+"""
+
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import chdir, suppress
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import torch
+
+from benchmarks import jobs, outputs, plugins, provenance, worker
+from benchmarks.config import Resources, Suite
+from benchmarks.engine import Group, Listener
+from benchmarks.jobs import Job
+from benchmarks.stopping import Request
+from evaluation.base import BadInput
+
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray will do by default, and warns of
+try:
+    import ray
+    from ray.exceptions import GetTimeoutError, RayActorError, RayError, TaskCancelledError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+except ImportError:
+    raise BadInput("--on ray needs the package ray: pip install 'alibench[ray]'") from None
+
+CLIENTS = 10001  # the port of ray://HOST, if none is named
+QUEUED = (
+    1000  # tasks that Ray has at a time, with those that wait for a place: the command's memory does not follow the plan
+)
+LOST = 3  # times that a job may lose its worker, as is Ray's own default; one that kills it each time is given up
+TICK = 0.25  # seconds between two looks at what has happened
+NODES_TICK = 2.0  # seconds between two looks at which nodes are there
+ANSWER = 120.0  # seconds for the nodes to start a worker each and look at what it sees
+REACHED = 5.0  # seconds for an address to answer
+SHOWN = 3  # nodes in a message
+
+
+# ------------------------------------------------------------------------------------------------ in a task's process
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a task needs beside its jobs, kept once in Ray's store."""
+
+    do: worker.Do
+    device: torch.device
+    folder: str  # that paths were named in
+    plugins: tuple[plugins.Source, ...]
+    progress: Any  # the actor
+
+
+class Progress:
+    """An actor that hears how far all tasks are, and is asked now and then."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, int] = {}
+
+    def reach(self, run_id: str, steps: int) -> None:
+        """Take note that a run has made so many steps."""
+        self.steps[run_id] = steps
+
+    def news(self) -> dict[str, int]:
+        """Return what changed since this was last asked."""
+        told, self.steps = self.steps, {}
+        return told
+
+
+def _enter(folder: str) -> None:
+    """Go where the command was given, if that is here too, so that its paths mean the same."""
+    with suppress(OSError):
+        os.chdir(folder)
+
+
+def task(group: Group, sent: Sent) -> dict[str, str]:
+    """Do jobs; one that a lost worker had finished is not done again."""
+    _enter(sent.folder)
+    worker.prepare(sent.device)
+    request = Request()
+    before = signal.signal(signal.SIGINT, request.take)  # which Ray's cancelling calls
+    try:
+        done = {job.run_id: outcome for job in group if (outcome := job.outcome())}
+        left = [job for job in group if job.run_id not in done]
+        told = sent.progress.reach.remote
+        return done | (worker.work(left, told, request, sent.plugins, sent.do) if left else {})
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def look(
+    suites: Sequence[Suite], device: torch.device, folder: str, given: Sequence[plugins.Source], storage: Path, sign: str
+) -> dict[str, Any]:
+    """Return what a node has: what keeps it from doing the jobs ("problem"), its project's files, and its plan of them."""
+    _enter(folder)
+    found: dict[str, Any] = {"project": provenance.project()}
+    try:
+        if (storage / sign).read_text() != sign or not os.access(storage, os.W_OK):
+            raise OSError
+    except OSError:
+        return found | {"problem": f"cannot see, or not write, {storage}: name an --out on storage that all nodes share"}
+    if device.type == "cuda" and not torch.cuda.is_available():
+        return found | {"problem": "offers GPUs to Ray, but its torch finds no CUDA device"}
+    try:
+        plugins.again(given)
+        return found | {"plan": outputs.plan(suites, device, plugins=plugins.contents())}
+    except BadInput as problem:
+        return found | {"problem": str(problem)}
+
+
+# ------------------------------------------------------------------------------------------------ in the command's
+
+
+def _connect(address: str) -> None:
+    """Raises BadInput if there is no cluster, or one of another Ray or Python."""
+    ray.shutdown()  # of an earlier command in this process
+    named = urlsplit(address if "://" in address else f"ray://{os.environ.get('RAY_ADDRESS', '')}")
+    client, host = address.startswith("ray://"), named.hostname
+    if host and host not in ("auto", "local"):
+        port = named.port or CLIENTS
+        try:
+            socket.create_connection((host, port), REACHED).close()
+        except OSError as error:
+            what = f"--on {address}" if client else "RAY_ADDRESS"
+            raise BadInput(
+                f"{what}: nobody answers at {host}:{port} ({error}): is the cluster up ('ray start --head'), "
+                f"and the port right ({CLIENTS} is the default of ray://HOST)?"
+            ) from None
+        target = f"ray://{host}:{port}" if client else f"{host}:{port}"
+    else:
+        target = None
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
+        # workers import from the folder that this is called in first: a models/ of the user's would hide what is installed
+        with chdir(sys.prefix):
+            if target:
+                ray.init(target, **quiet)
+                return
+            try:
+                ray.init("auto", **quiet)  # the cluster that this machine is in
+            except ConnectionError:
+                ray.init(include_dashboard=False, **quiet)  # or one of this machine alone
+    except (OSError, RuntimeError, ValueError, RayError, SystemExit) as error:
+        told = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise BadInput(f"--on {address}: Ray cannot be used: {told}") from None
+
+
+def _named(node: Mapping[str, Any]) -> str:
+    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}:{node['NodeManagerPort']})"
+
+
+class Cluster:
+    """All nodes that Ray has, and gets meanwhile."""
+
+    def __init__(
+        self,
+        address: str,
+        device: str | None,
+        suites: Iterable[Suite],
+        do: worker.Do = jobs.execute,
+    ) -> None:
+        _connect(address)
+        ray._private.worker._worker_logs_enabled = False  # Ray tells of a lost node on a page; `wait` does in a line
+        self.address, self.do, self.queued = address, do, QUEUED
+        self.nodes: dict[str, Mapping[str, Any]] = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+        gpus = any(node["Resources"].get("GPU") for node in self.nodes.values())
+        self.device = torch.device(device or ("cuda" if gpus else "cpu"))
+        if self.device.type not in ("cpu", "cuda") or self.device.index is not None:
+            self.end()
+            raise BadInput(f"--device {self.device}: Ray gives each run a device by itself: say cpu or cuda")
+        self.suites: list[Suite] = list(suites)
+        self.able: dict[str, int] = self._able()
+        self.size: int = sum(self.able.values())
+        self.doing: dict[Any, Group] = {}
+        self.task: Any = ray.remote(task)
+        self.sent: Any = None  # in Ray's store, with the first group
+        self.progress: Any = None
+        self.looked: float = 0.0
+
+    @property
+    def where(self) -> str:
+        """So many nodes."""
+        return f" on {len(self.able)} node{'s' * (len(self.able) > 1)} of a Ray cluster"
+
+    def _able(self) -> dict[str, int]:
+        """Return how many runs each node that can do any does at a time. Raises BadInput if none can."""
+        taken = [suite.resources for suite in self.suites] or [Resources()]
+        wanted = {"CPU": max(own.cpus for own in taken), "memory": max(own.memory for own in taken) * 1e9}
+        if self.device.type == "cuda":
+            wanted["GPU"] = max(own.gpus for own in taken)
+        able = {}
+        for node_id, node in self.nodes.items():
+            count = min(int(node["Resources"].get(kind, 0.0) / amount) for kind, amount in wanted.items())
+            if count:
+                able[node_id] = count
+        if not able:
+            most = {kind: max(node["Resources"].get(kind, 0.0) for node in self.nodes.values()) for kind in wanted}
+            few = next((kind for kind, amount in wanted.items() if most[kind] < amount), None)
+            unit = {"CPU": "cores", "memory": "bytes of memory", "GPU": "of a GPU"}
+            lack = (
+                f"a run takes {wanted[few]:g} {unit[few]}, the largest node has {most[few]:g}"
+                if few
+                else "none has all that a run takes"
+            )
+            self.end()
+            raise BadInput(
+                f"--on {self.address}: no node of {len(self.nodes)} can do a run on {self.device}: {lack}; "
+                "add a node, choose another --device, or set resources.cpus, .memory or .gpus"
+            )
+        return able
+
+    @property
+    def _process(self) -> dict[str, Any]:
+        """What a worker's process is started with."""
+        kept = {name: os.environ[name] for name in ("ALIBENCH_DATA",) if name in os.environ}
+        return {"env_vars": {**worker.environment(self.device), **kept}}
+
+    def check(self, work: Sequence[Job], planned: Mapping[str, Any]) -> None:
+        """Ask each node for its storage, project, libraries and data, and compare. Raises BadInput naming nodes."""
+        out, sign = work[0].out.absolute(), f".alibench-{secrets.token_hex(8)}"
+        storage = next(parent for parent in (out, *out.parents) if parent.is_dir())
+        suites = list({job.suite.name: job.suite for job in work}.values())
+        given = tuple(plugins.LOADED)
+        try:
+            (storage / sign).write_text(sign)
+            asked = {}
+            for node_id in self.able:
+                there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+                on_it = ray.remote(look).options(
+                    num_cpus=0, max_retries=0, runtime_env=self._process, scheduling_strategy=there
+                )
+                asked[node_id] = on_it.remote(suites, self.device, os.getcwd(), given, storage, sign)
+            _, late = ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER)
+            problems = {_named(self.nodes[node_id]): self._problem(asked[node_id], late, planned) for node_id in self.able}
+        except BaseException:
+            self.end()
+            raise
+        finally:
+            (storage / sign).unlink(missing_ok=True)
+        refusals = {name: problem for name, problem in problems.items() if problem}
+        if refusals:
+            self.end()
+            told = []
+            for problem, same in groupby(sorted(refusals, key=refusals.__getitem__), refusals.__getitem__):
+                names = list(same)
+                many = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+                told.append(f"node {', '.join(names[:SHOWN])}{many} {problem}")
+            raise BadInput(f"--on {self.address}: {'; '.join(told)}")
+
+    def _problem(self, asked: Any, late: Sequence[Any], planned: Mapping[str, Any]) -> str:
+        """Return what keeps a node from doing jobs; nothing, if it can."""
+        if asked in late:
+            return f"has not answered in {ANSWER:.0f} s"
+        try:
+            found = ray.get(asked)
+        except RayError as error:
+            return f"cannot run alibench ({_line(error)}): install the same version on every node"
+        here = provenance.project()
+        other = sorted(file for file in {*here, *found["project"]} if here.get(file) != found["project"].get(file))
+        if other:
+            many = f" and {len(other) - SHOWN} more" if len(other) > SHOWN else ""
+            return f"has another version of alibench ({', '.join(other[:SHOWN])}{many}): install the same on every node"
+        if "problem" in found:
+            return str(found["problem"])
+        different = outputs.differences({**planned, "runs": None}, {**found["plan"], "runs": None}, "there")
+        return f"is not like this machine: {different}" if different else ""
+
+    def grouped(self, work: Iterable[Job]) -> list[Group]:
+        """Each by itself: Ray lets small runs share a GPU, by the share of one that their suite declares."""
+        return [[job] for job in work]
+
+    def begin(self, group: Group) -> None:
+        """Make a task of it."""
+        if self.sent is None:
+            here = {"scheduling_strategy": NodeAffinitySchedulingStrategy(_own_node(), soft=True)}
+            progress = ray.remote(Progress).options(num_cpus=0, max_restarts=-1, **here).remote()
+            self.sent = ray.put(Sent(self.do, self.device, os.getcwd(), tuple(plugins.LOADED), progress))
+            self.progress = progress
+        group = [replace(job, out=job.out.absolute()) for job in group]
+        taken = group[0].suite.resources
+        run = self.task.options(
+            name=group[0].run_id,
+            runtime_env=self._process,
+            num_cpus=taken.cpus,
+            num_gpus=taken.gpus if self.device.type == "cuda" else 0,
+            memory=taken.memory * 1e9,
+            max_retries=LOST,
+        )
+        self.doing[run.remote(group, self.sent)] = group
+
+    def wait(self, listener: Listener, bell: socket.socket) -> list[dict[str, str]]:
+        """Wait a moment for a task to end; say which nodes are lost, and which are new."""
+        tasks = list(self.doing)
+        ready, _ = ray.wait(tasks, num_returns=1, timeout=TICK)
+        if ready:
+            ready, _ = ray.wait(tasks, num_returns=len(tasks), timeout=0)
+        with suppress(RayActorError, GetTimeoutError):
+            for run_id, steps in ray.get(self.progress.news.remote(), timeout=REACHED).items():
+                listener.reach(run_id, steps)
+        if time.monotonic() > self.looked + NODES_TICK:
+            self._look_around(listener)
+        return [self._outcome(each) for each in ready]
+
+    def _look_around(self, listener: Listener) -> None:
+        self.looked = time.monotonic()
+        there = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+        for node_id in self.nodes.keys() - there.keys():
+            listener.say(f"node {_named(self.nodes[node_id])} is lost: its runs go on elsewhere, from their checkpoints")
+        for node_id in there.keys() - self.nodes.keys():
+            listener.say(f"node {_named(there[node_id])} has come")
+        self.nodes = there
+
+    def _outcome(self, ended: Any) -> dict[str, str]:
+        group = self.doing.pop(ended)
+        try:
+            outcome: dict[str, str] = ray.get(ended)
+            return outcome
+        except TaskCancelledError:
+            told = worker.STOPPED
+        except RayError as error:
+            told = f"failed: its worker was lost {LOST + 1} times, the last time so: {_line(error)}"
+        return {job.run_id: told for job in group}
+
+    def stop(self) -> None:
+        """Cancel all tasks."""
+        for each in list(self.doing):
+            ray.cancel(each)
+
+    def end(self) -> None:
+        """Leave the cluster, which ends what still runs."""
+        ray.shutdown()
+
+
+def _own_node() -> str:
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def _line(error: BaseException) -> str:
+    """Return the last line of an error of Ray's, which says most."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__

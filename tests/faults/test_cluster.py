@@ -1,0 +1,90 @@
+"""A grid on several nodes of a Ray cluster: a node is killed, then the command, and it ends as if nothing had been."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from ray.cluster_utils import Cluster
+
+from benchmarks import jobs
+from results import rows
+from tests.faults.trial import LIMIT, ROOT
+
+pytestmark = pytest.mark.faults
+MODELS, SEEDS, NODES = ("ali", "bigan", "gan", "vae"), 6, 3
+SETTINGS = ("steps=150", "batch=16", "evaluation.labels=50", 'metrics=["reconstruction","svm"]')
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """Start a cluster of one-core nodes, beside one that does no work; all are processes of this machine."""
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(NODES):
+        made.add_node(num_cpus=1)
+    yield made
+    made.shutdown()
+
+
+def start(out: Path, *more: str, address: str = "") -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "benchmarks", "run", "digits", "--models", *MODELS, "--seeds", str(SEEDS)]
+    command += ["--device", "cpu", "--checkpoint-every", "0", "--out", str(out), *more]
+    command += [part for setting in SETTINGS for part in ("--set", setting)]
+    with out.with_suffix(".said").open("ab") as said:
+        environment = os.environ | {"RAY_ADDRESS": address} if address else None
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said, start_new_session=True)
+
+
+def numbers(out: Path) -> pd.DataFrame:
+    frame = rows.read(out)
+    return frame[frame.kind != "timing"].reset_index(drop=True)
+
+
+def finished(out: Path) -> int:
+    return len(list(out.glob("runs/*-seed*/rows.json")))
+
+
+def until(out: Path, process: "subprocess.Popen[bytes]", condition: Callable[[], bool]) -> None:
+    """Wait for a moment in the life of a command."""
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, out.with_suffix(".said").read_text()[-3000:]
+        time.sleep(0.05)
+
+
+def test_a_grid_outlives_a_node_and_its_command(cluster: Cluster, tmp_path: Path) -> None:
+    local, out = tmp_path / "local", tmp_path / "cluster"
+    assert start(local).wait(LIMIT) == 0, local.with_suffix(".said").read_text()[-3000:]
+
+    process = start(out, "--on", "ray", address=cluster.address)
+    until(out, process, lambda: len(list(out.glob("runs/*/checkpoints"))) >= NODES)  # all nodes train
+    begun = {path.parent.name for path in out.glob("runs/*/checkpoints")}
+    cluster.remove_node(sorted(cluster.worker_nodes, key=lambda node: node.node_id)[0], allow_graceful=False)
+    until(out, process, lambda: finished(out) >= 10)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = finished(out)
+    assert before < len(MODELS) * SEEDS
+
+    process = start(out, "--on", "ray", "--resume", address=cluster.address)
+    said = out.with_suffix(".said")
+    assert process.wait(LIMIT) == 0, said.read_text()[-3000:]
+    text = said.read_text()
+    assert " is lost: its runs go on elsewhere, from their checkpoints" in text
+    assert f"on {NODES} nodes of a Ray cluster" in text
+    assert f"on {NODES - 1} nodes of a Ray cluster" in text
+    assert finished(out) == len(MODELS) * SEEDS
+    found = numbers(out)
+    assert not found.duplicated(list(rows.KEY)).any()
+    pd.testing.assert_frame_equal(found, numbers(local))
+    went_on = [path.parent.name for path in out.glob("runs/*/run.json") if rows.read_origin(path.parent)["resumed"]]
+    assert begun & set(went_on)  # one that the lost node was training
+    assert not list(out.rglob("*.part"))
+    assert not list(out.glob(f"runs/*/{jobs.CHECKPOINTS}"))
+    print(f"\n{before} runs were finished when the command was killed; {sorted(went_on)} went on from a checkpoint")

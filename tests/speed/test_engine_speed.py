@@ -1,0 +1,158 @@
+"""What a Ray cluster takes beside worker processes of this machine, and how it does with very many runs."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cloudpickle
+import numpy as np
+import pytest
+import torch
+from ray.cluster_utils import Cluster as Nodes
+from rich.console import Console
+
+from benchmarks import config, jobs, outputs, runner
+from benchmarks.engine import Engine, Group
+from benchmarks.jobs import Job
+from benchmarks.local import Local
+from benchmarks.on_ray import Cluster
+from benchmarks.stopping import Request
+from results import rows
+from tests.speed.conftest import Speeds, cores
+
+pytestmark = pytest.mark.speed
+CPU = torch.device("cpu")
+SECONDS, ROUNDS, RUNS = 30.0, 3, 10_000
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
+    """Start a cluster of one node with all cores of this machine, and let `--on ray` mean it."""
+    made = Nodes(initialize_head=True, head_node_args={"num_cpus": cores(), "include_dashboard": False})
+    monkeypatch.setenv("RAY_ADDRESS", made.address)
+    yield made
+    made.shutdown()
+
+
+def work(suite: config.Suite, out: Path) -> list[Job]:
+    (out / "runs").mkdir(parents=True)
+    (name,) = suite.models
+    return [Job("run", suite, name, seed, out, "cpu", ("alibench",)) for seed in suite.training_seeds]
+
+
+def test_overhead(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
+    """Two runs a core, of half a minute each, by both engines in turn: from connecting to the last outcome."""
+    (suite,) = config.load("digits", ["metrics=['reconstruction','svm']"], ["ali"], seeds=2 * cores())
+    planned = outputs.plan([suite], CPU)
+
+    def seconds(engine: Callable[[], Engine], suite: config.Suite, out: Path) -> float:
+        jobs, start = work(suite, out), time.perf_counter()
+        made = engine()
+        made.check(jobs, planned)
+        outcomes = runner.run(jobs, made, QUIET)
+        assert set(outcomes.values()) == {"ok"}, outcomes
+        return time.perf_counter() - start
+
+    def local() -> Engine:
+        return Local(CPU, [suite])
+
+    def ray() -> Engine:
+        return Cluster("ray", "cpu", [suite])
+
+    def of(steps: int) -> config.Suite:
+        return replace(suite, recipe=replace(suite.recipe, steps=steps))
+
+    few, many = (seconds(local, of(steps), tmp_path / f"{steps}") for steps in (500, 4500))
+    steps = round(500 + (2 * SECONDS - few) / (many - few) * 4000)  # a worker does two runs
+    planned = outputs.plan([of(steps)], CPU)
+    taken = {"local": list[float](), "ray": list[float]()}
+    for i in range(ROUNDS):
+        for name, engine in (("local", local), ("ray", ray)):
+            taken[name].append(seconds(engine, of(steps), tmp_path / f"{name}{i}"))
+    ratios = np.array(taken["ray"]) / np.array(taken["local"])
+    for name, own in taken.items():
+        speeds.add(
+            "engines",
+            engine=name,
+            runs=len(work(suite, tmp_path / f"{name}-counted")),
+            seconds_a_run=float(np.median(own)) / 2,
+            seconds=float(np.median(own)),
+            ratio=float(np.median(ratios)) if name == "ray" else 1.0,
+            ratio_low=float(ratios.min()) if name == "ray" else None,
+            ratio_high=float(ratios.max()) if name == "ray" else None,
+        )
+
+
+def test_many_runs(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
+    """A plan of 10,000 runs in which nothing is trained: each task stores the rows of one real run under its own name."""
+    (suite,) = config.load("digits", ["steps=4", "evaluation.draws=1", "evaluation.labels=50"], ["ali"], seeds=1)
+    (real,) = work(suite, tmp_path / "real")
+    assert jobs.execute([real], lambda run_id, steps: None) == {real.run_id: "ok"}
+    origin, own = rows.read_origin(real.folder), rows.read_run(real.folder)
+
+    def store(group: Group, report: Callable[[str, int], None], request: Request) -> dict[str, str]:
+        for job in group:
+            job.folder.mkdir(parents=True, exist_ok=True)
+            named = {"run_id": job.run_id, "seed": job.seed}
+            rows.keep(job.folder, {**origin, **named}, [{**row, **named} for row in own])
+            report(job.run_id, 4)
+        return {job.run_id: "ok" for job in group}
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    many, out = replace(suite, seeds=RUNS), tmp_path / "out"
+    plan = outputs.plan([many], CPU, runs=[f"digits-ali-seed{seed}" for seed in many.training_seeds])
+    todo = work(many, out)
+    outputs.write_plan(out, ["alibench", "run", "digits"], plan)
+
+    class Watched(Cluster):
+        """Notes the memory of this process, the command's, as runs finish."""
+
+        finished, memory = 0, dict[int, float]()
+
+        def _outcome(self, ended: object) -> dict[str, str]:
+            self.finished += 1
+            if self.finished % 1000 == 0:
+                self.memory[self.finished] = resident()
+            return super()._outcome(ended)
+
+    start = time.perf_counter()
+    engine = Watched("ray", "cpu", [many], store)
+    engine.check(todo, plan)
+    outcomes = runner.run(todo, engine, QUIET)
+    scheduled = time.perf_counter() - start
+    assert len(outcomes) == RUNS
+    assert set(outcomes.values()) == {"ok"}
+
+    start = time.perf_counter()
+    collect = [sys.executable, "-m", "benchmarks", "collect", str(out)]
+    process = subprocess.Popen(collect, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said = process.stdout.read() if process.stdout else ""
+    _, code, usage = os.wait4(process.pid, 0)
+    collected = time.perf_counter() - start
+    assert code == 0, said[-3000:]
+    assert f"{RUNS} were there already" in said
+    memory = engine.memory
+    growth = np.polyfit(list(memory), list(memory.values()), 1)[0]
+    speeds.add(
+        "scale",
+        runs=RUNS,
+        rows=RUNS * len(own),
+        scheduled_s=scheduled,
+        runs_a_second=RUNS / scheduled,
+        collected_s=collected,
+        together_s=scheduled + collected,
+        memory_at_1000_MB=memory[1000] / 1e6,
+        memory_at_10000_MB=memory[RUNS] / 1e6,
+        growth_a_run_kB=float(growth) / 1e3,
+        collect_peak_MB=usage.ru_maxrss / 1e3,
+    )
+
+
+def resident() -> float:
+    """Return the bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * float(os.sysconf("SC_PAGE_SIZE"))

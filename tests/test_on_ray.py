@@ -1,0 +1,191 @@
+"""Runs on a Ray cluster of several nodes, processes of this machine; what it refuses, before anything is scheduled."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from benchmarks.cli import main
+from results import rows
+from tests.conftest import TINY
+from tests.test_cli import pictures
+
+ROOT = Path(__file__).parent.parent
+ARGUMENTS = ("run", "digits", "--models", "vae", "--seeds", "2", *TINY, "--set", 'metrics=["reconstruction"]')
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Start two nodes of a core beside one that does no work."""
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        made.add_node(num_cpus=1)
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
+def ray(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """Let `--on ray` mean this cluster."""
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    return cluster
+
+
+@pytest.fixture
+def seen_from_here(tmp_path: Path) -> Iterator[Path]:
+    """Return a path that no other process sees by that name."""
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    yield Path(f"/proc/self/fd/{descriptor}")
+    os.close(descriptor)
+
+
+def refused(capsys: pytest.CaptureFixture[str], out: Path, *arguments: str) -> str:
+    """Return the line by which a command is refused, once it is sure that nothing was begun."""
+    before = sorted(out.parent.iterdir())
+    assert main([*ARGUMENTS, *arguments, "--out", str(out)]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("alibench:")]
+    assert sorted(out.parent.iterdir()) == before
+    return line
+
+
+# ------------------------------------------------------------------------------------------------ without a cluster
+
+
+def test_without_ray_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "benchmarks.on_ray", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)  # type: ignore[arg-type]
+    line = refused(capsys, tmp_path / "out", "--on", "ray")
+    assert line == "alibench: --on ray needs the package ray: pip install 'alibench[ray]'"
+
+
+def test_an_address_where_nobody_answers_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    line = refused(capsys, tmp_path / "out", "--on", f"ray://{address}")
+    assert line.startswith(f"alibench: --on ray://{address}: nobody answers at {address} (")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    line = refused(capsys, tmp_path / "out", "--on", "ray")
+    assert line.startswith(f"alibench: RAY_ADDRESS: nobody answers at {address} (")
+
+
+@pytest.mark.parametrize("engine", ["rai", "ray:HOST", "kubernetes"])
+def test_an_engine_that_is_not_there_is_named(engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(capsys, tmp_path / "out", "--on", engine)
+    assert f"'{engine}' is not there; there are ray, ray://HOST and slurm" in line
+
+
+# ------------------------------------------------------------------------------------------------ on a cluster
+
+on_a_cluster = pytest.mark.commands
+
+
+@on_a_cluster
+def test_rows_are_those_of_a_local_run(ray: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, more in (("local", ()), ("cluster", ("--on", "ray"))):
+        assert main([*ARGUMENTS, *more, "--out", str(tmp_path / name)]) == 0, capsys.readouterr().err
+    assert "3 runs on cpu, 2 single-threaded at a time on 2 nodes of a Ray cluster" in capsys.readouterr().out
+    here, there = (rows.read(tmp_path / name) for name in ("local", "cluster"))
+    timed = here.kind == "timing"
+    assert here[~timed].equals(there[~timed])
+    assert here.drop(columns="value").equals(there.drop(columns="value"))
+
+
+@on_a_cluster
+def test_ctrl_c_leaves_everything_to_go_on_with(ray: Cluster, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "benchmarks", *ARGUMENTS, "--on", "ray", "--out", str(out)]
+    command += ["--checkpoint-every", "0", "--set", "steps=20000"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("runs/*/checkpoints/round-*"))) < 4:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[0].decode()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    said = process.communicate(timeout=120)[0].decode()
+    assert process.returncode == 130, said
+    assert "ending after the current step, with checkpoints; once more to end at once" in said
+    assert "digits-vae-seed0: stopped" in said
+    assert "Traceback" not in said
+    assert len(list(out.glob("runs/*/checkpoints/round-*"))) == 4
+    assert not list(out.rglob("*.part"))
+
+
+@on_a_cluster
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--device", "cuda"), "no node of 3 can do a run on cuda: a run takes 1 of a GPU, the largest node has 0"),
+        (("--device", "cuda:1"), "--device cuda:1: Ray gives each run a device by itself: say cpu or cuda"),
+        (("--set", "resources.cpus=3"), "no node of 3 can do a run on cpu: a run takes 3 cores, the largest node has 1"),
+        (("--set", "resources.gpus=2"), "suite 'digits': Expected 'float' <= 1.0 - at 'resources.gpus'"),
+    ],
+    ids=["no GPU", "numbered device", "too many cores", "more than a GPU"],
+)
+def test_what_no_node_has_is_named(
+    ray: Cluster, arguments: tuple[str, ...], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told in refused(capsys, tmp_path / "out", "--on", "ray", *arguments)
+
+
+@on_a_cluster
+def test_a_node_whose_torch_sees_no_gpu_is_named(ray: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    node = ray.add_node(num_cpus=1, num_gpus=1)
+    try:
+        line = refused(capsys, tmp_path / "out", "--on", "ray", "--device", "cuda")
+    finally:
+        ray.remove_node(node)
+    assert "offers GPUs to Ray, but its torch finds no CUDA device" in line
+
+
+@on_a_cluster
+def test_storage_that_the_nodes_cannot_see_is_named(
+    ray: Cluster, seen_from_here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refused(capsys, seen_from_here / "out", "--on", "ray")
+    assert "cannot see, or not write, /proc/self/fd/" in line
+    assert line.endswith("name an --out on storage that all nodes share")
+    assert line.count("node ") == 1  # both at once
+
+
+@on_a_cluster
+def test_a_node_without_the_data_is_named(
+    ray: Cluster, seen_from_here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures(tmp_path / "set", 8, 1)
+    (tmp_path / "results").mkdir()
+    data = f"folder:{seen_from_here / 'set'}"
+    line = refused(capsys, tmp_path / "results" / "out", "--on", "ray", "--data", data, "--set", "batch=8")
+    assert "node " in line
+    assert "/set" in line
+
+
+@on_a_cluster
+def test_another_version_on_a_node_is_named(ray: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = tmp_path / "project"
+    for room in ("models", "benchmarks", "evaluation", "results"):
+        shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("runs", "reference", "__pycache__"))
+    with (copy / "models" / "vae.py").open("a") as file:
+        file.write("# changed\n")
+    (tmp_path / "results").mkdir()
+    node: Any = ray.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(copy)})
+    try:
+        line = refused(capsys, tmp_path / "results" / "out", "--on", "ray")
+    finally:
+        ray.remove_node(node)
+    assert "has another version of alibench (models/vae.py): install the same on every node" in line
+    assert line.count("node ") == 1

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import torch
 
 from benchmarks import jobs, outputs, plugins, provenance, worker
-from benchmarks.config import Resources, Suite
+from benchmarks.config import Suite
 from benchmarks.engine import Group, Listener
 from benchmarks.jobs import Job
 from benchmarks.stopping import Request
@@ -39,12 +39,9 @@ except ImportError:
     raise BadInput("--on ray needs the package ray: pip install 'alibench[ray]'") from None
 
 CLIENTS = 10001  # the port of ray://HOST, if none is named
-QUEUED = (
-    1000  # tasks that Ray has at a time, with those that wait for a place: the command's memory does not follow the plan
-)
+QUEUED = 1000  # tasks that wait in Ray, at most: it asks for more nodes by them, and memory does not follow the plan
 LOST = 3  # times that a job may lose its worker, as is Ray's own default; one that kills it each time is given up
-TICK = 0.25  # seconds between two looks at what has happened
-NODES_TICK = 2.0  # seconds between two looks at which nodes are there
+TICK = 2.0  # seconds between two looks at how far runs are, and which nodes are there; a run that ends is seen at once
 ANSWER = 120.0  # seconds for the nodes to start a worker each and look at what it sees
 REACHED = 5.0  # seconds for an address to answer
 SHOWN = 3  # nodes in a message
@@ -124,24 +121,33 @@ def look(
 # ------------------------------------------------------------------------------------------------ in the command's
 
 
+def _target(address: str) -> str:
+    """Return an address with its port, as Ray takes it; nothing for "auto" and "local". Raises BadInput for what is none."""
+    if address in ("auto", "local"):
+        return ""
+    client = address.startswith("ray://")
+    named = urlsplit(address if client else f"//{address}")
+    with suppress(ValueError):
+        port = named.port or (CLIENTS if client else None)
+        if named.hostname and port:
+            return f"{'ray://' * client}{named.hostname}:{port}"
+    raise BadInput(f"'{address}' is no address of a Ray cluster: name HOST:PORT in RAY_ADDRESS, or --on ray://HOST")
+
+
 def _connect(address: str) -> None:
     """Raises BadInput if there is no cluster, or one of another Ray or Python."""
     ray.shutdown()  # of an earlier command in this process
-    named = urlsplit(address if "://" in address else f"ray://{os.environ.get('RAY_ADDRESS', '')}")
-    client, host = address.startswith("ray://"), named.hostname
-    if host and host not in ("auto", "local"):
-        port = named.port or CLIENTS
+    client, known = address.startswith("ray://"), os.environ.get("RAY_ADDRESS", "auto")
+    target, what = _target(address if client else known), f"--on {address}" if client else "RAY_ADDRESS"
+    if target:
+        host, _, port = target.removeprefix("ray://").rpartition(":")
         try:
-            socket.create_connection((host, port), REACHED).close()
+            socket.create_connection((host, int(port)), REACHED).close()
         except OSError as error:
-            what = f"--on {address}" if client else "RAY_ADDRESS"
             raise BadInput(
                 f"{what}: nobody answers at {host}:{port} ({error}): is the cluster up ('ray start --head'), "
                 f"and the port right ({CLIENTS} is the default of ray://HOST)?"
             ) from None
-        target = f"ray://{host}:{port}" if client else f"{host}:{port}"
-    else:
-        target = None
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         # workers import from the folder that this is called in first: a models/ of the user's would hide what is installed
@@ -149,10 +155,11 @@ def _connect(address: str) -> None:
             if target:
                 ray.init(target, **quiet)
                 return
-            try:
-                ray.init("auto", **quiet)  # the cluster that this machine is in
-            except ConnectionError:
-                ray.init(include_dashboard=False, **quiet)  # or one of this machine alone
+            with suppress(ConnectionError):
+                if known == "auto":
+                    ray.init("auto", **quiet)  # the cluster that this machine is in
+                    return
+            ray.init("local", include_dashboard=False, **quiet)  # or one of this machine alone
     except (OSError, RuntimeError, ValueError, RayError, SystemExit) as error:
         told = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise BadInput(f"--on {address}: Ray cannot be used: {told}") from None
@@ -174,7 +181,7 @@ class Cluster:
     ) -> None:
         _connect(address)
         ray._private.worker._worker_logs_enabled = False  # Ray tells of a lost node on a page; `wait` does in a line
-        self.address, self.do, self.queued = address, do, QUEUED
+        self.address, self.do = address, do
         self.nodes: dict[str, Mapping[str, Any]] = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
         gpus = any(node["Resources"].get("GPU") for node in self.nodes.values())
         self.device = torch.device(device or ("cuda" if gpus else "cpu"))
@@ -183,7 +190,13 @@ class Cluster:
             raise BadInput(f"--device {self.device}: Ray gives each run a device by itself: say cpu or cuda")
         self.suites: list[Suite] = list(suites)
         self.able: dict[str, int] = self._able()
-        self.size: int = sum(self.able.values())
+        if not self.able:
+            lack = self._lack()
+            self.end()
+            raise BadInput(
+                f"--on {address}: no node of {len(self.nodes)} can do a run on {self.device}: {lack}; "
+                "add a node, choose another --device, or set resources.cpus, .memory or .gpus"
+            )
         self.doing: dict[Any, Group] = {}
         self.task: Any = ray.remote(task)
         self.sent: Any = None  # in Ray's store, with the first group
@@ -191,36 +204,43 @@ class Cluster:
         self.looked: float = 0.0
 
     @property
+    def size(self) -> int:
+        """As many as the nodes have room for that are there now."""
+        return sum(self.able.values())
+
+    @property
+    def queued(self) -> int:
+        """Those, and as many as wait."""
+        return self.size + QUEUED
+
+    @property
     def where(self) -> str:
         """So many nodes."""
         return f" on {len(self.able)} node{'s' * (len(self.able) > 1)} of a Ray cluster"
 
+    @property
+    def _wanted(self) -> dict[str, float]:
+        """What the largest run takes, by Ray's names."""
+        taken = [suite.resources for suite in self.suites]
+        gpus = {"GPU": max(own.gpus for own in taken)} if self.device.type == "cuda" else {}
+        return {"CPU": max(own.cpus for own in taken), "memory": max(own.memory for own in taken) * 1e9, **gpus}
+
     def _able(self) -> dict[str, int]:
-        """Return how many runs each node that can do any does at a time. Raises BadInput if none can."""
-        taken = [suite.resources for suite in self.suites] or [Resources()]
-        wanted = {"CPU": max(own.cpus for own in taken), "memory": max(own.memory for own in taken) * 1e9}
-        if self.device.type == "cuda":
-            wanted["GPU"] = max(own.gpus for own in taken)
-        able = {}
-        for node_id, node in self.nodes.items():
-            count = min(int(node["Resources"].get(kind, 0.0) / amount) for kind, amount in wanted.items())
-            if count:
-                able[node_id] = count
-        if not able:
-            most = {kind: max(node["Resources"].get(kind, 0.0) for node in self.nodes.values()) for kind in wanted}
-            few = next((kind for kind, amount in wanted.items() if most[kind] < amount), None)
-            unit = {"CPU": "cores", "memory": "bytes of memory", "GPU": "of a GPU"}
-            lack = (
-                f"a run takes {wanted[few]:g} {unit[few]}, the largest node has {most[few]:g}"
-                if few
-                else "none has all that a run takes"
-            )
-            self.end()
-            raise BadInput(
-                f"--on {self.address}: no node of {len(self.nodes)} can do a run on {self.device}: {lack}; "
-                "add a node, choose another --device, or set resources.cpus, .memory or .gpus"
-            )
-        return able
+        """Return how many runs each node does at a time, of those that can do any."""
+        able = {
+            node_id: min(int(node["Resources"].get(kind, 0.0) / amount) for kind, amount in self._wanted.items())
+            for node_id, node in self.nodes.items()
+        }
+        return {node_id: count for node_id, count in able.items() if count}
+
+    def _lack(self) -> str:
+        """Say why no node can do a run."""
+        units = {"CPU": "cores", "memory": "bytes of memory", "GPU": "of a GPU"}
+        for kind, amount in self._wanted.items():
+            most = max(node["Resources"].get(kind, 0.0) for node in self.nodes.values())
+            if most < amount:
+                return f"a run takes {amount:g} {units[kind]}, the largest node has {most:g}"
+        return "none has all that a run takes"
 
     @property
     def _process(self) -> dict[str, Any]:
@@ -307,21 +327,22 @@ class Cluster:
         ready, _ = ray.wait(tasks, num_returns=1, timeout=TICK)
         if ready:
             ready, _ = ray.wait(tasks, num_returns=len(tasks), timeout=0)
-        with suppress(RayActorError, GetTimeoutError):
-            for run_id, steps in ray.get(self.progress.news.remote(), timeout=REACHED).items():
-                listener.reach(run_id, steps)
-        if time.monotonic() > self.looked + NODES_TICK:
+        if time.monotonic() > self.looked + TICK:
             self._look_around(listener)
         return [self._outcome(each) for each in ready]
 
     def _look_around(self, listener: Listener) -> None:
         self.looked = time.monotonic()
+        with suppress(RayActorError, GetTimeoutError):
+            for run_id, steps in ray.get(self.progress.news.remote(), timeout=REACHED).items():
+                listener.reach(run_id, steps)
         there = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
         for node_id in self.nodes.keys() - there.keys():
             listener.say(f"node {_named(self.nodes[node_id])} is lost: its runs go on elsewhere, from their checkpoints")
         for node_id in there.keys() - self.nodes.keys():
             listener.say(f"node {_named(there[node_id])} has come")
         self.nodes = there
+        self.able = self._able()
 
     def _outcome(self, ended: Any) -> dict[str, str]:
         group = self.doing.pop(ended)

@@ -93,8 +93,8 @@ def run(work: Iterable[Job], engine: Engine, console: Console, retries: int = 0)
         with display.progress, asked.listening():
             first = engine.grouped(job for job in left.values() if job.kind != "throughput")
             alone = [[job] for job in left.values() if job.kind == "throughput"]
-            for groups, queued in ((first, engine.queued), (alone, 1)):
-                outcomes |= _do(groups, queued, engine, display, asked, retries)
+            outcomes |= _do(first, engine, display, asked, retries)
+            outcomes |= _do(alone, engine, display, asked, retries, one_by_one=True)
     finally:
         engine.end()
     if asked.signal and (outcomes.keys() != {job.run_id for job in work} or STOPPED in outcomes.values()):
@@ -103,14 +103,14 @@ def run(work: Iterable[Job], engine: Engine, console: Console, retries: int = 0)
 
 
 def _do(
-    groups: Sequence[Group], queued: int, engine: Engine, display: Display, asked: Asked, retries: int
+    groups: Sequence[Group], engine: Engine, display: Display, asked: Asked, retries: int, one_by_one: bool = False
 ) -> dict[str, str]:
-    """Do groups of jobs, `queued` at a time with those that wait; return what became of each job."""
+    """Do groups of jobs, as many at a time as the engine takes; return what became of each job."""
     waiting, doing = deque(groups), dict[str, Job]()
     tries: dict[str, int] = {}
     outcomes: dict[str, str] = {}
     while True:
-        while waiting and not asked.signal and len(doing) < queued:
+        while waiting and not asked.signal and len(doing) < (1 if one_by_one else engine.queued):
             group = waiting.popleft()
             doing |= {job.run_id: job for job in group}
             engine.begin(group)

@@ -34,6 +34,7 @@ HERE = {
     " DATASET": " folder:pictures",
     " SUITE": " digits",
     "=N": "=2000",
+    "ray://FIRST": "ray",
 }
 MINE = """
 title = "A suite of a user's own"
@@ -139,6 +140,7 @@ def test_a_command_of_the_documentation_runs(
     for entry in place.iterdir():  # what is there, and nothing that another command made
         (tmp_path / entry.name).symlink_to(entry)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_ADDRESS", "local")  # no cluster but its own
     monkeypatch.setattr("benchmarks.outputs.RUNS", tmp_path / "results")
     monkeypatch.setattr("benchmarks.forecast.MOMENT", 0.0)  # that something is timed is enough here
     monkeypatch.setattr("benchmarks.forecast.IMAGES", 0)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from ray.cluster_utils import Cluster
 
+from benchmarks import on_ray
 from benchmarks.cli import main
 from results import rows
 from tests.conftest import TINY
@@ -80,6 +81,18 @@ def test_an_address_where_nobody_answers_is_named(
     monkeypatch.setenv("RAY_ADDRESS", address)
     line = refused(capsys, tmp_path / "out", "--on", "ray")
     assert line.startswith(f"alibench: RAY_ADDRESS: nobody answers at {address} (")
+
+
+@pytest.mark.parametrize("address", ["ray://", "ray://head:port", "ray://head:99999999"])
+def test_what_is_no_address_is_named(address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"'{address}' is no address of a Ray cluster" in refused(capsys, tmp_path / "out", "--on", address)
+
+
+def test_a_cluster_that_is_called_by_name_has_the_port_of_rays_clients() -> None:
+    assert on_ray._target("ray://head") == "ray://head:10001"
+    assert on_ray._target("ray://head:1") == "ray://head:1"
+    assert on_ray._target("10.0.0.1:6379") == "10.0.0.1:6379"
+    assert on_ray._target("auto") == on_ray._target("local") == ""
 
 
 @pytest.mark.parametrize("engine", ["rai", "ray:HOST", "kubernetes"])

@@ -26,7 +26,7 @@ from tests.speed.conftest import Speeds, cores
 
 pytestmark = pytest.mark.speed
 CPU = torch.device("cpu")
-SECONDS, ROUNDS, RUNS = 30.0, 3, 10_000
+SECONDS, EACH, ROUNDS, RUNS = 30.0, 3, 3, 10_000
 QUIET = Console(quiet=True)
 
 
@@ -46,8 +46,8 @@ def work(suite: config.Suite, out: Path) -> list[Job]:
 
 
 def test_overhead(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
-    """Two runs a core, of half a minute each, by both engines in turn: from connecting to the last outcome."""
-    (suite,) = config.load("digits", ["metrics=['reconstruction','svm']"], ["ali"], seeds=2 * cores())
+    """Three runs a core, of half a minute each, by both engines in turn: from connecting to the last outcome."""
+    (suite,) = config.load("digits", ["metrics=['reconstruction','svm']"], ["ali"], seeds=EACH * cores())
     planned = outputs.plan([suite], CPU)
 
     def seconds(engine: Callable[[], Engine], suite: config.Suite, out: Path) -> float:
@@ -67,8 +67,8 @@ def test_overhead(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
     def of(steps: int) -> config.Suite:
         return replace(suite, recipe=replace(suite.recipe, steps=steps))
 
-    few, many = (seconds(local, of(steps), tmp_path / f"{steps}") for steps in (500, 4500))
-    steps = round(500 + (2 * SECONDS - few) / (many - few) * 4000)  # a worker does two runs
+    few, many = (seconds(local, of(steps), tmp_path / f"{steps}") for steps in (500, 3000))
+    steps = round(500 + (EACH * SECONDS - few) / (many - few) * 2500)
     planned = outputs.plan([of(steps)], CPU)
     taken = {"local": list[float](), "ray": list[float]()}
     for i in range(ROUNDS):
@@ -80,7 +80,7 @@ def test_overhead(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
             "engines",
             engine=name,
             runs=len(work(suite, tmp_path / f"{name}-counted")),
-            seconds_a_run=float(np.median(own)) / 2,
+            seconds_a_run=float(np.median(own)) / EACH,
             seconds=float(np.median(own)),
             ratio=float(np.median(ratios)) if name == "ray" else 1.0,
             ratio_low=float(ratios.min()) if name == "ray" else None,

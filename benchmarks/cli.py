@@ -132,14 +132,13 @@ def _carry_out(
     """Do the jobs of a command, write and show what came out, beside the files `kept`; or only say what would be done."""
     path = outputs.destined(given, name, planned, needed)
     foreseen = work(path, ())
-    if not isinstance(engine, Array):
+    if isinstance(engine, Array):
+        if given.dry_run:
+            return engine.show(foreseen, console)
+    else:
         engine.check(foreseen, planned)
-    if given.dry_run:
-        return (
-            engine.show(foreseen, console)
-            if isinstance(engine, Array)
-            else forecast.answer(foreseen, engine, needed, console)
-        )
+        if given.dry_run:
+            return forecast.answer(foreseen, engine, needed, console)
     with outputs.opened(given, path, planned) as out:
         for file, text in kept.items():
             files.replace(out.path / file, text)
@@ -147,17 +146,7 @@ def _carry_out(
         if isinstance(engine, Array):
             return engine.write(jobs, out, console)
         outcomes = runner.run(jobs, engine, console, given.retries)
-        frame = rows.derive(out.path)
-        made = tables.write(out.path, frame)
-        _draw(out.path, frame)
-        from results import report  # matplotlib takes a moment to import
-
-        _tell(report.write(out.path, made))
-        show(console, made)
-        listed = f"{REPORT}, tables.md, tables.html, rows.csv, figures/, runs/"
-        console.print(f"\nEverything is in {out.path}: {listed}", soft_wrap=True, highlight=False)
-        more = {"tables": as_facts(made), "report": out.path / REPORT}
-        return summary(outcomes, out, console, more)
+        return summary(outcomes, out, console, _publish(out.path, console))
 
 
 def _tell(problems: Iterable[str]) -> None:
@@ -183,20 +172,33 @@ def _report(given: argparse.Namespace, console: Console) -> Answer:
 
 def _collect(given: argparse.Namespace, console: Console) -> Answer:
     with collecting.collected(given, console) as found:
-        frame = rows.derive(found.out, damaged=lambda damage: None)  # which was told
-        made = tables.write(found.out, frame)
-        _draw(found.out, frame)
-        from results import report  # matplotlib takes a moment to import
-
-        problems = report.write(found.out, made)
-        _tell(problem for problem in problems if not problem.startswith((*found.damaged, f"{found.out}: not finished")))
-        show(console, made)
-        listed = f"{REPORT}, tables.md, tables.html, rows.csv, figures/, runs/"
-        console.print(f"\nEverything is in {found.out}: {listed}", soft_wrap=True, highlight=False)
+        known = (*found.damaged, f"{found.out}: not finished")
+        made = _publish(found.out, console, lambda damage: None, known)  # it has told of damage
         if found.missing:
             console.print(found.missing, soft_wrap=True, highlight=False)
-        facts = {**found.facts, "tables": as_facts(made), "report": found.out / REPORT}
-        return Answer(1 if found.missing else 0, facts)
+        return Answer(1 if found.missing else 0, {**found.facts, **made})
+
+
+def _publish(
+    out: Path,
+    console: Console,
+    damaged: Callable[[rows.Damaged], None] | None = None,
+    known: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """Make tables, pictures and report of the runs in a folder; show and return them. `known` begins what was said already.
+
+    Raises rows.Damaged, or tells `damaged`.
+    """
+    frame = rows.derive(out, damaged)
+    made = tables.write(out, frame)
+    _draw(out, frame)
+    from results import report  # matplotlib takes a moment to import
+
+    _tell(problem for problem in report.write(out, made) if not problem.startswith(known))
+    show(console, made)
+    listed = f"{REPORT}, tables.md, tables.html, rows.csv, figures/, runs/"
+    console.print(f"\nEverything is in {out}: {listed}", soft_wrap=True, highlight=False)
+    return {"tables": as_facts(made), "report": out / REPORT}
 
 
 def summary(outcomes: Mapping[str, str], out: Output, console: Console, facts: Mapping[str, Any]) -> Answer:

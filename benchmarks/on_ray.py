@@ -8,16 +8,15 @@ Ctrl-C cancels the tasks, which reaches the ones that run as SIGINT: they end af
 """
 
 import os
-import secrets
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import chdir, suppress
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -51,13 +50,25 @@ SHOWN = 3  # nodes in a message
 
 
 @dataclass(frozen=True)
-class Sent:
-    """What a task needs beside its jobs, kept once in Ray's store."""
+class Asked:
+    """What a node is asked whether it has; all of it as the command has it."""
 
-    do: worker.Do
+    suites: Sequence[Suite]
     device: torch.device
     folder: str  # that paths were named in
     plugins: tuple[plugins.Source, ...]
+    seen: Path  # a file in the folder that all write to
+    weights: Sequence[Path]  # that are to be measured
+    project: Mapping[str, str]  # hashes of files
+    planned: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a task needs beside its jobs, kept once in Ray's store."""
+
+    asked: Asked
+    do: worker.Do
     progress: Any  # the actor
 
 
@@ -77,45 +88,49 @@ class Progress:
         return told
 
 
-def _enter(folder: str) -> None:
-    """Go where the command was given, if that is here too, so that its paths mean the same."""
+_looked: list[str] = []  # what is wrong with this process's node, once it has been asked
+
+
+def look(asked: Asked) -> str:
+    """Say what keeps a node from doing jobs as the command would; nothing, if it can."""
     with suppress(OSError):
-        os.chdir(folder)
+        os.chdir(asked.folder)  # if that is here too, so that paths mean the same
+    here = provenance.project()
+    if other := sorted(file for file in {*here, *asked.project} if here.get(file) != asked.project.get(file)):
+        many = f" and {len(other) - SHOWN} more" if len(other) > SHOWN else ""
+        return f"has another version of alibench ({', '.join(other[:SHOWN])}{many}): install the same on every node"
+    storage = asked.seen.parent
+    if not (asked.seen.is_file() and os.access(storage, os.W_OK)):
+        return f"cannot see, or not write, {storage}: name an --out on storage that all nodes share"
+    if hidden := next((path for path in asked.weights if not path.is_file()), None):
+        return f"cannot see {hidden}: evaluate a folder on storage that all nodes share"
+    if asked.device.type == "cuda" and not torch.cuda.is_available():
+        return "offers GPUs to Ray, but its torch finds no CUDA device"
+    try:
+        plugins.again(asked.plugins)
+        plan = outputs.plan(asked.suites, asked.device, plugins=plugins.contents())
+    except BadInput as problem:
+        return f"refuses: {problem}"
+    different = outputs.differences({key: asked.planned[key] for key in plan}, plan, "there")
+    return f"is not like the command's machine: {different}" if different else ""
 
 
 def task(group: Group, sent: Sent) -> dict[str, str]:
     """Do jobs; one that a lost worker had finished is not done again."""
-    _enter(sent.folder)
-    worker.prepare(sent.device)
+    if not _looked:
+        _looked.append(look(sent.asked))  # a node may have come after all others were asked
+    if problem := _looked[0]:
+        return {job.run_id: f"failed: node {socket.gethostname()} {problem}" for job in group}
+    worker.prepare(sent.asked.device)
     request = Request()
     before = signal.signal(signal.SIGINT, request.take)  # which Ray's cancelling calls
     try:
         done = {job.run_id: outcome for job in group if (outcome := job.outcome())}
         left = [job for job in group if job.run_id not in done]
         told = sent.progress.reach.remote
-        return done | (worker.work(left, told, request, sent.plugins, sent.do) if left else {})
+        return done | (worker.work(left, told, request, sent.asked.plugins, sent.do) if left else {})
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def look(
-    suites: Sequence[Suite], device: torch.device, folder: str, given: Sequence[plugins.Source], storage: Path, sign: str
-) -> dict[str, Any]:
-    """Return what a node has: what keeps it from doing the jobs ("problem"), its project's files, and its plan of them."""
-    _enter(folder)
-    found: dict[str, Any] = {"project": provenance.project()}
-    try:
-        if (storage / sign).read_text() != sign or not os.access(storage, os.W_OK):
-            raise OSError
-    except OSError:
-        return found | {"problem": f"cannot see, or not write, {storage}: name an --out on storage that all nodes share"}
-    if device.type == "cuda" and not torch.cuda.is_available():
-        return found | {"problem": "offers GPUs to Ray, but its torch finds no CUDA device"}
-    try:
-        plugins.again(given)
-        return found | {"plan": outputs.plan(suites, device, plugins=plugins.contents())}
-    except BadInput as problem:
-        return found | {"problem": str(problem)}
 
 
 # ------------------------------------------------------------------------------------------------ in the command's
@@ -198,6 +213,7 @@ class Cluster:
                 "add a node, choose another --device, or set resources.cpus, .memory or .gpus"
             )
         self.doing: dict[Any, Group] = {}
+        self.asked: Asked  # by check
         self.task: Any = ray.remote(task)
         self.sent: Any = None  # in Ray's store, with the first group
         self.progress: Any = None
@@ -250,53 +266,41 @@ class Cluster:
 
     def check(self, work: Sequence[Job], planned: Mapping[str, Any]) -> None:
         """Ask each node for its storage, project, libraries and data, and compare. Raises BadInput naming nodes."""
-        out, sign = work[0].out.absolute(), f".alibench-{secrets.token_hex(8)}"
+        out = work[0].out.absolute()
         storage = next(parent for parent in (out, *out.parents) if parent.is_dir())
-        suites = list({job.suite.name: job.suite for job in work}.values())
-        given = tuple(plugins.LOADED)
+        self.asked = Asked(
+            self.suites,
+            self.device,
+            os.getcwd(),
+            tuple(plugins.LOADED),
+            out / outputs.PLAN,
+            [job.weights for job in work if job.weights],
+            provenance.project(),
+            planned,
+        )
+        looking: Any = ray.remote(look)
         try:
-            (storage / sign).write_text(sign)
-            asked = {}
-            for node_id in self.able:
-                there = NodeAffinitySchedulingStrategy(node_id, soft=False)
-                on_it = ray.remote(look).options(
-                    num_cpus=0, max_retries=0, runtime_env=self._process, scheduling_strategy=there
-                )
-                asked[node_id] = on_it.remote(suites, self.device, os.getcwd(), given, storage, sign)
-            _, late = ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER)
-            problems = {_named(self.nodes[node_id]): self._problem(asked[node_id], late, planned) for node_id in self.able}
+            with NamedTemporaryFile(dir=storage, prefix=".alibench-", suffix=".part") as sign:
+                asked = ray.put(replace(self.asked, seen=Path(sign.name)))
+                answers = {}
+                for node in self.able:
+                    there = NodeAffinitySchedulingStrategy(node, soft=False)
+                    on_it = looking.options(num_cpus=0, max_retries=0, runtime_env=self._process, scheduling_strategy=there)
+                    answers[node] = on_it.remote(asked)
+                _, late = ray.wait(list(answers.values()), num_returns=len(answers), timeout=ANSWER)
+                problems = {node: _problem(answer, answer in late) for node, answer in answers.items()}
+            if any(problems.values()):
+                raise BadInput(f"--on {self.address}: {'; '.join(self._told(problems))}")
         except BaseException:
             self.end()
             raise
-        finally:
-            (storage / sign).unlink(missing_ok=True)
-        refusals = {name: problem for name, problem in problems.items() if problem}
-        if refusals:
-            self.end()
-            told = []
-            for problem, same in groupby(sorted(refusals, key=refusals.__getitem__), refusals.__getitem__):
-                names = list(same)
-                many = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-                told.append(f"node {', '.join(names[:SHOWN])}{many} {problem}")
-            raise BadInput(f"--on {self.address}: {'; '.join(told)}")
 
-    def _problem(self, asked: Any, late: Sequence[Any], planned: Mapping[str, Any]) -> str:
-        """Return what keeps a node from doing jobs; nothing, if it can."""
-        if asked in late:
-            return f"has not answered in {ANSWER:.0f} s"
-        try:
-            found = ray.get(asked)
-        except RayError as error:
-            return f"cannot run alibench ({_line(error)}): install the same version on every node"
-        here = provenance.project()
-        other = sorted(file for file in {*here, *found["project"]} if here.get(file) != found["project"].get(file))
-        if other:
-            many = f" and {len(other) - SHOWN} more" if len(other) > SHOWN else ""
-            return f"has another version of alibench ({', '.join(other[:SHOWN])}{many}): install the same on every node"
-        if "problem" in found:
-            return str(found["problem"])
-        different = outputs.differences({**planned, "runs": None}, {**found["plan"], "runs": None}, "there")
-        return f"is not like this machine: {different}" if different else ""
+    def _told(self, problems: Mapping[str, str]) -> Iterator[str]:
+        """Yield each problem once, with the nodes that have it."""
+        for problem in dict.fromkeys(filter(None, problems.values())):
+            names = [_named(self.nodes[node]) for node, own in problems.items() if own == problem]
+            many = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            yield f"node {', '.join(names[:SHOWN])}{many} {problem}"
 
     def grouped(self, work: Iterable[Job]) -> list[Group]:
         """Each by itself: Ray lets small runs share a GPU, by the share of one that their suite declares."""
@@ -307,8 +311,7 @@ class Cluster:
         if self.sent is None:
             here = {"scheduling_strategy": NodeAffinitySchedulingStrategy(_own_node(), soft=True)}
             progress = ray.remote(Progress).options(num_cpus=0, max_restarts=-1, **here).remote()
-            self.sent = ray.put(Sent(self.do, self.device, os.getcwd(), tuple(plugins.LOADED), progress))
-            self.progress = progress
+            self.sent, self.progress = ray.put(Sent(self.asked, self.do, progress)), progress
         group = [replace(job, out=job.out.absolute()) for job in group]
         taken = group[0].suite.resources
         run = self.task.options(
@@ -363,6 +366,16 @@ class Cluster:
     def end(self) -> None:
         """Leave the cluster, which ends what still runs."""
         ray.shutdown()
+
+
+def _problem(answer: Any, late: bool) -> str:
+    """Return what a node says that keeps it from doing jobs, or why it says nothing."""
+    if late:
+        return f"has not answered in {ANSWER:.0f} s"
+    try:
+        return str(ray.get(answer))
+    except RayError as error:
+        return f"cannot run alibench ({_line(error)}): install the same version on every node"
 
 
 def _own_node() -> str:

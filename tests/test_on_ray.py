@@ -8,14 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from ray.cluster_utils import Cluster
 
-from benchmarks import on_ray
+from benchmarks import config, jobs, on_ray, outputs, provenance
 from benchmarks.cli import main
+from benchmarks.jobs import Job
 from results import rows
 from tests.conftest import TINY
 from tests.test_cli import pictures
@@ -101,6 +104,48 @@ def test_an_engine_that_is_not_there_is_named(engine: str, tmp_path: Path, capsy
     assert f"'{engine}' is not there; there are ray, ray://HOST and slurm" in line
 
 
+@pytest.fixture
+def asked(tmp_path: Path) -> on_ray.Asked:
+    """Return what a command asks of every node, which this one has."""
+    (suite,) = config.load("digits", ["steps=4"], ["vae"])
+    seen = tmp_path / "plan.json"
+    seen.touch()
+    cpu = torch.device("cpu")
+    return on_ray.Asked(
+        [suite], cpu, str(tmp_path), (), seen, [], provenance.project(), outputs.plan([suite], cpu, plugins={})
+    )
+
+
+def test_a_node_says_what_it_lacks(asked: on_ray.Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert on_ray.look(asked) == ""
+    assert on_ray.look(replace(asked, planned=asked.planned | {"runs": ["digits-vae-seed0"], "weights": {}})) == ""
+    changed = asked.project | {"models/ali.py": "", "models/new.py": ""}
+    other = "has another version of alibench (models/ali.py, models/new.py): install the same on every node"
+    assert on_ray.look(replace(asked, project=changed)) == other
+    hidden = tmp_path / "there" / "plan.json"
+    told = f"cannot see, or not write, {hidden.parent}: name an --out on storage that all nodes share"
+    assert on_ray.look(replace(asked, seen=hidden)) == told
+    assert on_ray.look(replace(asked, weights=[asked.seen, hidden])).startswith(f"cannot see {hidden}: evaluate")
+    older = asked.planned | {"versions": asked.planned["versions"] | {"torch": "1.13"}}
+    told = f"is not like the command's machine: torch ('1.13', there '{torch.__version__}')"
+    assert on_ray.look(replace(asked, planned=older)) == told
+    no_data = replace(asked.suites[0], dataset=f"folder:{tmp_path / 'nowhere'}")
+    assert on_ray.look(replace(asked, suites=[no_data])).startswith("refuses: ")
+
+
+def test_a_node_that_came_later_does_nothing_if_it_is_another(
+    asked: on_ray.Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(on_ray, "_looked", [])
+    job = Job("run", asked.suites[0], "vae", 0, tmp_path, "cpu", ("alibench",))
+    sent = on_ray.Sent(replace(asked, project={}), jobs.execute, None)
+    (outcome,) = on_ray.task([job], sent).values()
+    assert outcome.startswith(f"failed: node {socket.gethostname()} has another version of alibench (benchmarks/")
+    assert not job.folder.exists()
+
+
 # ------------------------------------------------------------------------------------------------ on a cluster
 
 on_a_cluster = pytest.mark.commands
@@ -119,10 +164,13 @@ def test_rows_are_those_of_a_local_run(ray: Cluster, tmp_path: Path, capsys: pyt
 
 @on_a_cluster
 def test_ctrl_c_leaves_everything_to_go_on_with(ray: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").write_text("raise RuntimeError('the wrong models')")  # where it is called from
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "benchmarks", *ARGUMENTS, "--on", "ray", "--out", str(out)]
+    command = [str(Path(sys.executable).parent / "alibench"), *ARGUMENTS, "--on", "ray", "--out", str(out)]
     command += ["--checkpoint-every", "0", "--set", "steps=20000"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "start_new_session": True}
+    process = subprocess.Popen(command, cwd=tmp_path, **piped)  # type: ignore[call-overload]
     deadline = time.monotonic() + 120
     while len(list(out.glob("runs/*/checkpoints/round-*"))) < 4:
         assert time.monotonic() < deadline
@@ -183,7 +231,8 @@ def test_a_node_without_the_data_is_named(
     (tmp_path / "results").mkdir()
     data = f"folder:{seen_from_here / 'set'}"
     line = refused(capsys, tmp_path / "results" / "out", "--on", "ray", "--data", data, "--set", "batch=8")
-    assert "node " in line
+    assert line.count("node ") == 1
+    assert " refuses: " in line
     assert "/set" in line
 
 

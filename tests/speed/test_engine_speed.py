@@ -48,20 +48,20 @@ def work(suite: config.Suite, out: Path) -> list[Job]:
 def test_overhead(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
     """Three runs a core, of half a minute each, by both engines in turn: from connecting to the last outcome."""
     (suite,) = config.load("digits", ["metrics=['reconstruction','svm']"], ["ali"], seeds=EACH * cores())
-    planned = outputs.plan([suite], CPU)
 
-    def seconds(engine: Callable[[], Engine], suite: config.Suite, out: Path) -> float:
-        jobs, start = work(suite, out), time.perf_counter()
-        made = engine()
-        made.check(jobs, planned)
-        outcomes = runner.run(jobs, made, QUIET)
+    def seconds(engine: Callable[[config.Suite], Engine], suite: config.Suite, out: Path) -> float:
+        todo, planned, start = work(suite, out), outputs.plan([suite], CPU, plugins={}), time.perf_counter()
+        made = engine(suite)
+        made.check(todo, planned)
+        outputs.write_plan(out, ["alibench"], planned)
+        outcomes = runner.run(todo, made, QUIET)
         assert set(outcomes.values()) == {"ok"}, outcomes
         return time.perf_counter() - start
 
-    def local() -> Engine:
+    def local(suite: config.Suite) -> Engine:
         return Local(CPU, [suite])
 
-    def ray() -> Engine:
+    def ray(suite: config.Suite) -> Engine:
         return Cluster("ray", "cpu", [suite])
 
     def of(steps: int) -> config.Suite:
@@ -69,7 +69,6 @@ def test_overhead(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
 
     few, many = (seconds(local, of(steps), tmp_path / f"{steps}") for steps in (500, 3000))
     steps = round(500 + (EACH * SECONDS - few) / (many - few) * 2500)
-    planned = outputs.plan([of(steps)], CPU)
     taken = {"local": list[float](), "ray": list[float]()}
     for i in range(ROUNDS):
         for name, engine in (("local", local), ("ray", ray)):
@@ -105,7 +104,7 @@ def test_many_runs(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     many, out = replace(suite, seeds=RUNS), tmp_path / "out"
-    plan = outputs.plan([many], CPU, runs=[f"digits-ali-seed{seed}" for seed in many.training_seeds])
+    plan = outputs.plan([many], CPU, plugins={}, runs=[f"digits-ali-seed{seed}" for seed in many.training_seeds])
     todo = work(many, out)
     outputs.write_plan(out, ["alibench", "run", "digits"], plan)
 

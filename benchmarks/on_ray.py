@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import chdir, suppress
 from dataclasses import dataclass, replace
@@ -166,7 +167,7 @@ def _connect(address: str) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         # workers import from the folder that this is called in first: a models/ of the user's would hide what is installed
-        with chdir(sys.prefix):
+        with chdir(sys.prefix), warnings.catch_warnings(action="ignore"):
             if target:
                 ray.init(target, **quiet)
                 return
@@ -177,7 +178,8 @@ def _connect(address: str) -> None:
             ray.init("local", include_dashboard=False, **quiet)  # or one of this machine alone
     except (OSError, RuntimeError, ValueError, RayError, SystemExit) as error:
         told = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise BadInput(f"--on {address}: Ray cannot be used: {told}") from None
+        token = "; where it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" * client
+        raise BadInput(f"--on {address}: Ray cannot be used: {told}{token}") from None
 
 
 def _named(node: Mapping[str, Any]) -> str:

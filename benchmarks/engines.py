@@ -45,6 +45,8 @@ def add_arguments(sub: argparse.ArgumentParser, arrays: bool = False) -> None:
 
 def of(given: argparse.Namespace, suites: Sequence[Suite]) -> Engine:
     """Return the engine that a command line asks for, connected. Raises BadInput if it or the device is not there."""
+    if getattr(given, "submit", False) or getattr(given, SLURM, []):
+        raise BadInput(f"--submit and --{SLURM} go with --on {SLURM}: say it too, or leave them out")
     if distributed.world() > 1:
         if given.on:
             raise BadInput(f"--on {given.on}: torchrun's processes are on this machine, and share each run: leave one out")

@@ -120,6 +120,15 @@ def test_without_submitit_it_is_named(
     assert "--on slurm needs the package submitit: pip install 'alibench[slurm]'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", [("--submit",), ("--slurm", "time=90")], ids=" ".join)
+def test_options_of_an_array_go_with_one(
+    option: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*ARGUMENTS, *option, "--out", str(tmp_path / "out")]) == 2
+    assert "--submit and --slurm go with --on slurm: say it too, or leave them out" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("command", ["evaluate", "tune"])
 def test_other_commands_write_no_array(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "digits", "--on", "slurm", "--out", str(tmp_path / "out")]) == 2

@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +83,14 @@ class Array:
             "cpus_per_task": math.ceil(max(own.cpus for own in taken)),
             "mem": f"{math.ceil(max(own.memory for own in taken))}GB",
             **({"gpus_per_node": 1} if self.device.type == "cuda" else {}),
-            "setup": [
-                *(f"export {name}={shlex.quote(value)}" for name, value in worker.environment(self.device).items()),
-                *([f"export {home}={shlex.quote(os.environ[home])}"] if home in os.environ else []),
-                f"cd {shlex.quote(os.getcwd())}",
-            ],
         }
+        first = self.options.get("setup", [])
+        setup = [
+            *([first] if isinstance(first, str) else first),
+            *(f"export {name}={shlex.quote(value)}" for name, value in worker.environment(self.device).items()),
+            *([f"export {home}={shlex.quote(os.environ[home])}"] if home in os.environ else []),
+            f"cd {shlex.quote(os.getcwd())}",
+        ]
         # the shell gives its place to Python, so that the signal reaches it
         command = shlex.join(["exec", sys.executable, "-m", "benchmarks.on_slurm", str(path.absolute())])
         own = {"signal": f"B:{SIGNAL.name.removeprefix('SIG')}@{WARNED}", "requeue": True}
@@ -99,7 +101,7 @@ class Array:
                 map_count=len(elements),
                 use_srun=False,
                 additional_parameters=own,
-                **{**wanted, **self.options},
+                **{**wanted, **self.options, "setup": setup},
             )
         except (TypeError, ValueError) as error:
             raise BadInput(f"--slurm: {error}") from None
@@ -142,8 +144,19 @@ class Array:
                 console.print(f"sbatch {shlex.quote(str(script))}  # {told}", soft_wrap=True, highlight=False)
         if not scripts:
             console.print("all runs are finished", highlight=False)
-        console.print(f"{out.resume}  # afterwards: what is left, speed, and the tables", soft_wrap=True, highlight=False)
+        here = Output(out.path, tuple(_here(out.command))).resume
+        console.print(f"{here}  # afterwards: what is left, speed, and the tables", soft_wrap=True, highlight=False)
         return Answer(facts={"out": out.path, "scripts": scripts, "submitted": sent})
+
+
+def _here(command: Iterable[str]) -> Iterator[str]:
+    """Yield a command without what makes an array of it."""
+    words = iter(command)
+    for word in words:
+        if word in ("--on", f"--{FOLDER}"):
+            next(words, None)
+        elif word != "--submit" and not word.startswith(("--on=", f"--{FOLDER}=")):
+            yield word
 
 
 def _next(folder: Path) -> int:

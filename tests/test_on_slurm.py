@@ -1,6 +1,8 @@
 """The array that `--on slurm` writes is a script for sbatch, and its elements make the rows of a local run."""
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -35,8 +37,12 @@ def stub(folder: Path, name: str, says: str = "") -> Path:
     return called
 
 
-def test_the_script_is_for_bash_and_asks_for_what_a_run_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    script = write(tmp_path / "out", "--set", "resources.cpus=1.5", "--set", "resources.memory=4.2", "--slurm", "qos=low")
+def test_the_script_is_for_bash_and_asks_for_what_a_run_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["alibench", *ARGUMENTS, *SLURM, "--slurm=qos=low", "--submit"])
+    more = ("--slurm", "qos=low", "--slurm", 'setup=["module load cuda"]')
+    script = write(tmp_path / "out", "--set", "resources.cpus=1.5", "--set", "resources.memory=4.2", *more)
     subprocess.run(["bash", "-n", str(script)], check=True)
     asked = {line.partition("--")[2] for line in script.read_text().splitlines() if line.startswith("#SBATCH")}
     # two trainings and the reference rows; speed is measured alone, and not here
@@ -44,9 +50,11 @@ def test_the_script_is_for_bash_and_asks_for_what_a_run_takes(tmp_path: Path, ca
     assert "partition='gpu day'" in asked
     assert "signal=B:USR2@90" in asked
     assert not any(line.startswith("gpus") for line in asked)
+    assert script.read_text().index("\nmodule load cuda\nexport OMP_NUM_THREADS=1\n")
     said = capsys.readouterr().out
     assert f"sbatch {script}  # 3 runs, an element each" in said
-    assert f"--out {tmp_path / 'out'} --resume  # afterwards: what is left, speed, and the tables" in said
+    (afterwards,) = re.findall(r"alibench (.+)  # afterwards: what is left, speed, and the tables", said)
+    assert shlex.split(afterwards) == [*ARGUMENTS, "--out", str(tmp_path / "out"), "--resume"]
 
 
 def test_on_gpus_an_element_asks_for_one(tmp_path: Path) -> None:

@@ -45,6 +45,25 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 SETTINGS = ("steps=4", "evaluation.draws=1", "evaluation.labels=50", "evaluation.seconds=0.02")
+GATED = """
+title = "Mine"
+source = "me"
+expect = "seconds"
+dataset = "grid25_easy"
+networks = "plane"
+latent = 2
+models = ["vae"]
+metrics = ["reconstruction"]
+
+[recipe]
+steps = 3
+
+[[gate]]
+metric = "reconstruction_error"
+protocol = "mean code"
+scale = "log"
+relative = 0.01
+"""  # a user's suite that trains in a moment
 TINY = ("--device", "cpu", *(part for setting in SETTINGS for part in ("--set", setting)))  # seconds, of any suite
 
 

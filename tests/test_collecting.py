@@ -19,7 +19,7 @@ from evaluation import files
 from evaluation.base import BadInput
 from results import baseline, report, rows, tables
 from results.gate import Gated
-from tests.conftest import SETTINGS
+from tests.conftest import GATED, SETTINGS
 
 CPU = torch.device("cpu")
 METRICS = "metrics=['reconstruction','neighbours','throughput']"  # of the second a reference goes with each seed
@@ -408,29 +408,11 @@ def test_of_thousands_of_seeds_the_page_draws_the_first_and_says_so(
 
 # ------------------------------------------------------------------------------------------------ by commands alone
 
-SUITE = """
-title = "Mine"
-source = "me"
-expect = "seconds"
-dataset = "grid25_easy"
-networks = "plane"
-latent = 2
-models = ["vae"]
-metrics = ["reconstruction"]
-[recipe]
-steps = 3
-[[gate]]
-metric = "reconstruction_error"
-protocol = "mean code"
-scale = "log"
-relative = 0.01
-"""
-
 
 @pytest.mark.commands
 def test_machines_of_commands_alone_are_collected_gated_and_gone_on_in(tmp_path: Path) -> None:
     mine, out = tmp_path / "mine.toml", tmp_path / "out"
-    mine.write_text(SUITE)
+    mine.write_text(GATED)
     assert main(["regression", str(mine), "--update-baseline", "--seeds", "20", "--out", str(tmp_path / "base")]) == 0
     for first, seeds in ((700, 3), (703, 2)):
         words = ["run", str(mine), "--device", "cpu", "--set", f"first_seed={first}", "--seeds", str(seeds)]

@@ -11,27 +11,7 @@ from benchmarks import config, regression
 from benchmarks.cli import main
 from evaluation.base import BadInput
 from results import baseline, rows
-
-SUITE = """
-title = "Mine"
-source = "me"
-expect = "seconds"
-dataset = "grid25_easy"
-networks = "plane"
-latent = 2
-models = ["vae"]
-metrics = ["reconstruction"]
-
-[recipe]
-steps = 3
-
-[[gate]]
-metric = "reconstruction_error"
-protocol = "mean code"
-scale = "log"
-relative = 0.01
-"""
-
+from tests.conftest import GATED
 
 OWN = {"reference": "", "note": ""}  # of a row that is the model's own
 
@@ -44,7 +24,7 @@ def call(*arguments: object) -> int:
 def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A suite of the user's with a baseline of twenty seeds beside it."""
     path = tmp_path_factory.mktemp("mine") / "mine.toml"
-    path.write_text(SUITE)
+    path.write_text(GATED)
     assert call(path, "--update-baseline", "--seeds", 20, "--out", path.parent / "baseline-runs") == 0
     return path
 

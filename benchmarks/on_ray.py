@@ -36,7 +36,7 @@ try:
     from ray.exceptions import GetTimeoutError, RayActorError, RayError, TaskCancelledError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ImportError:
-    raise BadInput("--on ray needs the package ray: pip install 'alibench[ray]'") from None
+    raise BadInput("--on ray needs the package ray: pip install 'ray[client]'") from None
 
 CLIENTS = 10001  # the port of ray://HOST, if none is named
 QUEUED = 1000  # tasks that wait in Ray, at most: it asks for more nodes by them, and memory does not follow the plan

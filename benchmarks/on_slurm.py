@@ -55,7 +55,7 @@ class Array:
         try:
             from submitit.slurm import slurm  # an extra
         except ImportError:
-            raise BadInput("--on slurm needs the package submitit: pip install 'alibench[slurm]'") from None
+            raise BadInput("--on slurm needs the package submitit: pip install 'submitit<1.6'") from None
         self.slurm = slurm
         self.options: dict[str, Any] = {}
         for assignment in given.slurm:

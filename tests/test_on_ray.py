@@ -70,7 +70,7 @@ def test_without_ray_it_is_named(
     monkeypatch.delitem(sys.modules, "benchmarks.on_ray", raising=False)
     monkeypatch.setitem(sys.modules, "ray", None)  # type: ignore[arg-type]
     line = refused(capsys, tmp_path / "out", "--on", "ray")
-    assert line == "alibench: --on ray needs the package ray: pip install 'alibench[ray]'"
+    assert line == "alibench: --on ray needs the package ray: pip install 'ray[client]'"
 
 
 def test_an_address_where_nobody_answers_is_named(

@@ -95,7 +95,7 @@ def speed(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kill, interrupt, starve and double commands, and see that nothing is lost: `nox -s faults -- [--kills 30]`, 12 min."""
+    """Kill, interrupt, starve and double commands, and see that nothing is lost: `nox -s faults -- [--kills 30]`, 15 min."""
     settings = ("-c", "pyproject.toml", "tests/faults", "-m", "faults", "-s")
     python(session, "-m", "pytest", *settings, *session.posargs)
 

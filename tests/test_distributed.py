@@ -490,7 +490,7 @@ def test_two_gpus_learn_what_one_learns(tmp_path: Path) -> None:
         assert apart(first[name], trained(name, FEW, device=torch.device("cuda"))) < 1e-8
 
 
-@pytest.mark.commands
+@pytest.mark.slow
 def test_two_hundred_steps_are_those_of_one_process(tmp_path: Path) -> None:
     """In double precision to 1e-8. In fp32 as far as rounding allows, which a game of two lets grow: weights to 2 %, losses
     and logits to 0.5; a process whose own first weights are moved by their last bit comes as far from itself.

@@ -18,7 +18,7 @@ from tests.faults.trial import LIMIT, ROOT
 
 pytestmark = pytest.mark.faults
 MODELS, SEEDS, NODES = ("ali", "bigan", "gan", "vae"), 6, 3
-SETTINGS = ("steps=150", "batch=16", "evaluation.labels=50", 'metrics=["reconstruction","svm"]')
+SETTINGS = ("steps=100", "batch=16", "evaluation.labels=50", 'metrics=["reconstruction","svm"]')
 
 
 @pytest.fixture

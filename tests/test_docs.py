@@ -34,7 +34,7 @@ HERE = {
     " DATASET": " folder:pictures",
     " SUITE": " digits",
     "=N": "=2000",
-    "ray://FIRST": "ray",
+    "/shared/": "shared/",
 }
 MINE = """
 title = "A suite of a user's own"

@@ -91,8 +91,8 @@ class Array:
             *([f"export {home}={shlex.quote(os.environ[home])}"] if home in os.environ else []),
             f"cd {shlex.quote(os.getcwd())}",
         ]
-        # the shell gives its place to Python, so that the signal reaches it
-        command = shlex.join(["exec", sys.executable, "-m", "benchmarks.on_slurm", str(path.absolute())])
+        # the shell gives its place to Python, so that the signal reaches it; -P: a models/ of the user's hides none of ours
+        command = shlex.join(["exec", sys.executable, "-P", "-m", "benchmarks.on_slurm", str(path.absolute())])
         own = {"signal": f"B:{SIGNAL.name.removeprefix('SIG')}@{WARNED}", "requeue": True}
         try:
             made: str = self.slurm._make_sbatch_string(

@@ -147,7 +147,12 @@ def test_other_commands_write_no_array(command: str, tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.commands
-def test_in_submitits_local_executor_it_makes_the_rows_of_a_local_run(tmp_path: Path) -> None:
+def test_in_submitits_local_executor_it_makes_the_rows_of_a_local_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").write_text("raise RuntimeError('the wrong models')")
+    monkeypatch.chdir(tmp_path)
     script = write(tmp_path / "out")
     executor = submitit.LocalExecutor(tmp_path / "logs")
     elements = [CommandFunction(["bash", str(script)], env={"SLURM_ARRAY_TASK_ID": str(i)}) for i in range(3)]

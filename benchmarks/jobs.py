@@ -177,9 +177,7 @@ def _run(jobs: Sequence[Job], report: Callable[[str, int], None], request: Reque
             if isinstance(outcome, Trained):
                 trained.fill(model, job.folder / trained.WEIGHTS)
             report(job.run_id, job.steps)
-    shutil.rmtree(
-        jobs[0].folder / CHECKPOINTS, ignore_errors=True
-    )  # also those of a command that was killed before it could
+    shutil.rmtree(jobs[0].folder / CHECKPOINTS, ignore_errors=True)  # also what a command left that was killed before this
     beside = f"one of {len(jobs)} stacked seeds, its share" if len(jobs) > 1 else "beside other runs"
     beside = f"by {provenance.processes()} processes" if provenance.processes() > 1 else beside
     done = zip(jobs, models, trained_now, strict=True)

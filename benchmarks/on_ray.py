@@ -33,7 +33,7 @@ from evaluation.base import BadInput
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray will do by default, and warns of
 try:
     import ray
-    from ray.exceptions import GetTimeoutError, RayActorError, RayError, TaskCancelledError
+    from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError, TaskCancelledError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ImportError:
     raise BadInput("--on ray needs the package ray: pip install 'ray[client]'") from None
@@ -71,6 +71,14 @@ class Sent:
     asked: Asked
     do: worker.Do
     progress: Any  # the actor
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A task's answer from a node that cannot do it; another one has to."""
+
+    node: str  # Ray's id of it
+    problem: str
 
 
 class Progress:
@@ -116,12 +124,12 @@ def look(asked: Asked) -> str:
     return f"is not like the command's machine: {different}" if different else ""
 
 
-def task(group: Group, sent: Sent) -> dict[str, str]:
+def task(group: Group, sent: Sent) -> dict[str, str] | Refusal:
     """Do jobs; one that a lost worker had finished is not done again."""
     if not _looked:
         _looked.append(look(sent.asked))  # a node may have come after all others were asked
     if problem := _looked[0]:
-        return {job.run_id: f"failed: node {socket.gethostname()} {problem}" for job in group}
+        return Refusal(_own_node(), problem)
     worker.prepare(sent.asked.device)
     request = Request()
     before = signal.signal(signal.SIGINT, request.take)  # which Ray's cancelling calls
@@ -182,6 +190,11 @@ def _connect(address: str) -> None:
         raise BadInput(f"--on {address}: Ray cannot be used: {told}{token}") from None
 
 
+def _alive() -> dict[str, Mapping[str, Any]]:
+    """Return the nodes that Ray has, as far as it knows."""
+    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+
+
 def _named(node: Mapping[str, Any]) -> str:
     return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}:{node['NodeManagerPort']})"
 
@@ -199,13 +212,14 @@ class Cluster:
         _connect(address)
         ray._private.worker._worker_logs_enabled = False  # Ray tells of a lost node on a page; `wait` does in a line
         self.address, self.do = address, do
-        self.nodes: dict[str, Mapping[str, Any]] = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+        self.nodes: dict[str, Mapping[str, Any]] = _alive()
         gpus = any(node["Resources"].get("GPU") for node in self.nodes.values())
         self.device = torch.device(device or ("cuda" if gpus else "cpu"))
         if self.device.type not in ("cpu", "cuda") or self.device.index is not None:
             self.end()
             raise BadInput(f"--device {self.device}: Ray gives each run a device by itself: say cpu or cuda")
         self.suites: list[Suite] = list(suites)
+        self.strange: dict[str, str] = {}  # nodes that get no runs, and why
         self.able: dict[str, int] = self._able()
         if not self.able:
             lack = self._lack()
@@ -214,12 +228,14 @@ class Cluster:
                 f"--on {address}: no node of {len(self.nodes)} can do a run on {self.device}: {lack}; "
                 "add a node, choose another --device, or set resources.cpus, .memory or .gpus"
             )
-        self.doing: dict[Any, Group] = {}
+        self.doing: dict[Any, tuple[Group, set[str]]] = {}  # the nodes that it is kept from
+        self.looking: dict[Any, str] = {}  # at nodes that came later
         self.asked: Asked  # by check
         self.task: Any = ray.remote(task)
         self.sent: Any = None  # in Ray's store, with the first group
         self.progress: Any = None
         self.looked: float = 0.0
+        self.stopped: bool = False
 
     @property
     def size(self) -> int:
@@ -248,6 +264,7 @@ class Cluster:
         able = {
             node_id: min(int(node["Resources"].get(kind, 0.0) / amount) for kind, amount in self._wanted.items())
             for node_id, node in self.nodes.items()
+            if node_id not in self.strange
         }
         return {node_id: count for node_id, count in able.items() if count}
 
@@ -280,22 +297,29 @@ class Cluster:
             provenance.project(),
             planned,
         )
-        looking: Any = ray.remote(look)
         try:
             with NamedTemporaryFile(dir=storage, prefix=".alibench-", suffix=".part") as sign:
                 asked = ray.put(replace(self.asked, seen=Path(sign.name)))
-                answers = {}
-                for node in self.able:
-                    there = NodeAffinitySchedulingStrategy(node, soft=False)
-                    on_it = looking.options(num_cpus=0, max_retries=0, runtime_env=self._process, scheduling_strategy=there)
-                    answers[node] = on_it.remote(asked)
+                answers = {node: self._ask(node, asked) for node in self.able}
                 _, late = ray.wait(list(answers.values()), num_returns=len(answers), timeout=ANSWER)
                 problems = {node: _problem(answer, answer in late) for node, answer in answers.items()}
-            if any(problems.values()):
-                raise BadInput(f"--on {self.address}: {'; '.join(self._told(problems))}")
+            there = _alive()  # Ray takes a quarter of a minute to notice that a node is lost, and then it answers nothing
+            self.nodes = {node_id: node for node_id, node in self.nodes.items() if node_id in there}
+            self.able = self._able()
+            if told := "; ".join(self._told({node: problems[node] for node in self.able})):
+                raise BadInput(f"--on {self.address}: {told}")
+            if not self.able:
+                raise BadInput(f"--on {self.address}: all nodes were lost meanwhile: try again when they are back")
         except BaseException:
             self.end()
             raise
+
+    def _ask(self, node: str, asked: Any) -> Any:
+        """Begin to look at a node; return what its answer will be."""
+        there = NodeAffinitySchedulingStrategy(node, soft=False)
+        looking: Any = ray.remote(look)
+        on_it = looking.options(num_cpus=0, max_retries=0, runtime_env=self._process, scheduling_strategy=there)
+        return on_it.remote(asked)
 
     def _told(self, problems: Mapping[str, str]) -> Iterator[str]:
         """Yield each problem once, with the nodes that have it."""
@@ -315,16 +339,26 @@ class Cluster:
             progress = ray.remote(Progress).options(num_cpus=0, max_restarts=-1, **here).remote()
             self.sent, self.progress = ray.put(Sent(self.asked, self.do, progress)), progress
         group = [replace(job, out=job.out.absolute()) for job in group]
-        taken = group[0].suite.resources
+        taken, avoided = group[0].suite.resources, set(self.strange)
+        where: dict[str, Any] = {}
+        if group[0].kind == "throughput" and self.able:
+            where = {"scheduling_strategy": NodeAffinitySchedulingStrategy(self._timing_node(), soft=True)}
+        elif avoided:
+            where = {"label_selector": {"ray.io/node-id": f"!in({','.join(sorted(avoided))})"}}
         run = self.task.options(
-            name=group[0].run_id,
+            name=f"{group[0].suite.name}-{group[0].name}",  # not the run's own: Ray keeps count by names, for ever
             runtime_env=self._process,
             num_cpus=taken.cpus,
             num_gpus=taken.gpus if self.device.type == "cuda" else 0,
             memory=taken.memory * 1e9,
             max_retries=LOST,
+            **where,
         )
-        self.doing[run.remote(group, self.sent)] = group
+        self.doing[run.remote(group, self.sent)] = group, avoided
+
+    def _timing_node(self) -> str:
+        """Return the node that measures speed: one for all models, so that these numbers can be compared."""
+        return min(self.able, key=lambda node: _named(self.nodes[node]))
 
     def wait(self, listener: Listener, bell: socket.socket) -> list[dict[str, str]]:
         """Wait a moment for a task to end; say which nodes are lost, and which are new."""
@@ -334,34 +368,65 @@ class Cluster:
             ready, _ = ray.wait(tasks, num_returns=len(tasks), timeout=0)
         if time.monotonic() > self.looked + TICK:
             self._look_around(listener)
-        return [self._outcome(each) for each in ready]
+        outcomes = [self._outcome(each, listener) for each in ready]
+        return [outcome for outcome in outcomes if outcome]
 
     def _look_around(self, listener: Listener) -> None:
         self.looked = time.monotonic()
         with suppress(RayActorError, GetTimeoutError):
             for run_id, steps in ray.get(self.progress.news.remote(), timeout=REACHED).items():
                 listener.reach(run_id, steps)
-        there = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+        there = _alive()
         for node_id in self.nodes.keys() - there.keys():
-            listener.say(f"node {_named(self.nodes[node_id])} is lost: its runs go on elsewhere, from their checkpoints")
+            if not self.strange.pop(node_id, ""):
+                listener.say(f"node {_named(self.nodes[node_id])} is lost: its runs go on elsewhere, from their checkpoints")
         for node_id in there.keys() - self.nodes.keys():
-            listener.say(f"node {_named(there[node_id])} has come")
+            self.strange[node_id] = "has not answered yet"
+            self.looking[self._ask(node_id, self.asked)] = node_id
         self.nodes = there
+        for answer in [answer for answer in self.looking if ray.wait([answer], timeout=0)[0]]:
+            node_id = self.looking.pop(answer)
+            if problem := _problem(answer, late=False):
+                self._shun(node_id, problem, listener)
+            elif self.strange.pop(node_id, ""):
+                listener.say(f"node {_named(self.nodes[node_id])} has come")
         self.able = self._able()
 
-    def _outcome(self, ended: Any) -> dict[str, str]:
-        group = self.doing.pop(ended)
+    def _shun(self, node_id: str, problem: str, listener: Listener) -> None:
+        """Give a node no more runs."""
+        if node_id in self.nodes and self.strange.get(node_id) != problem:
+            self.strange[node_id] = problem
+            self.able = self._able()
+            listener.say(f"node {_named(self.nodes[node_id])} gets no runs: it {problem}")
+
+    def _outcome(self, ended: Any, listener: Listener) -> dict[str, str]:
+        """Return what became of a group; nothing if it was on a strange node and is begun again, elsewhere."""
+        group, avoided = self.doing.pop(ended)
+        elsewhere = False
         try:
-            outcome: dict[str, str] = ray.get(ended)
-            return outcome
+            given: dict[str, str] | Refusal = ray.get(ended)
+            if not isinstance(given, Refusal):
+                return {job.run_id: sys.intern(given[job.run_id]) for job in group}  # one "ok" for all
+            self._look_around(listener)  # it may have come only now
+            self._shun(given.node, given.problem, listener)
+            told, elsewhere = f"failed: its node {given.problem}", True
         except TaskCancelledError:
             told = worker.STOPPED
+        except RayTaskError as error:  # no fault of a job, all of which are outcomes: its node cannot even begin
+            self._look_around(listener)
+            told, elsewhere = f"failed: {_line(error)}", not self.strange.keys() <= avoided
         except RayError as error:
             told = f"failed: its worker was lost {LOST + 1} times, the last time so: {_line(error)}"
+        if elsewhere and self.stopped:
+            told = worker.STOPPED
+        elif elsewhere and self.able:
+            self.begin(group)
+            return {}
         return {job.run_id: told for job in group}
 
     def stop(self) -> None:
         """Cancel all tasks."""
+        self.stopped = True
         for each in list(self.doing):
             ray.cancel(each)
 

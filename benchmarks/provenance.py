@@ -72,7 +72,12 @@ def code(suites: Iterable[Suite]) -> dict[str, str]:
 def project() -> dict[str, str]:
     """Return the hashes of all of the project's own code, by file."""
     rooms = {module.__name__: Path(str(module.__file__)).parent for module in (models, evaluation, results, benchmarks)}
-    files = {f"{name}/{path.relative_to(room)}": path for name, room in rooms.items() for path in room.rglob("*.py")}
+    files = {
+        f"{name}/{path.relative_to(room)}": path
+        for name, room in rooms.items()
+        for pattern in ("*.py", "*/*.py")  # no deeper: there may be very many runs in results/
+        for path in room.glob(pattern)
+    }
     return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sorted(files.items())}
 
 

@@ -7,18 +7,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
 import torch
 from ray.cluster_utils import Cluster
+from rich.console import Console
 
-from benchmarks import config, jobs, on_ray, outputs, provenance
+from benchmarks import config, on_ray, outputs, provenance, runner
 from benchmarks.cli import main
+from benchmarks.engine import Group
 from benchmarks.jobs import Job
+from benchmarks.stopping import Request
 from results import rows
 from tests.conftest import TINY
 from tests.test_cli import pictures
@@ -134,21 +138,34 @@ def test_a_node_says_what_it_lacks(asked: on_ray.Asked, tmp_path: Path, monkeypa
     assert on_ray.look(replace(asked, suites=[no_data])).startswith("refuses: ")
 
 
-def test_a_node_that_came_later_does_nothing_if_it_is_another(
-    asked: on_ray.Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(on_ray, "_looked", [])
-    job = Job("run", asked.suites[0], "vae", 0, tmp_path, "cpu", ("alibench",))
-    sent = on_ray.Sent(replace(asked, project={}), jobs.execute, None)
-    (outcome,) = on_ray.task([job], sent).values()
-    assert outcome.startswith(f"failed: node {socket.gethostname()} has another version of alibench (benchmarks/")
-    assert not job.folder.exists()
-
-
 # ------------------------------------------------------------------------------------------------ on a cluster
 
 on_a_cluster = pytest.mark.commands
+
+
+def begin(out: Path, *arguments: str) -> "subprocess.Popen[str]":
+    """Begin a command on the cluster, in a process group of its own."""
+    command = [str(Path(sys.executable).parent / "alibench"), *ARGUMENTS, "--on", "ray", "--out", str(out), *arguments]
+    to = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+    return subprocess.Popen(command, cwd=out.parent, **to)  # type: ignore[call-overload, no-any-return]
+
+
+def until(process: "subprocess.Popen[str]", condition: Callable[[], bool]) -> None:
+    """Wait for a moment in the life of a command."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+
+
+def changed(copy: Path, name: str, line: str) -> dict[str, str]:
+    """Copy the project with a line more in one of its files; return the environment of a node that has that."""
+    for room in ("models", "benchmarks", "evaluation", "results"):
+        shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("runs", "reference", "__pycache__"))
+    with (copy / name).open("a") as file:
+        file.write(f"{line}\n")
+    return {"PYTHONPATH": str(copy)}
 
 
 @on_a_cluster
@@ -164,21 +181,30 @@ def test_rows_are_those_of_a_local_run(ray: Cluster, tmp_path: Path, capsys: pyt
 
 
 @on_a_cluster
+def test_speed_is_measured_on_one_node(ray: Cluster, tmp_path: Path) -> None:
+    def tell(group: Group, report: Callable[[str, int], None], request: Request) -> dict[str, str]:
+        return {job.run_id: f"failed: {on_ray._own_node()}" for job in group}
+
+    (suite,) = config.load("digits", ["steps=4"], ["ali", "gan", "vae"])
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    engine = on_ray.Cluster("ray", "cpu", [suite], tell)
+    work = [Job("throughput", suite, name, 0, tmp_path, "cpu", ("alibench",)) for name in suite.models]
+    plan = outputs.plan([suite], torch.device("cpu"), plugins={})
+    engine.check(work, plan)
+    outputs.write_plan(tmp_path, ["alibench"], plan)
+    first = min(engine.nodes, key=lambda node: engine.nodes[node]["NodeManagerPort"] if node in engine.able else 1e9)
+    assert set(runner.run(work, engine, Console(quiet=True)).values()) == {f"failed: {first}"}
+
+
+@on_a_cluster
 def test_ctrl_c_leaves_everything_to_go_on_with(ray: Cluster, tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "__init__.py").write_text("raise RuntimeError('the wrong models')")  # where it is called from
     out = tmp_path / "out"
-    command = [str(Path(sys.executable).parent / "alibench"), *ARGUMENTS, "--on", "ray", "--out", str(out)]
-    command += ["--checkpoint-every", "0", "--set", "steps=20000"]
-    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "start_new_session": True}
-    process = subprocess.Popen(command, cwd=tmp_path, **piped)  # type: ignore[call-overload]
-    deadline = time.monotonic() + 120
-    while len(list(out.glob("runs/*/checkpoints/round-*"))) < 4:
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()[0].decode()
-        time.sleep(0.05)
+    process = begin(out, "--checkpoint-every", "0", "--set", "steps=20000")
+    until(process, lambda: len(list(out.glob("runs/*/checkpoints/round-*"))) >= 4)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    said = process.communicate(timeout=120)[0].decode()
+    said = process.communicate(timeout=120)[0]
     assert process.returncode == 130, said
     assert "ending after the current step, with checkpoints; once more to end at once" in said
     assert "digits-vae-seed0: stopped" in said
@@ -239,16 +265,47 @@ def test_a_node_without_the_data_is_named(
 
 @on_a_cluster
 def test_another_version_on_a_node_is_named(ray: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    copy = tmp_path / "project"
-    for room in ("models", "benchmarks", "evaluation", "results"):
-        shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("runs", "reference", "__pycache__"))
-    with (copy / "models" / "vae.py").open("a") as file:
-        file.write("# changed\n")
     (tmp_path / "results").mkdir()
-    node: Any = ray.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(copy)})
+    node: Any = ray.add_node(num_cpus=1, env_vars=changed(tmp_path / "project", "models/vae.py", "# changed"))
     try:
         line = refused(capsys, tmp_path / "results" / "out", "--on", "ray")
     finally:
         ray.remove_node(node)
     assert "has another version of alibench (models/vae.py): install the same on every node" in line
     assert line.count("node ") == 1
+
+
+@on_a_cluster
+def test_strange_nodes_that_come_later_get_no_runs(ray: Cluster, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    other = changed(tmp_path / "other", "benchmarks/on_ray.py", "# changed")
+    broken = changed(tmp_path / "broken", "benchmarks/on_ray.py", "raise ImportError('no such library')")
+    process = begin(out, "--seeds", "8", "--set", "steps=300", "--checkpoint-every", "0")
+    until(process, lambda: len(list(out.glob("runs/*/checkpoints"))) >= 2)
+    nodes: list[Any] = [ray.add_node(num_cpus=1, env_vars=own) for own in (other, broken)]  # Ray gives them what waits
+    try:
+        said = process.communicate(timeout=120)[0]
+    finally:
+        for node in nodes:
+            ray.remove_node(node)
+    assert process.returncode == 0, said
+    assert said.count(": done (") == 9
+    for told in ("has another version of alibench (benchmarks/on_ray.py): install the same", "cannot run alibench ("):
+        assert said.count(f" gets no runs: it {told}") == 1, said
+
+
+@on_a_cluster
+def test_a_node_that_is_lost_as_a_command_begins_is_left_out(
+    ray: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, found = ray.add_node(num_cpus=1), on_ray.Cluster._ask
+
+    def lose(engine: on_ray.Cluster, *arguments: Any) -> Any:
+        if node in ray.worker_nodes:
+            assert engine.size == 3
+            ray.remove_node(node, allow_graceful=False)
+        return found(engine, *arguments)
+
+    monkeypatch.setattr(on_ray.Cluster, "_ask", lose)
+    assert main([*ARGUMENTS, "--on", "ray", "--out", str(tmp_path / "out")]) == 0, capsys.readouterr().err
+    assert "2 single-threaded at a time on 2 nodes of a Ray cluster" in capsys.readouterr().out

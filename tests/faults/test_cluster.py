@@ -17,14 +17,17 @@ from results import rows
 from tests.faults.trial import LIMIT, ROOT
 
 pytestmark = pytest.mark.faults
-MODELS, SEEDS, NODES = ("ali", "bigan", "gan", "vae"), 6, 3
-SETTINGS = ("steps=100", "batch=16", "evaluation.labels=50", 'metrics=["reconstruction","svm"]')
+MODELS, SEEDS, NODES, STEPS = ("ali", "bigan", "gan", "vae"), 6, 3, 100
+LOST = " is lost: its runs go on elsewhere, from their checkpoints"
+SETTINGS = (f"steps={STEPS}", "batch=16", "evaluation.labels=50", 'metrics=["reconstruction","svm"]')
 
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """Start a cluster of one-core nodes, beside one that does no work; all are processes of this machine."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500}  # else 15 s till Ray knows of a lost node
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": quick}
+    made = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(NODES):
         made.add_node(num_cpus=1)
     yield made
@@ -49,6 +52,12 @@ def finished(out: Path) -> int:
     return len(list(out.glob("runs/*-seed*/rows.json")))
 
 
+def amid(out: Path) -> set[str]:
+    """Return the runs that have made some of their steps, and have a quarter of them to make yet."""
+    paths = out.glob("runs/*/checkpoints/round-*.safetensors")
+    return {path.parent.parent.name for path in paths if int(path.stem.removeprefix("round-")) < 0.75 * STEPS}
+
+
 def until(out: Path, process: "subprocess.Popen[bytes]", condition: Callable[[], bool]) -> None:
     """Wait for a moment in the life of a command."""
     deadline = time.monotonic() + LIMIT
@@ -62,10 +71,11 @@ def test_a_grid_outlives_a_node_and_its_command(cluster: Cluster, tmp_path: Path
     local, out = tmp_path / "local", tmp_path / "cluster"
     assert start(local).wait(LIMIT) == 0, local.with_suffix(".said").read_text()[-3000:]
 
-    process = start(out, "--on", "ray", address=cluster.address)
-    until(out, process, lambda: len(list(out.glob("runs/*/checkpoints"))) >= NODES)  # all nodes train
-    begun = {path.parent.name for path in out.glob("runs/*/checkpoints")}
+    process, said = start(out, "--on", "ray", address=cluster.address), out.with_suffix(".said")
+    until(out, process, lambda: len(amid(out)) >= NODES)  # all nodes train
+    begun = amid(out)
     cluster.remove_node(sorted(cluster.worker_nodes, key=lambda node: node.node_id)[0], allow_graceful=False)
+    until(out, process, lambda: LOST in said.read_text())
     until(out, process, lambda: finished(out) >= 10)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -73,10 +83,8 @@ def test_a_grid_outlives_a_node_and_its_command(cluster: Cluster, tmp_path: Path
     assert before < len(MODELS) * SEEDS
 
     process = start(out, "--on", "ray", "--resume", address=cluster.address)
-    said = out.with_suffix(".said")
     assert process.wait(LIMIT) == 0, said.read_text()[-3000:]
     text = said.read_text()
-    assert " is lost: its runs go on elsewhere, from their checkpoints" in text
     assert f"on {NODES} nodes of a Ray cluster" in text
     assert f"on {NODES - 1} nodes of a Ray cluster" in text
     assert finished(out) == len(MODELS) * SEEDS

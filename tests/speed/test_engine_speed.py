@@ -16,7 +16,7 @@ from ray.cluster_utils import Cluster as Nodes
 from rich.console import Console
 
 from benchmarks import config, jobs, outputs, runner
-from benchmarks.engine import Engine, Group
+from benchmarks.engine import Engine, Group, Listener
 from benchmarks.jobs import Job
 from benchmarks.local import Local
 from benchmarks.on_ray import Cluster
@@ -113,11 +113,11 @@ def test_many_runs(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
 
         finished, memory = 0, dict[int, float]()
 
-        def _outcome(self, ended: object) -> dict[str, str]:
+        def _outcome(self, ended: object, listener: Listener) -> dict[str, str]:
             self.finished += 1
             if self.finished % 1000 == 0:
                 self.memory[self.finished] = resident()
-            return super()._outcome(ended)
+            return super()._outcome(ended, listener)
 
     start = time.perf_counter()
     engine = Watched("ray", "cpu", [many], store)

@@ -498,11 +498,14 @@ def test_two_hundred_steps_are_those_of_one_process(tmp_path: Path) -> None:
     first, second = _paired(tmp_path, long)(long)
     for name in ("ali", "vae"):
         found, expected = first[name, True], trained(name, LONG)
+        print(f"\n{name}, double precision: {apart(found, expected):.1e} and {curves_apart(found, expected):.1e}")
         assert torch.equal(numbers(found), numbers(second[name, True]))
         assert apart(found, expected) < 1e-8
         assert curves_apart(found, expected) < 1e-7
         found, expected = first[name, False], trained(name, LONG, double=False)
         moved = trained(name, LONG, double=False, moved=2**-23)
+        print(f"{name}, fp32: {apart(found, expected):.2%} and {curves_apart(found, expected):.2f}", end="; ")
+        print(f"first weights moved: {apart(moved, expected):.2%} and {curves_apart(moved, expected):.2f}")
         assert apart(found, expected) < 0.02
         assert curves_apart(found, expected) < 0.5
         assert apart(found, expected) < 10 * apart(moved, expected)

@@ -407,7 +407,8 @@ class Cluster:
             given: dict[str, str] | Refusal = ray.get(ended)
             if not isinstance(given, Refusal):
                 return {job.run_id: sys.intern(given[job.run_id]) for job in group}  # one "ok" for all
-            self._look_around(listener)  # it may have come only now
+            if given.node not in self.nodes:
+                self._look_around(listener)  # it has come only now
             self._shun(given.node, given.problem, listener)
             told, elsewhere = f"failed: its node {given.problem}", True
         except TaskCancelledError:

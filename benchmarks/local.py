@@ -43,14 +43,14 @@ def workers(device: torch.device, suites: Iterable[Suite] = ()) -> int:
 # ------------------------------------------------------------------------------------------------ in a worker's process
 
 
-def _serve(commands: Connection, device: torch.device, given: Sequence[plugins.Source]) -> None:
+def _serve(commands: Connection, device: torch.device, given: Sequence[plugins.Source], do: worker.Do) -> None:
     """Do groups of jobs as they come, until there are no more."""
     request = Request()
     signal.signal(signal.SIGTERM, request.take)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     worker.prepare(device)
     while (group := commands.recv()) is not None:
-        commands.send(worker.work(group, lambda run_id, steps: commands.send((run_id, steps)), request, given))
+        commands.send(worker.work(group, lambda run_id, steps: commands.send((run_id, steps)), request, given, do))
 
 
 def _end_with_parent() -> None:
@@ -84,11 +84,11 @@ def _inherited(environment: Mapping[str, str]) -> Iterator[None]:
 class Worker:
     """A fresh process that does one group of jobs after another."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, do: worker.Do) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         given = tuple(plugins.LOADED)
-        self.process = context.Process(target=_serve, args=(theirs, device, given), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, device, given, do), daemon=True)
         with _inherited(worker.environment(device)):
             self.process.start()
         theirs.close()
@@ -132,8 +132,8 @@ class Local:
 
     where = ""
 
-    def __init__(self, device: torch.device, suites: Iterable[Suite] = ()) -> None:
-        self.device, self.team = device, list[Worker]()
+    def __init__(self, device: torch.device, suites: Iterable[Suite] = (), do: worker.Do = jobs.execute) -> None:
+        self.device, self.do, self.team = device, do, list[Worker]()
         self.size = self.queued = workers(device, suites)
 
     def check(self, work: Sequence[Job], planned: Mapping[str, Any]) -> None:
@@ -147,7 +147,7 @@ class Local:
         """Give it to a worker that is free, or to a new one."""
         free = next((each for each in self.team if not each.group), None)
         if free is None:
-            free = Worker(self.device)
+            free = Worker(self.device, self.do)
             self.team.append(free)
         free.begin(group)
 

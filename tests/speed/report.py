@@ -45,8 +45,10 @@ NOTES = {
     "checkpoints": "ALI trained for two and a half times the default time between checkpoints, all cores. To go on: from "
     "one before the last step, over a fresh training of one step, in turn; medians.",
     "resuming": "ALI, BiGAN, GAN and VAE on digits, all runs finished; over the bare interpreter, in turn; medians.",
-    "engines": "ALI on digits, three runs a core, by both engines in turn; from connecting to the last outcome. `ratio`: "
-    "over worker processes in the same round, median, least and largest of three.",
+    "engines": "Three runs a core by both engines in turn, from connecting to the last outcome. computing: half a minute of "
+    "a core's own time each; training: ALI on digits for as long, whose wall time follows the machine's clock and "
+    "neighbours, as `local_high_over_low` shows. `ratio`: Ray over worker processes in the same round, median, least and "
+    "largest of three.",
     "scale": "Runs of one suite on a Ray cluster of this machine's cores. Nothing is trained: a task stores the rows of a "
     "real run under its own name. Then `alibench collect`, with tables and report. Memory: of the command's process; "
     "growth: the slope of a line through its memory after every 1,000 runs.",

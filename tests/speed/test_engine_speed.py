@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cloudpickle
@@ -15,13 +16,14 @@ import torch
 from ray.cluster_utils import Cluster as Nodes
 from rich.console import Console
 
-from benchmarks import config, jobs, outputs, runner
+from benchmarks import config, jobs, outputs, runner, worker
 from benchmarks.engine import Engine, Group, Listener
 from benchmarks.jobs import Job
 from benchmarks.local import Local
 from benchmarks.on_ray import Cluster
 from benchmarks.stopping import Request
 from results import rows
+from tests.speed import computing
 from tests.speed.conftest import Speeds, cores
 
 pytestmark = pytest.mark.speed
@@ -46,45 +48,47 @@ def work(suite: config.Suite, out: Path) -> list[Job]:
 
 
 def test_overhead(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
-    """Three runs a core, of half a minute each, by both engines in turn: from connecting to the last outcome."""
-    (suite,) = config.load("digits", ["metrics=['reconstruction','svm']"], ["ali"], seeds=EACH * cores())
+    """Three runs a core, of half a minute each, by both engines in turn: from connecting to the last outcome.
 
-    def seconds(engine: Callable[[config.Suite], Engine], suite: config.Suite, out: Path) -> float:
+    First runs that take so much time of a processor, whatever its clock does meanwhile; then trainings.
+    """
+    (suite,) = config.load("digits", ["metrics=['reconstruction','svm']"], ["ali"], seeds=EACH * cores())
+    cloudpickle.register_pickle_by_value(computing)
+
+    def seconds(name: str, suite: config.Suite, out: Path, do: worker.Do = jobs.execute) -> float:
         todo, planned, start = work(suite, out), outputs.plan([suite], CPU, plugins={}), time.perf_counter()
-        made = engine(suite)
-        made.check(todo, planned)
+        engine: Engine = Local(CPU, [suite], do) if name == "local" else Cluster("ray", "cpu", [suite], do)
+        engine.check(todo, planned)
         outputs.write_plan(out, ["alibench"], planned)
-        outcomes = runner.run(todo, made, QUIET)
+        outcomes = runner.run(todo, engine, QUIET)
         assert set(outcomes.values()) == {"ok"}, outcomes
         return time.perf_counter() - start
 
-    def local(suite: config.Suite) -> Engine:
-        return Local(CPU, [suite])
+    def compare(load: str, suite: config.Suite, do: worker.Do = jobs.execute) -> None:
+        taken = {"local": list[float](), "ray": list[float]()}
+        for i in range(ROUNDS):
+            for name, own in taken.items():
+                own.append(seconds(name, suite, tmp_path / f"{load}-{name}{i}", do))
+        ratios = np.array(taken["ray"]) / np.array(taken["local"])
+        speeds.add(
+            "engines",
+            load=load,
+            runs=EACH * cores(),
+            local_s=float(np.median(taken["local"])),
+            local_high_over_low=max(taken["local"]) / min(taken["local"]),
+            ray_s=float(np.median(taken["ray"])),
+            ratio=float(np.median(ratios)),
+            ratio_low=float(ratios.min()),
+            ratio_high=float(ratios.max()),
+        )
 
-    def ray(suite: config.Suite) -> Engine:
-        return Cluster("ray", "cpu", [suite])
+    compare("computing", suite, partial(computing.compute, seconds=SECONDS))
 
     def of(steps: int) -> config.Suite:
         return replace(suite, recipe=replace(suite.recipe, steps=steps))
 
-    few, many = (seconds(local, of(steps), tmp_path / f"{steps}") for steps in (500, 3000))
-    steps = round(500 + (EACH * SECONDS - few) / (many - few) * 2500)
-    taken = {"local": list[float](), "ray": list[float]()}
-    for i in range(ROUNDS):
-        for name, engine in (("local", local), ("ray", ray)):
-            taken[name].append(seconds(engine, of(steps), tmp_path / f"{name}{i}"))
-    ratios = np.array(taken["ray"]) / np.array(taken["local"])
-    for name, own in taken.items():
-        speeds.add(
-            "engines",
-            engine=name,
-            runs=len(work(suite, tmp_path / f"{name}-counted")),
-            seconds_a_run=float(np.median(own)) / EACH,
-            seconds=float(np.median(own)),
-            ratio=float(np.median(ratios)) if name == "ray" else 1.0,
-            ratio_low=float(ratios.min()) if name == "ray" else None,
-            ratio_high=float(ratios.max()) if name == "ray" else None,
-        )
+    few, many = (seconds("local", of(steps), tmp_path / f"{steps}") for steps in (500, 3000))
+    compare("training", of(round(500 + (EACH * SECONDS - few) / (many - few) * 2500)))
 
 
 def test_many_runs(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:

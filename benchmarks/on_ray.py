@@ -318,7 +318,7 @@ class Cluster:
         """Begin to look at a node; return what its answer will be."""
         there = NodeAffinitySchedulingStrategy(node, soft=False)
         looking: Any = ray.remote(look)
-        on_it = looking.options(num_cpus=0, max_retries=0, runtime_env=self._process, scheduling_strategy=there)
+        on_it = looking.options(num_cpus=0, max_retries=LOST, runtime_env=self._process, scheduling_strategy=there)
         return on_it.remote(asked)
 
     def _told(self, problems: Mapping[str, str]) -> Iterator[str]:

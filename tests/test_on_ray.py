@@ -1,16 +1,18 @@
 """Runs on a Ray cluster of several nodes, processes of this machine; what it refuses, before anything is scheduled."""
 
+import io
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cloudpickle
 import pytest
@@ -18,7 +20,7 @@ import torch
 from ray.cluster_utils import Cluster
 from rich.console import Console
 
-from benchmarks import config, on_ray, outputs, provenance, runner
+from benchmarks import config, on_ray, outputs, provenance, runner, worker
 from benchmarks.cli import main
 from benchmarks.engine import Group
 from benchmarks.jobs import Job
@@ -180,18 +182,24 @@ def test_rows_are_those_of_a_local_run(ray: Cluster, tmp_path: Path, capsys: pyt
     assert here.drop(columns=varying).equals(there.drop(columns=varying))
 
 
+def on_the_cluster(kind: Literal["run", "throughput"], out: Path, do: worker.Do) -> tuple[on_ray.Cluster, list[Job]]:
+    """Return the engine, which has looked at all nodes, and jobs for it that `do` does."""
+    (suite,) = config.load("digits", ["steps=4"], ["ali", "bigan", "gan", "vae"])
+    work = [Job(kind, suite, name, 0, out, "cpu", ("alibench",)) for name in suite.models]
+    plan = outputs.plan([suite], torch.device("cpu"), plugins={})
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    engine = on_ray.Cluster("ray", "cpu", [suite], do)
+    engine.check(work, plan)
+    outputs.write_plan(out, ["alibench"], plan)
+    return engine, work
+
+
 @on_a_cluster
 def test_speed_is_measured_on_one_node(ray: Cluster, tmp_path: Path) -> None:
     def tell(group: Group, report: Callable[[str, int], None], request: Request) -> dict[str, str]:
         return {job.run_id: f"failed: {on_ray._own_node()}" for job in group}
 
-    (suite,) = config.load("digits", ["steps=4"], ["ali", "gan", "vae"])
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    engine = on_ray.Cluster("ray", "cpu", [suite], tell)
-    work = [Job("throughput", suite, name, 0, tmp_path, "cpu", ("alibench",)) for name in suite.models]
-    plan = outputs.plan([suite], torch.device("cpu"), plugins={})
-    engine.check(work, plan)
-    outputs.write_plan(tmp_path, ["alibench"], plan)
+    engine, work = on_the_cluster("throughput", tmp_path, tell)
     first = min(engine.nodes, key=lambda node: engine.nodes[node]["NodeManagerPort"] if node in engine.able else 1e9)
     assert set(runner.run(work, engine, Console(quiet=True)).values()) == {f"failed: {first}"}
 
@@ -277,34 +285,52 @@ def test_another_version_on_a_node_is_named(ray: Cluster, tmp_path: Path, capsys
 
 @on_a_cluster
 def test_strange_nodes_that_come_later_get_no_runs(ray: Cluster, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+    known = tmp_path / "known"
+
+    def wait(group: Group, report: Callable[[str, int], None], request: Request) -> dict[str, str]:
+        deadline = time.monotonic() + 100
+        while not known.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return {job.run_id: "ok" if known.exists() else "failed: nobody knows of the nodes" for job in group}
+
+    engine, work = on_the_cluster("run", tmp_path, wait)
     other = changed(tmp_path / "other", "benchmarks/on_ray.py", "# changed")
     broken = changed(tmp_path / "broken", "benchmarks/on_ray.py", "raise ImportError('no such library')")
-    process = begin(out, "--seeds", "8", "--set", "steps=300", "--checkpoint-every", "0")
-    until(process, lambda: len(list(out.glob("runs/*/checkpoints"))) >= 2)
-    nodes: list[Any] = [ray.add_node(num_cpus=1, env_vars=own) for own in (other, broken)]  # Ray gives them what waits
+    nodes: list[Any] = [ray.add_node(num_cpus=1, env_vars=strange) for strange in (other, broken)]
+    shown = io.StringIO()  # who is told of both lets the others, on which all else waits, go on
+
+    def look() -> None:
+        while shown.getvalue().count(" gets no runs: it ") < 2 and not known.exists():
+            time.sleep(0.05)
+        known.touch()
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
     try:
-        said = process.communicate(timeout=120)[0]
+        outcomes = runner.run(work, engine, Console(file=shown, width=400))
     finally:
+        known.touch()
+        looking.join()
         for node in nodes:
             ray.remove_node(node)
-    assert process.returncode == 0, said
-    assert said.count(": done (") == 9
+    assert outcomes == {job.run_id: "ok" for job in work}, shown.getvalue()
     for told in ("has another version of alibench (benchmarks/on_ray.py): install the same", "cannot run alibench ("):
-        assert said.count(f" gets no runs: it {told}") == 1, said
+        assert shown.getvalue().count(f" gets no runs: it {told}") == 1, shown.getvalue()
 
 
 @on_a_cluster
 def test_a_node_that_is_lost_as_a_command_begins_is_left_out(
     ray: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    node, found = ray.add_node(num_cpus=1), on_ray.Cluster._ask
+    node, ask = ray.add_node(num_cpus=1), on_ray.Cluster._ask
 
-    def lose(engine: on_ray.Cluster, *arguments: Any) -> Any:
-        if node in ray.worker_nodes:
+    def lose(engine: on_ray.Cluster, asked_node: str, asked: Any) -> Any:
+        answer = ask(engine, asked_node, asked)
+        if asked_node == node.node_id:
             assert engine.size == 3
+            time.sleep(2)  # its process is at it
             ray.remove_node(node, allow_graceful=False)
-        return found(engine, *arguments)
+        return answer
 
     monkeypatch.setattr(on_ray.Cluster, "_ask", lose)
     assert main([*ARGUMENTS, "--on", "ray", "--out", str(tmp_path / "out")]) == 0, capsys.readouterr().err

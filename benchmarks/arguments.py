@@ -134,8 +134,8 @@ def parser() -> argparse.ArgumentParser:
             "--scale", type=float, default=1.0, metavar="SHARE", help="train for this share of the suite's steps"
         )
         sub.add_argument("--data", metavar="NAME", help="other data: a built-in set, folder:PATH or npz:PATH")
-        text = "of training: fp32, tf32 (CUDA) or bf16; default: the suite's, fp32. Evaluation is always in fp32"
-        sub.add_argument("--precision", choices=("fp32", "tf32", "bf16"), help=text)
+        text = "of training: fp32, tf32 (CUDA), bf16, or auto, the default: tf32 where the GPU has it; evaluation is in fp32"
+        sub.add_argument("--precision", choices=("auto", "fp32", "tf32", "bf16"), help=text)
         image_options(sub)
         text = "also write the curves as TensorBoard's events, for 'tensorboard --logdir DIR'; needs the package tensorboard"
         sub.add_argument("--tensorboard", action="store_true", help=text)

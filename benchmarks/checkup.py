@@ -74,7 +74,7 @@ class Case:
             _first(part, HELD_OUT) for part in (self.data.train, self.data.validation, self.data.test)
         )
         self.few: Data = replace(self.data, train=train, validation=validation, test=test)
-        self.recipe = replace(suite.recipe_of(name), execution="eager", precision="fp32", statistics=0)
+        self.recipe = replace(suite.recipe_of(name), execution="eager", precision="fp32", compile=False, statistics=0)
         self.labelled = cost.labelled_of(suite, name, 0)
         self.asked = suite.evaluation.samples or (len(self.data.test) if self.data.images else POINTS)
 

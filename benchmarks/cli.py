@@ -93,7 +93,7 @@ def _run(given: argparse.Namespace, console: Console) -> Answer:
     suites = suites if given.models else checkup.beside(suites, plugins.names(elsewhere=True))
     engine = Array(given) if given.on == engines.SLURM else engines.of(given, suites)
     device = engine.device
-    config.check_arithmetic(suites, device)
+    suites = config.resolved(suites, device, alone=distributed.world() == 1)
     if given.tensorboard:
         tracking.check_tensorboard()
     for name, _ in given.samples:
@@ -335,7 +335,7 @@ def _tune(given: argparse.Namespace, console: Console) -> Answer:
     suites = [config.with_models(suite, more) for suite in _suites(given)]
     engine = engines.of(given, suites)
     device = engine.device
-    config.check_arithmetic(suites, device)
+    suites = config.resolved(suites, device, alone=distributed.world() == 1)
     if given.tensorboard:
         tracking.check_tensorboard()
     for suite in suites:

@@ -21,7 +21,7 @@ from msgspec import Meta
 import models
 from benchmarks import data, plugins
 from benchmarks.data import Options
-from benchmarks.loop import Decay, Rate, Recipe, bf16_is_native
+from benchmarks.loop import Decay, Rate, Recipe, bf16_is_native, has_tf32
 from benchmarks.plugins import NAME, NAMING, check_model
 from evaluation import COLUMNS, METRICS, extractors, labels
 from evaluation.base import BadInput, Count, Data, Settings, as_float, check_name, generator
@@ -541,16 +541,42 @@ def _check_search(search: Search, where: str) -> None:
             raise BadInput(f"{where}, search.judged_by: '{metric}' has no better direction: name another measure")
 
 
-def check_arithmetic(suites: Iterable[Suite], device: torch.device) -> None:
-    """Refuse a precision, or CUDA graphs, that the device does not have; say if it only imitates one. Raises BadInput."""
-    entries = {f"suite '{suite.name}', model '{name}'": suite.recipe_of(name) for suite in suites for name in suite.models}
-    for entry, recipe in entries.items():
-        if recipe.precision == "tf32" and device.type != "cuda":
-            raise BadInput(f"{entry}: precision 'tf32' is CUDA's, not of '{device}': use fp32 or bf16")
-        if recipe.execution == "graphs" and device.type != "cuda":
-            raise BadInput(f"{entry}: execution 'graphs' is CUDA's, not of '{device}': use eager")
-    if any(recipe.precision == "bf16" for recipe in entries.values()) and not bf16_is_native(device):
-        print(f"alibench: '{device}' imitates bf16, several times slower than fp32: expect no speed of it", file=sys.stderr)
+def resolved(suites: Iterable[Suite], device: torch.device, alone: bool = True) -> list[Suite]:
+    """Return suites as they are trained on a device: what is "auto" of a recipe is decided; not `alone`: by torchrun.
+
+    A device that is only elsewhere, in a cluster, decides when the training begins. Says if the device only imitates what is
+    asked of it. Raises BadInput for a precision, or CUDA graphs, that it does not have.
+    """
+    suites = list(suites)
+    is_here = device.type != "cuda" or torch.cuda.is_available()
+    for suite in suites:
+        for name in suite.models:
+            _check_arithmetic(suite.recipe_of(name), device, f"suite '{suite.name}', model '{name}'", is_here)
+    if is_here:
+        suites = [_decided(suite, device, alone) for suite in suites]
+        precisions = {suite.recipe_of(name).precision for suite in suites for name in suite.models}
+        if "bf16" in precisions and not bf16_is_native(device):
+            slow = "imitates bf16, several times slower than fp32: expect no speed of it"
+            print(f"alibench: '{device}' {slow}", file=sys.stderr)
+    return suites
+
+
+def _check_arithmetic(recipe: Recipe, device: torch.device, where: str, is_here: bool) -> None:
+    if recipe.precision == "tf32" and device.type != "cuda":
+        raise BadInput(f"{where}: precision 'tf32' is CUDA's, not of '{device}': use fp32 or bf16")
+    if recipe.precision == "tf32" and is_here and not has_tf32(device):
+        raise BadInput(f"{where}: precision 'tf32' needs a GPU of capability 8.0 or later: use fp32")
+    if recipe.execution == "graphs" and device.type != "cuda":
+        raise BadInput(f"{where}: execution 'graphs' is CUDA's, not of '{device}': use eager")
+
+
+def _decided(suite: Suite, device: torch.device, alone: bool) -> Suite:
+    def entry(name: str, own: Entry) -> Entry:
+        decided = asdict(suite.recipe_of(name).on(device, alone))
+        return replace(own, recipe={key: decided[key] for key in own.recipe})
+
+    entries = {name: entry(name, own) for name, own in suite.model.items()}
+    return replace(suite, recipe=suite.recipe.on(device, alone), model=entries)
 
 
 def device(name: str | None) -> torch.device:

@@ -6,6 +6,7 @@ Splits are fixed: they depend on no seed of a run, and on no version of a librar
 import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -138,6 +139,10 @@ class Batches:
 
     def next(self) -> tuple[Tensor, Tensor]:
         """Return the next x (size, ...) and y (size,)."""
+        return self.load(*self.pick())
+
+    def pick(self) -> tuple[Tensor, ...]:
+        """Return what `load` makes the next batch from: its index (size,), and x as it is stored where that is streamed."""
         if self.position + self.size > len(self.order):
             self.order = torch.randperm(len(self.x), generator=self.rng, device=self.rng.device)
             self.position = 0
@@ -145,7 +150,11 @@ class Batches:
                 self.streamed = self._stream(self.order.cpu())
         index = self.order[self.position : self.position + self.size]
         self.position += self.size
-        return as_float(self.x[index] if self.resident else next(self.streamed)), self.y[index]
+        return (index,) if self.resident else (index, next(self.streamed))
+
+    def load(self, index: Tensor, streamed: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return x (size, ...) as models see it, and y (size,); nothing here depends on the host (graphs.py records it)."""
+        return as_float(self.x[index] if streamed is None else streamed), self.y[index]
 
     def go_on(self, order: Tensor, position: int) -> None:
         """Go on in an epoch that was begun: after `position` samples of its order."""
@@ -166,5 +175,8 @@ class Batches:
                 yield from chunk.split(self.size)
 
     def _gather(self, index: Tensor) -> Tensor:
-        out = torch.empty(len(index), *self.x.shape[1:], dtype=self.x.dtype, pin_memory=self.rng.device.type == "cuda")
+        pinned = self.rng.device.type == "cuda"
+        # a thread of its own begins with the first GPU, whichever the training is on
+        with torch.cuda.device(self.rng.device) if pinned else nullcontext():
+            out = torch.empty(len(index), *self.x.shape[1:], dtype=self.x.dtype, pin_memory=pinned)
         return torch.index_select(self.x, 0, index, out=out)

@@ -30,11 +30,11 @@ from torch import Tensor
 from benchmarks import cost, jobs, plugins, worker
 from benchmarks.checkpoints import Checkpoints
 from benchmarks.engine import Group, Listener
-from benchmarks.gradients import Learners, leave
+from benchmarks.gradients import BatchNorm, Learners, leave
 from benchmarks.jobs import Failed, Job
-from benchmarks.loop import BatchNorm, Recipe, Trainer, train_together
+from benchmarks.loop import Recipe, Trainer, train_together
 from benchmarks.stopping import Request, Stopped
-from evaluation.base import BadInput
+from evaluation.base import BadInput, Split
 from models import operations
 from models.base import Batch, Model, Phase
 
@@ -241,10 +241,13 @@ def refusal(recipe: Recipe, processes: int) -> str:
 class ShardedTrainer(Trainer):
     """Makes a phase's rounds together with its like in the other processes. Raises BadInput for what they cannot share."""
 
-    def __init__(self, model: Model, phase: Phase, recipe: Recipe, *others: Any) -> None:
+    def __init__(
+        self, model: Model, phase: Phase, recipe: Recipe, split: Split, rng: torch.Generator, labelled: Split | None = None
+    ) -> None:
+        recipe = recipe.on(rng.device, alone=False)
         if reason := refusal(recipe, world()):
             raise BadInput(reason)
-        super().__init__(model, phase, recipe, *others)
+        super().__init__(model, phase, recipe, split, rng, labelled)
         self.peers = Peers(self.rng.device)
         self.size = recipe.batch // self.peers.world
         self.kinds = {name: self._kinds(name) for name in self.draws}

@@ -7,11 +7,11 @@ multiplied by (dL_G/dl) / (dL_D/dl), which the game's own losses tell (-exp(l) f
 encoder and decoder. D's second backward pass, the largest part of the rest of an update, falls away.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import grad
 
 from models.base import Batch, Model, Terms
@@ -21,6 +21,8 @@ Learners = Mapping[str, Sequence[Tensor]]  # player -> its trainable parameters
 # What is sent back for a sample is at least this steep: a logit of 28, where sigmoid has all but left fp32's numbers. Below,
 # the ratio of slopes would overflow. D's own gradient is off by no more than this; the generator's not at all.
 FLATTEST = 1e-12
+DISTURBANCE = 0.05  # deviation of the noise on the weights that `judge_of` probes
+BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 def gradients(
@@ -88,8 +90,7 @@ def _shared(model: Model, terms: Terms, y: Tensor | None, learners: Learners, ju
 def _steep(slope: Tensor | None, logits: Tensor) -> Tensor:
     """Return the slopes (B,) of a mean loss, none of them flatter than FLATTEST a sample."""
     slope = torch.zeros_like(logits) if slope is None else slope
-    least = FLATTEST / len(logits)
-    return torch.where(slope.abs() < least, torch.copysign(torch.full_like(slope, least), slope), slope)
+    return slope.abs().clamp_(min=FLATTEST / len(logits)).copysign_(slope)
 
 
 def judge_of(model: Model, batch: Batch, learners: Learners) -> str | None:
@@ -98,8 +99,12 @@ def judge_of(model: Model, batch: Batch, learners: Learners) -> str | None:
     It is the only one between the pairs and the logits, one logit a pair; the logits depend on the others through the pairs
     alone (a condition that the generator learns enters D beside them), each on its own pair alone (batch norm in D mixes
     them), and no pair on another (a cycle's does); no loss but the game's uses D (a gradient penalty, feature matching).
-    All this is read off one forward pass on a small batch, during which batch statistics move: pass a copy of the model.
+
+    All this is read off one forward pass on a small batch. Batch statistics move in it, and so do all parameters before it:
+    a slope that is zero at the first weights alone (BiGAN's last layer of D starts at zero) would prove nothing. So pass a
+    copy of the model.
     """
+    _disturb(model)
     terms = model(batch, tuple(learners))
     scalar = all(logits.dim() == 1 for logits in terms.logits.values())
     if len(learners) < 2 or not terms.logits or not scalar or not terms.logits.keys() <= terms.pairs.keys():
@@ -111,6 +116,8 @@ def judge_of(model: Model, batch: Batch, learners: Learners) -> str | None:
     if len(judges) != 1 or len({part.grad_fn for part in parts}) < len(parts) or any(part.is_leaf for part in parts):
         return None
     (judge,) = judges
+    if any(isinstance(module, BatchNorm) and module.training for module in _modules(model, judge)):
+        return None
     if judge in terms.losses or judge in _owners(terms.losses.values(), (), owners):
         return None
     if any(other.grad_fn in _depends_on([part]) for part in parts for other in parts if other is not part):
@@ -121,6 +128,20 @@ def judge_of(model: Model, batch: Batch, learners: Learners) -> str | None:
             if slope is not None and (slope[1:] if own else slope).any():
                 return None
     return judge
+
+
+@torch.no_grad()
+def _disturb(model: Model) -> None:
+    """Move all parameters by noise, so that no slope is zero by construction."""
+    rng = torch.Generator().manual_seed(0)
+    for p in model.parameters():
+        p.add_(DISTURBANCE * torch.randn(p.shape, generator=rng).to(p.device, p.dtype))
+
+
+def _modules(model: Model, player: str) -> Iterator[nn.Module]:
+    """Yield all modules of a player's networks."""
+    for network in model.players[player]:
+        yield from getattr(model, network).modules()
 
 
 def _depends_on(ends: Iterable[Tensor], stops: Iterable[Tensor] = ()) -> set[object]:

@@ -9,9 +9,9 @@ and where a checkpoint is due.
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
@@ -20,17 +20,19 @@ from msgspec import Meta
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from benchmarks import compiled
 from benchmarks.checkpoints import Checkpoints
+from benchmarks.compiled import Compiled
 from benchmarks.data import Batches, placed
-from benchmarks.gradients import Learners, gradients, judge_of
-from benchmarks.graphs import Recorded
+from benchmarks.gradients import BatchNorm, Learners, gradients, judge_of
+from benchmarks.graphs import Picks, Recorded
+from evaluation.arithmetic import tf32
 from evaluation.base import BATCH, Count, Split, as_float, generator
 from models.base import Batch, Model, Phase
 from models.layers import Discriminator
 
 TICKS = 50  # a phase
 PROBE = 4  # samples that show whether one backward pass through D is exact
-BatchNorm = torch.nn.modules.batchnorm._BatchNorm
 # told of each tick: phase, step in it, every learner's loss and the mean logit of each kind of pair; what it raises, ends
 # the training. One that goes on from a checkpoint tells again what came after it, and nothing that came before
 Log = Callable[[Mapping[str, float | str]], None]
@@ -61,12 +63,24 @@ class Recipe:
     # all at once, from one backward pass through D where that is exact; or from one a player, the same but for rounding; or
     # one after the other on the same batch, D first, as DCGAN's code does
     update: Literal["simultaneous", "separate", "alternating"] = "simultaneous"
-    # tf32: matrix products and convolutions with 10 bits of mantissa (CUDA); bf16: networks by autocast, losses in fp32
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
-    execution: Literal["eager", "graphs"] = "eager"  # graphs: a round is recorded once and replayed (CUDA; graphs.py)
+    # tf32: matrix products and convolutions with 10 bits of mantissa (CUDA); bf16: networks by autocast, losses in fp32;
+    # auto: tf32 where CUDA has it in hardware, else fp32
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    # graphs: a round is recorded once and replayed (CUDA; graphs.py); auto: so on CUDA, eager elsewhere
+    execution: Literal["auto", "eager", "graphs"] = "auto"
+    compile: bool = False  # networks by torch.compile, each by itself; takes up to a minute before the first round
     # among the processes of one run (distributed.py): by the whole batch, as one process has it; or each by its own share of
     # it, which leaves the first's running statistics
     batch_norm: Literal["synchronised", "local"] = "synchronised"
+
+    def on(self, device: torch.device, alone: bool = True) -> "Recipe":
+        """Return the recipe with what is "auto" decided for a device that is there; not `alone`: with other processes."""
+        precision, execution = self.precision, self.execution
+        if precision == "auto":
+            precision = "tf32" if has_tf32(device) else "fp32"
+        if execution == "auto":
+            execution = "graphs" if device.type == "cuda" and alone else "eager"
+        return replace(self, precision=precision, execution=execution)
 
 
 @dataclass
@@ -108,26 +122,17 @@ def _moves(model: Model, group: tuple[str, ...], alternating: bool) -> list[Lear
     return [{player: parameters(model, player) for player in players} for players in (alone if alternating else [group])]
 
 
+def has_tf32(device: torch.device) -> bool:
+    """Return whether a device that is there computes in TF32."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
 def bf16_is_native(device: torch.device) -> bool:
     """Return whether a device computes in bf16; others imitate it, many times slower than they compute in fp32."""
     if device.type == "cpu":
         native: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()
         return native
-    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-@contextmanager
-def tensor_cores(allowed: bool) -> Iterator[None]:
-    """Let CUDA round the factors of fp32 products to TF32, or not; torch by itself lets it for convolutions."""
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
-    before = [backend.fp32_precision for backend in backends]
-    for backend in backends:
-        backend.fp32_precision = "tf32" if allowed else "ieee"
-    try:
-        yield
-    finally:
-        for backend, precision in zip(backends, before, strict=True):
-            backend.fp32_precision = precision
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def repeated(split: Split, size: int) -> Split:
@@ -154,6 +159,7 @@ class Trainer:
         rng: torch.Generator,
         labelled: Split | None = None,
     ) -> None:
+        recipe = recipe.on(rng.device)
         self.model, self.phase, self.recipe, self.rng = model, phase, recipe, rng
         self.batches = Batches(split, recipe.batch, rng)
         self.labelled: Batches | None = None
@@ -162,10 +168,11 @@ class Trainer:
                 raise ValueError(f"{model.name} learns from labels: pass labelled")
             self.labelled = Batches(repeated(labelled, recipe.batch), recipe.batch, rng)
         self.draws = model.noise(recipe.batch)
+        self.factor = 1.0  # that the learning rate is multiplied by now
         # for each batch of a round, who moves on it: all of a group at once, or one after the other
         self.moves = [_moves(model, group, recipe.update == "alternating") for group in phase.round]
         recorded = recipe.execution == "graphs"
-        self.advance_by = Recorded(self.advance) if recorded else self.advance
+        self.recorded = Recorded([source.rng for source in self.sources]) if recorded else None
         # one optimiser for players that always move at once: on small networks its own time counts
         groups = {tuple(learners): learners for move in self.moves for learners in move}
         players = [player for group in groups for player in group]
@@ -192,6 +199,10 @@ class Trainer:
             for move in self.moves
             for learners in move
         }
+        self.compiled: AbstractContextManager[None] = nullcontext()
+        if recipe.compile:
+            self.compiled = Compiled(model)
+            compiled.check(model, max(len(players) - bool(judge) for players, judge in self.judges.items()))
 
     def _judge(self, players: tuple[str, ...], split: Split) -> str | None:
         """Return whose backward pass serves all players, as a copy of the model shows on a few samples."""
@@ -207,15 +218,22 @@ class Trainer:
         factor = floor ** (1.0 - left) if floor else left
         for optimiser in self.optimisers.values():
             lr = optimiser.param_groups[0]["lr"]
-            if isinstance(lr, Tensor):
-                lr.fill_(self.recipe.lr * factor)  # a recorded step reads it there
-            else:
+            if not isinstance(lr, Tensor):
                 optimiser.param_groups[0]["lr"] = self.recipe.lr * factor
+            elif factor != self.factor:
+                lr.fill_(self.recipe.lr * factor)  # a recorded step reads it there
+        self.factor = factor
 
-    def batch(self) -> Batch:
-        """Return the next batch with fresh noise."""
-        x, y = self.batches.next()
-        labelled = self.labelled.next() if self.labelled else None
+    def pick(self) -> list[Tensor]:
+        """Return the tensors that say what the next batch holds; `batch` makes it of them."""
+        return [*self.batches.pick(), *(self.labelled.pick() if self.labelled else ())]
+
+    def batch(self, picked: Sequence[Tensor] | None = None) -> Batch:
+        """Return the picked batch, or the next one, with fresh noise."""
+        picked = self.pick() if picked is None else picked
+        own = 1 if self.batches.resident else 2
+        x, y = self.batches.load(*picked[:own])
+        labelled = self.labelled.load(*picked[own:]) if self.labelled else None
         x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
         return Batch(x, {name: draw(self.rng) for name, draw in self.draws.items()}, y, labelled)
 
@@ -226,7 +244,8 @@ class Trainer:
     def advance(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """Let all groups of a round learn, each on its batch; return what was monitored, on the device."""
         monitored: dict[str, Tensor] = {}
-        with tensor_cores(self.recipe.precision == "tf32"):
+        products = tf32(self.recipe.precision == "tf32") if self.rng.device.type == "cuda" else nullcontext()
+        with products, self.compiled:
             for move, batch in zip(self.moves, batches, strict=True):
                 for learners in move:
                     monitored |= self.learn(batch, learners)
@@ -235,9 +254,14 @@ class Trainer:
                             optimiser.step()
         return monitored
 
+    def play(self, picks: Picks) -> dict[str, Tensor]:
+        """Make a round on picked batches: all of it that is computed on the device."""
+        return self.advance([self.batch(picked) for picked in picks])
+
     def round(self) -> dict[str, Tensor]:
         """Make a round on fresh batches; return what was monitored, on the device."""
-        return self.advance_by([self.batch() for _ in self.moves])
+        picks = [self.pick() for _ in self.moves]
+        return self.recorded(self.play, picks) if self.recorded else self.play(picks)
 
     def hand_back(self) -> None:
         """Leave the trained weights in the model, which they are in already."""
@@ -389,6 +413,7 @@ def train(
     return outcome
 
 
+@tf32(False)
 def train_together(
     models: Sequence[Model],
     split: Split,

@@ -8,7 +8,7 @@ import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 
 import results
-from benchmarks import checkpoints, checkup, config, cost, engines, forecast, outputs, plugins, provenance
+from benchmarks import checkpoints, checkup, config, cost, distributed, engines, forecast, outputs, plugins, provenance
 from benchmarks.engine import Engine
 from benchmarks.jobs import Job
 from benchmarks.outputs import Answer, Output
@@ -80,6 +80,8 @@ def command(arguments: argparse.Namespace, console: Console) -> Answer:
     if len(suites) > 1:
         raise BadInput(f"'{arguments.suite}' is a collection: name one of {', '.join(suite.name for suite in suites)}")
     (suite,) = suites
+    if suite.recipe.precision == "auto":
+        suite = replace(suite, recipe=replace(suite.recipe, precision="fp32"))  # whatever computes, as the baseline did
     suite.check_trains()
     if not suite.gate:
         raise BadInput(f"suite '{suite.name}' has no [[gate]] tables: they list what is gated (docs/regression.md)")
@@ -97,7 +99,7 @@ def command(arguments: argparse.Namespace, console: Console) -> Answer:
             baseline.check(stored, planned, path)
         engine = engines.of(arguments, [suite])
         device = engine.device
-        config.check_arithmetic([suite], device)
+        (suite,) = config.resolved([suite], device, alone=distributed.world() == 1)
         checkup.rehearse([suite])
         last = suite.training_seeds[-1]
         begun_with, needed = outputs.plan([suite], device, plugins=plugins.contents()), cost.disk([suite], engine.size)

@@ -64,9 +64,15 @@ class StackedTrainer(Trainer):
         )
         self.update = _Update(self.model)
 
-    def batch(self) -> Batch:
-        """Return each seed's next batch, as it would be drawn for it alone, stacked."""
-        drawn = [one.batch() for one in self.singles]
+    def pick(self) -> list[Tensor]:
+        """Return what says what the next batches hold, seed by seed."""
+        return [tensor for one in self.singles for tensor in one.pick()]
+
+    def batch(self, picked: Sequence[Tensor] | None = None) -> Batch:
+        """Return each seed's picked batch, or its next one, as it would be drawn for it alone, stacked."""
+        picked = self.pick() if picked is None else picked
+        each = len(picked) // len(self.singles)
+        drawn = [one.batch(picked[i * each : (i + 1) * each]) for i, one in enumerate(self.singles)]
         first = drawn[0]
         labelled = None
         if first.labelled is not None:

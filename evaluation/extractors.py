@@ -26,6 +26,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from evaluation import files
+from evaluation.arithmetic import tf32
 from evaluation.base import BadInput, Data, Settings, Split, as_float, check_name, generator
 from evaluation.store import home
 
@@ -59,7 +60,7 @@ class Extractor:
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return features (B, width) and logits (B, K), or None, of uint8 images (B, C, H, W), all on the CPU."""
-        with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # ten bits are too few
+        with torch.no_grad(), tf32(False):  # ten bits are too few
             features, logits = self.network(images.to(self.device))
         return features.cpu(), None if logits is None else logits.cpu()
 
@@ -238,6 +239,7 @@ def _batches(n: int, batch: int, rng: torch.Generator) -> Iterator[Tensor]:
         yield from torch.randperm(n, generator=rng)[: n // batch * batch].split(batch)
 
 
+@tf32(False)
 def fit(data: Data, device: torch.device = CPU, seed: int = 0) -> nn.Module:
     """Fit the data set's classifier to its train labels: AdamW, 3e-3 falling linearly to zero, weight decay 1e-4.
 

@@ -16,6 +16,7 @@ from evaluation import (
     svm,
     throughput,
 )
+from evaluation.arithmetic import tf32
 from evaluation.base import Column, Measurement, Subject
 
 METRICS: dict[str, ModuleType] = {
@@ -36,6 +37,7 @@ DRAWN = ("reconstruction", "fidelity", "modes", "mixture_score")  # numbers of t
 COLUMNS: dict[str, Column] = {column.metric: column for module in METRICS.values() for column in module.COLUMNS}
 
 
+@tf32(False)
 def measure(subject: Subject, names: Iterable[str]) -> list[Measurement]:
     """Return what the named metrics measure; by `evaluation.resamples`, on several draws of samples and codes.
 

@@ -84,8 +84,10 @@ class Draw:
         numbers, levels = math.prod(last), 2**16
         words = torch.empty(math.ceil(numbers / 4), dtype=torch.int64).random_(-(2**63), None, generator=rng)
         dropped = round(self.rate * levels)
-        kept = words.view(torch.int16)[:numbers] >= dropped - levels // 2
-        return (kept * (levels / (levels - dropped))).view(last).movedim(-1, 1)
+        half = levels / (levels - dropped) / 2
+        # the sign, -1 or 1, of each distance to the first number that is kept: quicker than comparing and multiplying
+        sign = words.view(torch.int16)[:numbers].float().sub_(dropped - levels // 2 - 0.5).sign_()
+        return sign.mul_(half).add_(half).view(last).movedim(-1, 1)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ ORIGIN = ("commit", "versions", "device", "command")  # of its runs
 FREE = (
     *("title", "source", "expect", "seeds", "first_seed", "models", "metrics", "gate", "search", "entry", "entry_recipe"),
     *("evaluation.inception", "evaluation.perceptual", "evaluation.seconds"),  # paths of a machine, and the time for timings
-    "resources",
+    *("resources", "recipe.execution", "recipe.compile"),  # how it is computed
 )
 
 

@@ -337,6 +337,7 @@ def _throughput(job: Job) -> str:
     labelled = cost.labelled_of(suite, job.name, job.seed)
     trainer = Trainer(model, phase, recipe, loaded.train, generator(job.seed, "throughput", device), labelled)
     images = recipe.batch * len(phase.round)
-    measured += throughput.rate("train_rate", trainer.round, images, f"batch {recipe.batch}", suite.evaluation.seconds)
+    protocol, how = f"batch {recipe.batch}", (device, recipe.precision, recipe.execution)
+    measured += throughput.rate("train_rate", trainer.round, images, protocol, suite.evaluation.seconds, *how)
     job.store(measured, weights, None)
     return "ok"

@@ -130,11 +130,18 @@ def grouped(work: Iterable[Job], device: torch.device) -> list[Sequence[Job]]:
     """Return the jobs that one worker does together: on an accelerator the seeds of an entry whose updates are small.
 
     A suite that draws settings for each seed has no two alike. On a CPU every job is by itself: one thread is filled. A
-    model of the user's is trained alone, since nobody has compared it stacked with each seed alone.
+    model of the user's is trained alone, since nobody has compared it stacked with each seed alone. So is what is trained
+    in bf16: torch.vmap hands batch norm bf16 numbers together with fp32 statistics, which it refuses.
     """
     groups: dict[tuple[object, ...], list[Job]] = {}
     for job in work:
-        together = device.type != "cpu" and job.kind == "run" and job.suite.draw is None and _is_small(job.suite, job.name)
+        together = (
+            device.type != "cpu"
+            and job.kind == "run"
+            and job.suite.draw is None
+            and job.suite.recipe_of(job.name).precision != "bf16"
+            and _is_small(job.suite, job.name)
+        )
         groups.setdefault((job.suite.name, job.name) if together else (job.run_id,), []).append(job)
     return list(groups.values())
 

@@ -69,6 +69,7 @@ def raising(error: BaseException) -> Callable[..., Any]:
         NotImplementedError("\"max_pool2d\" not implemented for 'BFloat16'"),
         RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
     ],
+    ids=["illegal access", "no room for a context", "not implemented", "shapes"],
 )
 def test_what_is_not_a_lack_of_memory_is_not_called_so(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -83,6 +84,7 @@ def test_what_is_not_a_lack_of_memory_is_not_called_so(
     ("held", "said"),
     [(71e9, "another process holds 71 GB of it: wait for it, or name another --device; else try --set batch=50"),
      (0.6e9, "try --set batch=50")],
+    ids=["much", "little"],
 )  # fmt: skip
 def test_a_gpu_that_another_process_fills_is_said_to_be(
     held: float, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -121,7 +123,7 @@ def test_the_line_is_a_plug_ins_where_its_code_did_it(tmp_path: Path, monkeypatc
         assert f"encountered ({mine}:9): --resume" in done_here(work(tmp_path, "mine"))
 
 
-@pytest.mark.parametrize("said", [BUSY, FULL])
+@pytest.mark.parametrize("said", [BUSY, FULL], ids=["exclusive", "full"])
 def test_a_gpu_that_is_anothers_says_to_wait(said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "set_device", raising(torch.AcceleratorError(said)))
     outcome = done_here(work(tmp_path, device="cuda:0"))

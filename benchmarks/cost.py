@@ -29,8 +29,11 @@ class _Total:
 
 
 def flops_a_round(model: Model, recipe: Recipe, split: Split, labelled: Split | None = None) -> list[int]:
-    """Return the operations of one round of each phase: matrix products and convolutions, forward and backward."""
-    model = copy.deepcopy(model).cpu()
+    """Return the operations of one round of each phase: matrix products and convolutions, forward and backward.
+
+    They are counted on the CPU, in the arithmetic that every CPU has: how a recipe is computed does not change their number.
+    """
+    model, recipe = copy.deepcopy(model).cpu(), replace(recipe, execution="eager", precision="fp32")
     counts = []
     for phase in model.phases:
         trainer = Trainer(model, phase, recipe, split, generator(0, "cost"), labelled)

@@ -89,8 +89,8 @@ def _reaching() -> Iterator[None]:
     """Talk to all others. Raises Failed if one has ended."""
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
+        raise  # it is this process's own
     except RuntimeError as error:  # gloo has no name for it
         raise Failed("another process has ended or cannot be reached: its own message says why") from error
 
@@ -380,7 +380,6 @@ class Together:
 
     def __init__(self, device: torch.device) -> None:
         join()
-        worker.prepare(device)
         self.device, self.request, self.group = device, Request(), list[Job]()
 
     @property
@@ -409,14 +408,14 @@ class Together:
         self.group = list(group)
 
     def wait(self, listener: Listener, bell: socket.socket) -> list[dict[str, str]]:
-        """Do the job; return what became of it. Raises Lost where its training fails."""
+        """Do the job; return what became of it. Raises Lost where its training fails, or this process's GPU."""
         (job,), given = self.group, tuple(plugins.LOADED)
         before = _stamp(job)
         with sharing((job, given)) if _is_shared(job) else nullcontext():
             outcome = worker.work([job], listener.reach, self.request, given)
-        if _Now.astray and outcome[job.run_id].startswith("failed") and _stamp(job) == before:
+        _Now.astray = _Now.astray and outcome[job.run_id].startswith("failed") and _stamp(job) == before
+        if _Now.astray or worker.is_lost(outcome):
             raise Lost(_last(job.run_id, outcome[job.run_id]))
-        _Now.astray = False
         return [outcome]
 
     def stop(self) -> None:
@@ -443,8 +442,8 @@ def _last(run_id: str, outcome: str) -> str:
     *more, last = outcome.strip().splitlines()
     if more:
         print(outcome, file=sys.stderr)
-    reason = last.removeprefix("failed: ")
-    return f"{run_id} failed, so all processes end: {reason}; what was kept till then is, go on by --resume"
+    remedy = "" if last.endswith(worker.RESUME) else "; what was kept till then is, go on by --resume"
+    return f"{run_id} failed, so all processes end: {last.removeprefix('failed: ')}{remedy}"
 
 
 def follow() -> None:
@@ -462,6 +461,8 @@ def follow() -> None:
                 _take_part(job, torch.device(device_of(job.device)), request)
     except (BadInput, Failed) as problem:
         raise Lost(f"process {rank()} ends: {problem}") from None
+    except torch.AcceleratorError as error:
+        raise Lost(f"process {rank()} ends: {worker.lost(error).removeprefix('failed: ')}") from None
     _leave()
 
 

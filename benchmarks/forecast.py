@@ -10,6 +10,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from benchmarks.engine import Engine
 from benchmarks.jobs import Job
 from benchmarks.loop import Average, Recipe, steps_of, trainer_of
 from benchmarks.outputs import Answer
-from evaluation import pictures, store
+from evaluation import pictures, store, throughput
 from evaluation.base import generator
 from evaluation.metrics import measure
 from models.base import Phase
@@ -170,8 +171,9 @@ def foretell(work: Sequence[Job], engine: Engine, needed: int) -> Forecast:
     threads = torch.get_num_threads()
     if engine.device.type == "cpu":
         torch.set_num_threads(1)  # as workers have it
+    current = torch.cuda.device(engine.device) if engine.device.type == "cuda" else nullcontext()
     try:
-        with store.unwritten():
+        with current, store.unwritten():
             return _foretell(work, engine, needed)
     finally:
         torch.set_num_threads(threads)
@@ -202,8 +204,8 @@ def _foretell(work: Sequence[Job], engine: Engine, needed: int) -> Forecast:
         evaluation += (measures or 0.0) * len(group)
         measured = measured and measures is not None
         durations.append(trains + (measures or 0.0) * len(group))
-    throughput = sum(clock.throughput(job) for job in alone)
-    out, count = work[0].out, max(1, min(engine.size, len(left)))
+    speed = sum(clock.throughput(job) for job in alone)
+    out, count = work[0].out, max(1, min(engine.size, len(together)))
     return Forecast(
         out,
         engine.device,
@@ -215,9 +217,9 @@ def _foretell(work: Sequence[Job], engine: Engine, needed: int) -> Forecast:
         list({job.suite.expect: job.suite for job in reversed(work)}.values())[::-1],
         training,
         evaluation if measured else None,
-        throughput,
+        speed,
         # the command starts, then its workers
-        STARTED + (started + laid(durations, count) + throughput if left else 0.0),
+        STARTED + (started + laid(durations, count) + speed if left else 0.0),
         needed,
         shutil.disk_usage(next(parent for parent in (out, *out.absolute().parents) if parent.is_dir())).free,
     )
@@ -295,7 +297,8 @@ class Clock:
             trainer.round()
             average.update()
 
-        step()
+        for _ in range(1 if self.device.type == "cpu" else throughput.WARM):
+            step()
         start, count = self._now(), 0
         while not count or time.perf_counter() - start < MOMENT:
             step()

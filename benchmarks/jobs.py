@@ -31,6 +31,7 @@ Split = Literal["validation", "test"]
 LOCK, CHECKPOINTS = ".lock", "checkpoints"  # in a run's folder
 LOCK_WAIT = 120.0  # seconds for the worker of a killed command to end, and for the server of a network disk to see it
 ELSEWHERE = "it was trained elsewhere"
+CONSIDERABLE = 2e9  # bytes of a GPU: more than the context and the libraries of one process take
 STACKED_BELOW = 2e10  # operations a round: a fifth of ALI's on CIFAR-10. A guess: no GPU has been measured yet
 
 
@@ -130,11 +131,18 @@ def grouped(work: Iterable[Job], device: torch.device) -> list[Sequence[Job]]:
     """Return the jobs that one worker does together: on an accelerator the seeds of an entry whose updates are small.
 
     A suite that draws settings for each seed has no two alike. On a CPU every job is by itself: one thread is filled. A
-    model of the user's is trained alone, since nobody has compared it stacked with each seed alone.
+    model of the user's is trained alone, since nobody has compared it stacked with each seed alone. So is what is trained
+    in bf16: torch.vmap hands batch norm bf16 numbers together with fp32 statistics, which it refuses.
     """
     groups: dict[tuple[object, ...], list[Job]] = {}
     for job in work:
-        together = device.type != "cpu" and job.kind == "run" and job.suite.draw is None and _is_small(job.suite, job.name)
+        together = (
+            device.type != "cpu"
+            and job.kind == "run"
+            and job.suite.draw is None
+            and job.suite.recipe_of(job.name).precision != "bf16"
+            and _is_small(job.suite, job.name)
+        )
         groups.setdefault((job.suite.name, job.name) if together else (job.run_id,), []).append(job)
     return list(groups.values())
 
@@ -214,16 +222,34 @@ def _train(
             data, where = suite.load().train, torch.device(device)
             outcomes = train_together(models, data, recipe, seeds, where, passed, labelled, kept, logs)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if type(error) is RuntimeError and "can't allocate memory" not in str(error):  # which a CPU raises
+        if not _is_memory(error):
             raise
         stacked, half = f", {len(jobs)} seeds at once" if len(jobs) > 1 else "", max(1, recipe.batch // 2)
         raise Failed(
-            f"no memory is left on {device} with batches of {recipe.batch}{stacked}: try --set batch={half}, "
-            "in a new folder, since it changes the result"
+            f"no memory is left on {device} with batches of {recipe.batch}{stacked}: {_held_by_others(torch.device(device))}"
+            f"try --set batch={half}, in a new folder, since it changes the result"
         ) from None
     for job, model, outcome in zip(jobs, models, outcomes, strict=True):
         trained.keep(job.folder, model, outcome)
     return outcomes
+
+
+def _is_memory(error: Exception) -> bool:
+    """Return whether an error says that no memory is left. A CPU has no class for it; CUDA's own errors never say it."""
+    if isinstance(error, torch.AcceleratorError):
+        return False
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+def _held_by_others(device: torch.device) -> str:
+    """Say how much of a GPU's memory another process holds, and the remedy; nothing, if it is not considerable."""
+    if device.type != "cuda":
+        return ""
+    free, total = torch.cuda.mem_get_info(device)
+    held = total - free - torch.cuda.memory_reserved(device)
+    if held < CONSIDERABLE:
+        return ""
+    return f"another process holds {held / 1e9:.0f} GB of it: wait for it, or name another --device; else "
 
 
 def _finish(job: Job, model: Model, outcome: Trained | Diverged, beside: str) -> str:
@@ -337,6 +363,7 @@ def _throughput(job: Job) -> str:
     labelled = cost.labelled_of(suite, job.name, job.seed)
     trainer = Trainer(model, phase, recipe, loaded.train, generator(job.seed, "throughput", device), labelled)
     images = recipe.batch * len(phase.round)
-    measured += throughput.rate("train_rate", trainer.round, images, f"batch {recipe.batch}", suite.evaluation.seconds)
+    protocol, how = f"batch {recipe.batch}", (device, recipe.precision, recipe.execution)
+    measured += throughput.rate("train_rate", trainer.round, images, protocol, suite.evaluation.seconds, *how)
     job.store(measured, weights, None)
     return "ok"

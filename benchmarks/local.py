@@ -1,9 +1,10 @@
 """Worker processes on this machine, the default engine.
 
 On a CPU every worker is single-threaded and there is one a core: small networks run fastest so, and a run's numbers do not
-depend on how many run beside it. On an accelerator runs follow one another, the seeds of a small network stacked.
+depend on how many run beside it. On an accelerator runs follow one another, the seeds of a small network stacked; where a
+machine has several GPUs, and none of them is named, each has a worker.
 
-A worker that dies takes its own run with it and no other.
+A worker that dies, or whose GPU fails, takes its own run with it and no other.
 """
 
 import multiprocessing
@@ -25,10 +26,13 @@ from benchmarks.jobs import Job
 from benchmarks.stopping import Request
 
 PATIENCE = 10.0  # seconds for an idle worker to end
+VISIBLE = "CUDA_VISIBLE_DEVICES"  # the GPUs that a process sees, in its environment; all, if it is not set
 
 
 def workers(device: torch.device, suites: Iterable[Suite] = ()) -> int:
-    """Return how many runs of some suites go side by side: as cores and memory allow; one on an accelerator."""
+    """Return how many runs of some suites go side by side: as cores and memory allow; one on each accelerator."""
+    if device.type == "cuda" and device.index is None:
+        return max(1, torch.cuda.device_count())
     if device.type != "cpu":
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -43,14 +47,16 @@ def workers(device: torch.device, suites: Iterable[Suite] = ()) -> int:
 # ------------------------------------------------------------------------------------------------ in a worker's process
 
 
-def _serve(commands: Connection, device: torch.device, given: Sequence[plugins.Source], do: worker.Do) -> None:
-    """Do groups of jobs as they come, until there are no more."""
+def _serve(commands: Connection, given: Sequence[plugins.Source], do: worker.Do) -> None:
+    """Do groups of jobs as they come, until there are no more or the device is lost."""
     request = Request()
     signal.signal(signal.SIGTERM, request.take)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    worker.prepare(device)
     while (group := commands.recv()) is not None:
-        commands.send(worker.work(group, lambda run_id, steps: commands.send((run_id, steps)), request, given, do))
+        outcomes = worker.work(group, lambda run_id, steps: commands.send((run_id, steps)), request, given, do)
+        commands.send(outcomes)
+        if worker.is_lost(outcomes):
+            return
 
 
 def _end_with_parent() -> None:
@@ -62,6 +68,12 @@ def _end_with_parent() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ in the command's
+
+
+def _alone(place: int) -> dict[str, str]:
+    """Return the environment of a process that sees one GPU alone, of those that this one sees, as its "cuda"."""
+    seen = os.environ.get(VISIBLE)
+    return {VISIBLE: seen.split(",")[place].strip() if seen else str(place)}
 
 
 @contextmanager
@@ -82,14 +94,15 @@ def _inherited(environment: Mapping[str, str]) -> Iterator[None]:
 
 
 class Worker:
-    """A fresh process that does one group of jobs after another."""
+    """A fresh process that does one group of jobs after another; `place` is its number among an engine's workers."""
 
-    def __init__(self, device: torch.device, do: worker.Do) -> None:
+    def __init__(self, place: int, environment: Mapping[str, str], do: worker.Do) -> None:
         context = multiprocessing.get_context("spawn")
+        self.place = place
         self.connection, theirs = context.Pipe()
         given = tuple(plugins.LOADED)
-        self.process = context.Process(target=_serve, args=(theirs, device, given, do), daemon=True)
-        with _inherited(worker.environment(device)):
+        self.process = context.Process(target=_serve, args=(theirs, given, do), daemon=True)
+        with _inherited(environment):
             self.process.start()
         theirs.close()
         self.group: Group = ()
@@ -145,9 +158,11 @@ class Local:
 
     def begin(self, group: Group) -> None:
         """Give it to a worker that is free, or to a new one."""
-        free = next((each for each in self.team if not each.group), None)
+        free = min((each for each in self.team if not each.group), key=lambda each: each.place, default=None)
         if free is None:
-            free = Worker(self.device, self.do)
+            place = min(set(range(self.size)) - {each.place for each in self.team})
+            gpu = _alone(place) if self.device.type == "cuda" and self.size > 1 else {}
+            free = Worker(place, {**worker.environment(self.device), **gpu}, self.do)
             self.team.append(free)
         free.begin(group)
 
@@ -162,7 +177,7 @@ class Local:
                     listener.reach(*message)
                     continue
                 told.group = ()
-                if not told.process.is_alive() or worker.STOPPED in message.values():
+                if not told.process.is_alive() or worker.STOPPED in message.values() or worker.is_lost(message):
                     self.team.remove(told)
                     told.end()
                 ended.append(message)

@@ -130,7 +130,6 @@ def task(group: Group, sent: Sent) -> dict[str, str] | Refusal:
         _looked.append(look(sent.asked))  # a node may have come after all others were asked
     if problem := _looked[0]:
         return Refusal(_own_node(), problem)
-    worker.prepare(sent.asked.device)
     request = Request()
     before = signal.signal(signal.SIGINT, request.take)  # which Ray's cancelling calls
     try:
@@ -231,7 +230,8 @@ class Cluster:
         self.doing: dict[Any, tuple[Group, set[str]]] = {}  # the nodes that it is kept from
         self.looking: dict[Any, str] = {}  # at nodes that came later
         self.asked: Asked  # by check
-        self.task: Any = ray.remote(task)
+        # on a GPU each task has a process of its own, as is Ray's default: one that CUDA has failed in does no other
+        self.task: Any = ray.remote(max_calls=1)(task) if self.device.type == "cuda" else ray.remote(task)
         self.sent: Any = None  # in Ray's store, with the first group
         self.progress: Any = None
         self.looked: float = 0.0

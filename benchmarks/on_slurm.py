@@ -207,7 +207,6 @@ def element(path: Path, index: int) -> int:
 
     for number in (signal.SIGTERM, SIGNAL):
         signal.signal(number, take)
-    worker.prepare(device)
     outcome = job.outcome() or worker.work([job], lambda run_id, steps: None, request, tuple(plugins.LOADED))[job.run_id]
     print(f"{job.run_id}: {outcome}", flush=True)
     if outcome == worker.STOPPED and SIGNAL in taken:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from benchmarks.config import Suite
 from evaluation import extractors
 from evaluation.base import PROTOCOLS
 
+PATIENCE = 20.0  # seconds for nvidia-smi, which wakes the GPUs of a machine that has many
 LIBRARIES = ("torchvision", "torch-fidelity", "scikit-learn", "pandas", "numpy")
 ROOT = Path(__file__).parent.parent
 # of benchmarks/, what numbers depend on; of evaluation/ that is all, of models/ all but models that are not asked for
@@ -45,7 +46,10 @@ def commit() -> str:
     try:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
-        return f"no checkout; alibench {version('alibench')}"
+        try:
+            return f"no checkout; alibench {version('alibench')}"
+        except PackageNotFoundError:
+            return "no checkout; alibench is not installed"
 
 
 @cache
@@ -89,6 +93,30 @@ def device_name(device: torch.device) -> str:
     return f"{own}; {platform.machine()}, {os.cpu_count()} cores, {platform.system()}; {threads} threads{shared}"
 
 
+def accelerator(device: torch.device) -> dict[str, str]:
+    """Return what the numbers of a CUDA device depend on beside the code: GPU, driver, CUDA, cuDNN; nothing on others."""
+    if device.type != "cuda":
+        return {}
+    facts = {
+        "gpu": torch.cuda.get_device_name(device),
+        "driver": _driver(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }
+    return {name: str(fact) for name, fact in facts.items() if fact}
+
+
+@cache
+def _driver() -> str:
+    """Return the version of NVIDIA's driver, which torch does not tell; nothing where nvidia-smi does not tell it either."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.partition("\n")[0].strip()  # a line a GPU
+
+
 def processes() -> int:
     """Return how many processes share a training."""
     distributed = torch.distributed
@@ -104,6 +132,7 @@ def of(suite: Suite, name: str, seed: int, command: list[str], device: torch.dev
         "drawn": suite.drawn(seed),
         "versions": versions(),
         "device": device_name(device),
+        "accelerator": accelerator(device),
         "data_sha256": loaded.sha256,
         "data_splits": loaded.splits,
         "data_shape": loaded.shape,

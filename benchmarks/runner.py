@@ -86,12 +86,12 @@ def run(work: Iterable[Job], engine: Engine, console: Console, retries: int = 0)
     outcomes = {job.run_id: outcome for job in work if (outcome := job.outcome())}
     left = {job.run_id: job for job in work if job.run_id not in outcomes}
     finished = f", {len(outcomes)} of them finished already" if outcomes else ""
-    at_once = max(1, min(engine.size, len(left)))
+    first = engine.grouped(job for job in left.values() if job.kind != "throughput")
+    at_once = max(1, min(engine.size, len(first)))
     console.print(f"{len(work)} runs {spoken(engine, at_once)}{finished}", highlight=False)
     display, asked = Display(console, left), Asked(engine)
     try:
         with display.progress, asked.listening():
-            first = engine.grouped(job for job in left.values() if job.kind != "throughput")
             alone = [[job] for job in left.values() if job.kind == "throughput"]
             outcomes |= _do(first, engine, display, asked, retries)
             outcomes |= _do(alone, engine, display, asked, retries, one_by_one=True)

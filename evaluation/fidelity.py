@@ -50,6 +50,7 @@ COLUMNS = (
     Column("coverage", "coverage", "higher", 3),
 )
 BATCH = 50  # images that pass an extractor at once: Inception makes each 299x299
+SMALL_BATCH = 500  # that pass the data set's own classifier on an accelerator, which fewer do not fill
 SUBSET = 1000  # images of a subset that KID is computed on, where there are more
 PER_FEATURE = 4  # images for each feature that FID needs
 NEIGHBOURS = 3  # of precision and recall (Kynkäänniemi et al. 2019)
@@ -100,11 +101,11 @@ class Features:
         return len(self.x)
 
     @classmethod
-    def of(cls, images: Tensor, extractor: Extractor, keep: bool = False) -> "Features":
-        """Pass uint8 images (N, C, H, W) through the extractor, once; those of real images are kept."""
+    def of(cls, images: Tensor, extractor: Extractor, keep: bool = False, size: int = BATCH) -> "Features":
+        """Pass uint8 images (N, C, H, W) through the extractor, once, `size` together; those of real images are kept."""
 
         def compute() -> dict[str, Tensor]:
-            x, logits = zip(*map(extractor, images.split(BATCH)), strict=True)
+            x, logits = zip(*map(extractor, images.split(size)), strict=True)
             return {"x": torch.cat(x)} | ({} if logits[0] is None else {"logits": torch.cat(logits)})
 
         device = extractor.device
@@ -237,11 +238,13 @@ class Against:
     def of(cls, data: Data, settings: Settings, scored: str, device: torch.device = extractors.CPU) -> "Against":
         """Take the split that the settings name, else the one that is scored. Raises BadInput without an extractor."""
         extractor, split = extractors.get(data, settings, device), settings.reference or scored
-        return cls(settings, extractor, Features.of(_split(data, split).x, extractor, keep=True), split)
+        real = Features.of(_split(data, split).x, extractor, True, _batch(settings, device))
+        return cls(settings, extractor, real, split)
 
     def rows(self, images: Tensor, keep: bool = False, **fields: Any) -> list[Measurement]:
         """Return all measures of uint8 images (N, C, H, W), each row with the fields."""
-        fake, real = Features.of(images, self.extractor, keep), self.real
+        size = _batch(self.settings, self.extractor.device)
+        fake, real = Features.of(images, self.extractor, keep, size), self.real
         broken = fake.unusable("the samples") or real.unusable("the reference", varied=True)
         measured = [
             *_kid(fake, real, broken),
@@ -260,6 +263,11 @@ class Against:
         beside = f"reference n = {len(self.real)}" if n != len(self.real) else ""
         protocol = ", ".join(filter(None, (row.protocol, beside)))
         return replace(row, n=row.n or n, protocol=protocol, split=self.split, extractor=self.extractor.identity, **fields)
+
+
+def _batch(settings: Settings, device: torch.device) -> int:
+    """Return how many images pass the extractor at once."""
+    return SMALL_BATCH if settings.extractor == "classifier" and device.type != "cpu" else BATCH
 
 
 def _split(data: Data, name: str) -> Split:

@@ -18,6 +18,7 @@ from evaluation import perceptual
 from evaluation.base import BATCH, Baseline, Column, Data, Measurement, Settings, Subject, as_float, unfit
 
 FITTED = 2**26  # numbers at most, in train samples, that a trivial reconstructor is fitted on
+CPU = torch.device("cpu")
 SSIM_SIZE = 6  # pixels that its window needs on each side
 
 COLUMNS = (
@@ -35,10 +36,16 @@ def refuses(data: Data, settings: Settings) -> str:
     return ""
 
 
-def _by_batch(x: Tensor, x_hat: Tensor, function: Callable[[Tensor, Tensor], Tensor], size: int = BATCH) -> Tensor:
-    """Return function(x, x_hat) (N,) of float tensors, batch by batch."""
+def _by_batch(
+    x: Tensor,
+    x_hat: Tensor,
+    function: Callable[[Tensor, Tensor], Tensor],
+    size: int = BATCH,
+    device: torch.device = CPU,
+) -> Tensor:
+    """Return function(x, x_hat) (N,) of float tensors, batch by batch on a device; the result is on the CPU."""
     parts = zip(x.split(size), x_hat.split(size), strict=True)
-    return torch.cat([function(as_float(part), part_hat) for part, part_hat in parts])
+    return torch.cat([function(as_float(part.to(device)), part_hat.to(device)).cpu() for part, part_hat in parts])
 
 
 def errors(x: Tensor, x_hat: Tensor, images: bool) -> Tensor:
@@ -77,9 +84,12 @@ def ssim(x: Tensor, x_hat: Tensor) -> Tensor:
 
 
 def _compared(
-    data: Data, settings: Settings, x: Tensor, x_hat: Tensor, row: Callable[..., Measurement]
+    data: Data, settings: Settings, x: Tensor, x_hat: Tensor, device: torch.device, row: Callable[..., Measurement]
 ) -> list[Measurement]:
-    """Return the measures of one set of reconstructions; `row` makes a Measurement of what they share."""
+    """Return the measures of one set of reconstructions; `row` makes a Measurement of what they share.
+
+    The device is LPIPS's alone: all else is quick on a CPU.
+    """
     squares = errors(x, x_hat, data.images)
     unit = "per pixel, [0, 1]" if data.images else "squared distance"
     rows = [row("reconstruction_error", float(squares.mean()), unit)]
@@ -96,8 +106,9 @@ def _compared(
         rows.append(row("ssim", None, status="not applicable", reason=reason))
     if reason := perceptual.refuses(data, settings):
         return [*rows, row("lpips", None, status="not applicable", reason=reason)]
-    distance = perceptual.load(settings)
-    return [*rows, row("lpips", float(_by_batch(x, x_hat, distance, perceptual.BATCH).mean()), extractor=distance.identity)]
+    distance = perceptual.load(settings).to(device)
+    distances = _by_batch(x, x_hat, distance, perceptual.BATCH, device)
+    return [*rows, row("lpips", float(distances.mean()), extractor=distance.identity)]
 
 
 def measure(subject: Subject) -> list[Measurement]:
@@ -118,7 +129,7 @@ def measure(subject: Subject) -> list[Measurement]:
         if bad := unfit(found, data.images):
             measures = ("reconstruction_error", "psnr", "ssim", "lpips")[: 4 if data.images else 1]
             return [row(metric, None, status="refused", reason=bad) for metric in measures]
-        return _compared(data, settings, x, found, row)
+        return _compared(data, settings, x, found, subject.device, row)
 
     found = [
         *rows(lambda: subject.reconstructions, "mean code", no_mean),
@@ -127,7 +138,7 @@ def measure(subject: Subject) -> list[Measurement]:
     ]
     if model.likelihood:
         row = partial(Measurement, n=len(x), split=subject.split, protocol="mean code", reference=subject.observed_name)
-        found += _compared(data, settings, x, subject.observed_reconstructions, row)
+        found += _compared(data, settings, x, subject.observed_reconstructions, subject.device, row)
     sigma = subject.posterior_deviation
     if sigma is None:
         reason = "the encoder draws by its input" if no_mean else "the encoder is deterministic"
@@ -178,6 +189,7 @@ def references(baseline: Baseline) -> list[Measurement]:
             baseline.settings,
             held_out.x,
             x_hat,
+            baseline.device,
             partial(
                 Measurement,
                 n=len(held_out),

@@ -293,7 +293,7 @@ def test_throughput_scales_with_the_work() -> None:
     x = torch.randn(400, 400, generator=generator(0, "test"))
 
     def work(times: int) -> float:
-        rows = throughput.rate("train_rate", lambda: [x @ x for _ in range(times)], 100, "test", 0.2)
+        rows = throughput.rate("train_rate", lambda: [x @ x for _ in range(times)], 100, "test", 0.2, torch.device("cpu"))
         assert [row.kind for row in rows] == ["timing", "timing"]
         return value(rows, "train_rate")
 

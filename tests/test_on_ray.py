@@ -335,3 +335,26 @@ def test_a_node_that_is_lost_as_a_command_begins_is_left_out(
     monkeypatch.setattr(on_ray.Cluster, "_ask", lose)
     assert main([*ARGUMENTS, "--on", "ray", "--out", str(tmp_path / "out")]) == 0, capsys.readouterr().err
     assert "2 single-threaded at a time on 2 nodes of a Ray cluster" in capsys.readouterr().out
+
+
+def process_of(group: Group, sent: on_ray.Sent) -> dict[str, str]:
+    """Stand in for a task on a GPU, of which there is none here."""
+    return {job.run_id: f"failed: {os.getpid()}" for job in group}
+
+
+@on_a_cluster
+def test_a_task_on_a_gpu_has_a_process_of_its_own(ray: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a GPU's failure, after which CUDA refuses all else in a process, reaches no other run."""
+    (suite,) = config.load("digits", ["resources.cpus=0.1"], ["ali", "gan", "vae"])
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setattr(on_ray, "task", process_of)
+    node = ray.add_node(num_cpus=1, num_gpus=1)
+    try:
+        engine = on_ray.Cluster("ray", "cuda", [suite])
+        engine.asked = None  # type: ignore[assignment]  # nodes are not asked
+        work = [Job("run", suite, name, 0, tmp_path, "cuda", ("alibench",)) for name in suite.models]
+        outcomes = runner.run(work, engine, Console(quiet=True))
+    finally:
+        ray.remove_node(node)
+    assert len(set(outcomes.values())) == 3
+    assert all(outcome.removeprefix("failed: ").isdigit() for outcome in outcomes.values())

@@ -33,7 +33,7 @@ def flops_a_round(model: Model, recipe: Recipe, split: Split, labelled: Split | 
 
     They are counted on the CPU, in the arithmetic that every CPU has: how a recipe is computed does not change their number.
     """
-    model, recipe = copy.deepcopy(model).cpu(), replace(recipe, execution="eager", precision="fp32")
+    model, recipe = copy.deepcopy(model).cpu(), replace(recipe, execution="eager", precision="fp32", compile=False)
     counts = []
     for phase in model.phases:
         trainer = Trainer(model, phase, recipe, split, generator(0, "cost"), labelled)

@@ -20,6 +20,7 @@ from benchmarks.config import Suite
 from benchmarks.loop import Diverged, Trained, Trainer, steps_of, train_together
 from benchmarks.stopping import Request
 from evaluation import METRICS, files, pictures, throughput
+from evaluation.arithmetic import tf32
 from evaluation.base import Baseline, Measurement, Subject, generator
 from evaluation.metrics import measure
 from models import REGISTRY
@@ -132,7 +133,8 @@ def grouped(work: Iterable[Job], device: torch.device) -> list[Sequence[Job]]:
 
     A suite that draws settings for each seed has no two alike. On a CPU every job is by itself: one thread is filled. A
     model of the user's is trained alone, since nobody has compared it stacked with each seed alone. So is what is trained
-    in bf16: torch.vmap hands batch norm bf16 numbers together with fp32 statistics, which it refuses.
+    in bf16, since torch.vmap hands batch norm bf16 numbers together with fp32 statistics, which it refuses; and what is
+    compiled, which torch.vmap does not see through.
     """
     groups: dict[tuple[object, ...], list[Job]] = {}
     for job in work:
@@ -141,6 +143,7 @@ def grouped(work: Iterable[Job], device: torch.device) -> list[Sequence[Job]]:
             and job.kind == "run"
             and job.suite.draw is None
             and job.suite.recipe_of(job.name).precision != "bf16"
+            and not job.suite.recipe_of(job.name).compile
             and _is_small(job.suite, job.name)
         )
         groups.setdefault((job.suite.name, job.name) if together else (job.run_id,), []).append(job)
@@ -154,6 +157,7 @@ def _is_small(suite: Suite, name: str) -> bool:
     return max(cost.flops_a_round(model, suite.recipe_of(name), suite.load().train, labelled)) < STACKED_BELOW
 
 
+@tf32(False)
 def execute(jobs: Sequence[Job], report: Callable[[str, int], None], request: Request | None = None) -> dict[str, str]:
     """Do jobs that belong together; return for each, by its id, "ok" or why it has no numbers.
 
@@ -363,7 +367,7 @@ def _throughput(job: Job) -> str:
     labelled = cost.labelled_of(suite, job.name, job.seed)
     trainer = Trainer(model, phase, recipe, loaded.train, generator(job.seed, "throughput", device), labelled)
     images = recipe.batch * len(phase.round)
-    protocol, how = f"batch {recipe.batch}", (device, recipe.precision, recipe.execution)
+    protocol, how = f"batch {recipe.batch}", (device, trainer.recipe.precision, trainer.recipe.execution)
     measured += throughput.rate("train_rate", trainer.round, images, protocol, suite.evaluation.seconds, *how)
     job.store(measured, weights, None)
     return "ok"

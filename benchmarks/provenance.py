@@ -30,8 +30,8 @@ LIBRARIES = ("torchvision", "torch-fidelity", "scikit-learn", "pandas", "numpy")
 ROOT = Path(__file__).parent.parent
 # of benchmarks/, what numbers depend on; of evaluation/ that is all, of models/ all but models that are not asked for
 TRAINING = (
-    *("loop", "gradients", "graphs", "replicas", "distributed", "config", "cost", "data", "images", "published", "sources"),
-    *("jobs", "worker"),
+    *("loop", "gradients", "graphs", "compiled", "replicas", "distributed", "config", "cost", "data", "images", "published"),
+    *("sources", "jobs", "worker"),
 )
 
 
@@ -128,7 +128,7 @@ def of(suite: Suite, name: str, seed: int, command: list[str], device: torch.dev
     loaded = suite.load()
     return {
         "commit": commit(),
-        "config": asdict(suite) | {"entry": name, "entry_recipe": asdict(cost.recipe_of(suite, name, seed))},
+        "config": asdict(suite) | {"entry": name, "entry_recipe": asdict(cost.recipe_of(suite, name, seed).on(device))},
         "drawn": suite.drawn(seed),
         "versions": versions(),
         "device": device_name(device),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from benchmarks.gradients import gradients, judge_of
 from benchmarks.loop import Recipe, Trainer, parameters
-from evaluation.base import Data, as_float, generator
+from evaluation.base import Data, Split, as_float, generator
 from models import REGISTRY
 from models.ali import ALI
 from models.base import Batch, Model, Phase, Terms
@@ -171,6 +171,66 @@ class Penalised(ALI):
     def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
         terms = super().forward(batch, learners)
         return Terms(terms.pairs, terms.logits, {"discriminator": terms.logits["q"].square()})
+
+
+SHAPES = {"digits": (1, 8, 8), "plane": (2,), "toy": (2,), "alice_toy": (2,), "bigan_mnist": (1, 28, 28)}
+SHAPES |= dict.fromkeys(("cifar10", "svhn"), (3, 32, 32))
+SHAPES |= dict.fromkeys(("celeba", "tiny_imagenet", "bigan_imagenet"), (3, 64, 64))
+QUICK = {(name, family) for name in ("ali", "aae") for family in ("cifar10", "svhn")}
+DENSE = ("digits", "plane", "toy", "alice_toy", "bigan_mnist")
+EVERY = [
+    # in the test session convolutions are looked at where D has no batch norm and where it has
+    pytest.param(family, name, marks=[] if family in DENSE or (name, family) in QUICK else pytest.mark.slow)
+    for family in FAMILIES
+    for name in MODELS
+]
+
+
+@pytest.mark.parametrize(("family", "name"), EVERY)
+def test_the_pass_that_the_loop_chooses_is_exact_once_weights_have_moved(family: str, name: str) -> None:
+    """After five updates: the first weights may be special, as BiGAN's last layer of D is, which begins with zeros."""
+    shape, rng = SHAPES[family], generator(0, "x")
+    images = len(shape) == 3
+    x = (
+        torch.randint(0, 256, (40, *shape), dtype=torch.uint8, generator=rng)
+        if images
+        else torch.randn(40, 2, generator=rng)
+    )
+    split, mean = Split(x, torch.arange(40) % 10), torch.full(shape, 0.5) if images else None
+    model = REGISTRY[name](Networks(FAMILIES[family](), shape, 1.0, 8, generator(0, "weights"), labels=10, mean=mean))
+    for phase in model.phases:
+        trainer = Trainer(model, phase, Recipe(steps=9, batch=8), split, generator(0, "t"), split)
+        for _ in range(5 if any(trainer.judges.values()) else 0):
+            trainer.round()
+        for learners in (learners for move in trainer.moves for learners in move):
+            if judge := trainer.judges[tuple(learners)]:
+                batch, passes = trainer.batch(), []
+                for way in (judge, None):
+                    gradients(model, batch, learners, way)
+                    passes.append({player: [p.grad.clone() for p in own] for player, own in learners.items()})  # type: ignore[union-attr]
+                one, separate = passes
+                for player, expected in separate.items():
+                    assert error(one[player], expected) < 1e-4, player
+
+
+def test_batch_norm_in_d_takes_two_passes_whatever_its_last_layer_holds() -> None:
+    """BiGAN's networks: with a last layer of zeros no logit has a slope anywhere, and nothing shows that samples are mixed."""
+    networks = Networks(FAMILIES["bigan_mnist"](), (1, 28, 28), 1.0, 8, generator(0, "weights"))
+    for name in ("bigan", "gan"):
+        model = REGISTRY[name](networks)
+        split = Split(torch.zeros(20, 1, 28, 28, dtype=torch.uint8), torch.arange(20) % 10)
+        trainer = Trainer(model, model.phases[0], Recipe(steps=1, batch=10), split, generator(0, "t"))
+        assert not any(model.discriminator.dxz.layers[-1].op.weight.flatten())  # type: ignore[union-attr, index, operator]
+        assert set(trainer.judges.values()) == {None}
+
+
+def test_a_slope_that_is_zero_at_the_first_weights_alone_proves_nothing(digits: Data) -> None:
+    """An operation across samples that is not a batch norm, below a last layer of zeros."""
+    model = build("ali")
+    layers = model.discriminator.dxz.layers  # type: ignore[union-attr]
+    layers[0].bn = Together()  # type: ignore[index]
+    nn.init.zeros_(layers[-1].op.weight)  # type: ignore[index, union-attr, arg-type]
+    assert judged(model, digits) is None
 
 
 def judged(model: Model, digits: Data) -> str | None:

@@ -210,7 +210,7 @@ def test_alternating_players_move_one_after_the_other_on_one_batch(name: str, di
     phase = Phase("game", tuple((player,) for player in order))
     reference = Trainer(expected, phase, Recipe(steps=1, batch=50), digits.train, generator(0, "t"))
     drawn = reference.batch()
-    reference.batch = lambda: drawn  # type: ignore[method-assign]
+    reference.batch = lambda picked: drawn  # type: ignore[method-assign]
     reference.round()
     trainer.round()
     for key, value in model.state_dict().items():

@@ -1,11 +1,12 @@
 """What a recipe leaves to the device is decided by it, and stored decided."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import config
+from benchmarks import config, outputs
 from benchmarks.cli import main
 from benchmarks.config import Entry, Suite
 from benchmarks.loop import Recipe
@@ -49,7 +50,7 @@ def test_what_is_asked_for_stays(gpu: pytest.MonkeyPatch) -> None:
 
 def suite(**entry: str) -> Suite:
     (loaded,) = config.load("digits", only=["ali", "vae"])
-    return config.replace(loaded, model={**loaded.model, "vae": Entry(recipe=dict(entry))})
+    return replace(loaded, model={**loaded.model, "vae": Entry(recipe=dict(entry))})
 
 
 def test_every_entry_is_decided(gpu: pytest.MonkeyPatch) -> None:
@@ -74,7 +75,7 @@ def test_plan_and_runs_hold_what_was_decided(tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ("--seeds", "1", *TINY, "--set", "metrics=['reconstruction']", "--out", str(out))
     assert main(["run", "digits", "--models", "vae", *options]) == 0
-    plan = config.of_plan(__import__("json").loads((out / "plan.json").read_text())["plan"]["suites"]["digits"])
+    plan = config.of_plan(outputs.read_plan(out)["suites"]["digits"])
     assert decided(plan.recipe) == ("fp32", "eager")
     origin = rows.read_origin(out / "runs" / "digits-vae-seed0")
     assert origin["config"]["entry_recipe"]["execution"] == "eager"

@@ -214,7 +214,7 @@ def test_the_pass_that_the_loop_chooses_is_exact_once_weights_have_moved(family:
 
 
 def test_batch_norm_in_d_takes_two_passes_whatever_its_last_layer_holds() -> None:
-    """BiGAN's networks: with a last layer of zeros no logit has a slope anywhere, and nothing shows that samples are mixed."""
+    """BiGAN's networks: with a last layer of zeros no logit has a slope, and nothing shows that samples are mixed."""
     networks = Networks(FAMILIES["bigan_mnist"](), (1, 28, 28), 1.0, 8, generator(0, "weights"))
     for name in ("bigan", "gan"):
         model = REGISTRY[name](networks)

@@ -566,8 +566,8 @@ def _check_arithmetic(recipe: Recipe, device: torch.device, where: str, is_here:
         raise BadInput(f"{where}: precision 'tf32' is CUDA's, not of '{device}': use fp32 or bf16")
     if recipe.precision == "tf32" and is_here and not has_tf32(device):
         raise BadInput(f"{where}: precision 'tf32' needs a GPU of capability 8.0 or later: use fp32")
-    if recipe.execution == "graphs" and device.type != "cuda":
-        raise BadInput(f"{where}: execution 'graphs' is CUDA's, not of '{device}': use eager")
+    if recipe.execution == "graphs" and device.type not in ("cpu", "cuda"):
+        raise BadInput(f"{where}: execution 'graphs' is that of a CPU and of CUDA, not of '{device}': use eager")
 
 
 def _decided(suite: Suite, device: torch.device, alone: bool) -> Suite:

@@ -90,7 +90,7 @@ class Recorded:
     def _leave(self, reason: str) -> None:
         """Record nothing from now on, and say why."""
         self.reason, self.inputs = reason, []
-        print(f"alibench: a round cannot be recorded: {reason}; training goes on without (execution=eager)", file=sys.stderr)
+        print(f"alibench: a round cannot be recorded: {reason}; it is trained without (execution=eager)", file=sys.stderr)
 
 
 @contextmanager

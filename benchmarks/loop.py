@@ -26,6 +26,7 @@ from benchmarks.compiled import Compiled
 from benchmarks.data import Batches, placed
 from benchmarks.gradients import BatchNorm, Learners, gradients, judge_of
 from benchmarks.graphs import Picks, Recorded
+from benchmarks.tape import Tape
 from evaluation.arithmetic import tf32
 from evaluation.base import BATCH, Count, Split, as_float, generator
 from models.base import Batch, Model, Phase
@@ -66,7 +67,8 @@ class Recipe:
     # tf32: matrix products and convolutions with 10 bits of mantissa (CUDA); bf16: networks by autocast, losses in fp32;
     # auto: tf32 where CUDA has it in hardware, else fp32
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
-    # graphs: a round is recorded once and replayed (CUDA; graphs.py); auto: so on CUDA, eager elsewhere
+    # graphs: what is computed is recorded once and replayed, on CUDA whole rounds (graphs.py), on a CPU the gradients
+    # (tape.py), with the same numbers; auto: graphs on these two
     execution: Literal["auto", "eager", "graphs"] = "auto"
     compile: bool = False  # networks by torch.compile, each by itself; takes up to a minute before the first round
     # among the processes of one run (distributed.py): by the whole batch, as one process has it; or each by its own share of
@@ -79,7 +81,7 @@ class Recipe:
         if precision == "auto":
             precision = "tf32" if has_tf32(device) else "fp32"
         if execution == "auto":
-            execution = "graphs" if device.type == "cuda" and alone else "eager"
+            execution = "graphs" if device.type in ("cpu", "cuda") and alone else "eager"
         return replace(self, precision=precision, execution=execution)
 
 
@@ -171,7 +173,8 @@ class Trainer:
         self.factor = 1.0  # that the learning rate is multiplied by now
         # for each batch of a round, who moves on it: all of a group at once, or one after the other
         self.moves = [_moves(model, group, recipe.update == "alternating") for group in phase.round]
-        recorded = recipe.execution == "graphs"
+        graphs, on_cpu = recipe.execution == "graphs", rng.device.type == "cpu"
+        recorded = graphs and not on_cpu
         self.recorded = Recorded([source.rng for source in self.sources]) if recorded else None
         # one optimiser for players that always move at once: on small networks its own time counts
         groups = {tuple(learners): learners for move in self.moves for learners in move}
@@ -199,6 +202,7 @@ class Trainer:
             for move in self.moves
             for learners in move
         }
+        self.tapes = {players: Tape(list(model.buffers())) for players in self.judges if graphs and on_cpu}
         self.compiled: AbstractContextManager[None] = nullcontext()
         if recipe.compile:
             self.compiled = Compiled(model)
@@ -239,6 +243,10 @@ class Trainer:
 
     def learn(self, batch: Batch, learners: Learners) -> dict[str, Tensor]:
         """Leave the learners' gradients in their parameters; return what was monitored, on the device."""
+        tape = self.tapes.get(tuple(learners))
+        return tape(self._learn, batch, learners) if tape else self._learn(batch, learners)
+
+    def _learn(self, batch: Batch, learners: Learners) -> dict[str, Tensor]:
         return gradients(self.model, batch, learners, self.judges[tuple(learners)], self.autocast)
 
     def advance(self, batches: Sequence[Batch]) -> dict[str, Tensor]:

@@ -30,7 +30,20 @@ LIBRARIES = ("torchvision", "torch-fidelity", "scikit-learn", "pandas", "numpy")
 ROOT = Path(__file__).parent.parent
 # of benchmarks/, what numbers depend on; of evaluation/ that is all, of models/ all but models that are not asked for
 TRAINING = (
-    *("loop", "gradients", "graphs", "compiled", "replicas", "distributed", "config", "cost", "data", "images", "published"),
+    *(
+        "loop",
+        "gradients",
+        "graphs",
+        "tape",
+        "compiled",
+        "replicas",
+        "distributed",
+        "config",
+        "cost",
+        "data",
+        "images",
+        "published",
+    ),
     *("sources", "jobs", "worker"),
 )
 

@@ -564,7 +564,6 @@ def is_running(process: str) -> bool:
     ("option", "said"),
     [
         (["--precision", "tf32"], "precision 'tf32' is CUDA's, not of 'cpu': use fp32 or bf16"),
-        (["--set", "execution=graphs"], "execution 'graphs' is CUDA's, not of 'cpu': use eager"),
     ],
 )
 def test_what_only_cuda_has_is_refused(

@@ -29,8 +29,8 @@ def decided(recipe: Recipe) -> tuple[str, str]:
     return recipe.precision, recipe.execution
 
 
-def test_a_cpu_computes_in_fp32_and_records_nothing() -> None:
-    assert decided(Recipe(steps=1).on(CPU)) == ("fp32", "eager")
+def test_a_cpu_computes_in_fp32_and_records() -> None:
+    assert decided(Recipe(steps=1).on(CPU)) == ("fp32", "graphs")
 
 
 def test_a_gpu_takes_tf32_where_it_has_it_and_records(gpu: pytest.MonkeyPatch) -> None:
@@ -65,6 +65,13 @@ def test_a_device_that_is_elsewhere_decides_when_it_trains(monkeypatch: pytest.M
     assert decided(found.recipe) == ("auto", "auto")
 
 
+def test_what_a_device_does_not_record_is_refused() -> None:
+    with pytest.raises(
+        BadInput, match="model 'vae': execution 'graphs' is that of a CPU and of CUDA, not of 'mps': use eager"
+    ):
+        config.resolved([suite(execution="graphs")], torch.device("mps"))
+
+
 def test_tf32_is_refused_on_a_gpu_without_it(gpu: pytest.MonkeyPatch) -> None:
     gpu.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     with pytest.raises(BadInput, match=r"model 'vae': precision 'tf32' needs a GPU of capability 8.0 or later: use fp32"):
@@ -76,6 +83,6 @@ def test_plan_and_runs_hold_what_was_decided(tmp_path: Path) -> None:
     options = ("--seeds", "1", *TINY, "--set", "metrics=['reconstruction']", "--out", str(out))
     assert main(["run", "digits", "--models", "vae", *options]) == 0
     plan = config.of_plan(outputs.read_plan(out)["suites"]["digits"])
-    assert decided(plan.recipe) == ("fp32", "eager")
+    assert decided(plan.recipe) == ("fp32", "graphs")
     origin = rows.read_origin(out / "runs" / "digits-vae-seed0")
-    assert origin["config"]["entry_recipe"]["execution"] == "eager"
+    assert origin["config"]["entry_recipe"]["execution"] == "graphs"

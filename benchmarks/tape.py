@@ -1,0 +1,141 @@
+"""The gradients of an update on a CPU, as the list of torch's operations that autograd once made.
+
+Small networks spend half of an update on bookkeeping: a graph is built, walked and thrown away, the same one every time. Here
+it is walked once more while torch.fx writes down what is computed; from then on the list is run. The operations are the same,
+so are the numbers, to the last bit. The next update compares both ways before the list is believed.
+
+What is recorded must depend on the batch and the parameters alone, as a model's contract has it (models/base.py). A model that
+reads a number on the host, or has a state of its own, is trained without, and a line says so.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from benchmarks.gradients import Learners
+from models.base import Batch
+
+WARM = 20  # updates before one is recorded: a short training does not pay for it
+SAME = (torch.ops.aten.alias.default, torch.ops.aten.detach.default)  # give the tensor itself
+TRANSPOSE = torch.ops.aten.t.default
+
+Learn = Callable[[Batch, Learners], dict[str, Tensor]]  # leaves gradients in parameters; returns what was monitored
+
+
+class Tape:
+    """Leaves the gradients of one group of learners in their parameters: by autograd at first, then by the recorded list.
+
+    `buffers` are the model's, which an update moves too.
+    """
+
+    def __init__(self, buffers: Sequence[Tensor]) -> None:
+        self.buffers, self.updates = buffers, 0
+        self.names: list[str] = []  # of what is monitored
+        self.run: Callable[..., tuple[list[Tensor], list[Tensor]]] | None = None
+        self.reason = ""  # why nothing is recorded after all
+
+    def __call__(self, learn: Learn, batch: Batch, learners: Learners) -> dict[str, Tensor]:
+        """Do what `learn` does; return what was monitored."""
+        self.updates += 1
+        if self.reason or self.updates <= WARM:
+            return learn(batch, learners)
+        if self.run is None:
+            return self._record(learn, batch, learners)
+        if self.updates == WARM + 2:
+            return self._compare(learn, batch, learners)
+        return self._replay(batch, learners)
+
+    def _record(self, learn: Learn, batch: Batch, learners: Learners) -> dict[str, Tensor]:
+        """Learn by autograd, and keep the list of what it does."""
+        monitored: dict[str, Tensor] = {}
+
+        def update(*tensors: Tensor) -> tuple[list[Tensor], list[Tensor | None]]:
+            monitored.update(learn(_filled(batch, tensors), learners))
+            return list(monitored.values()), _gradients(learners)
+
+        before = self._copies()
+        try:
+            graph = make_fx(update)(*_tensors(batch))
+        except Exception as error:  # whatever the model does that a list cannot hold
+            self._put_back(before)
+            self._leave((str(error).splitlines() or [type(error).__name__])[0])
+            return learn(batch, learners)
+        self.run, self.names = _shortened(graph).forward, list(monitored)
+        return monitored
+
+    def _compare(self, learn: Learn, batch: Batch, learners: Learners) -> dict[str, Tensor]:
+        """Learn by autograd, and see whether the list gives the same."""
+        before = self._copies()
+        replayed = list(self._replay(batch, learners).values())
+        found = [*replayed, *_gradients(learners), *self._copies()]
+        self._put_back(before)
+        monitored = learn(batch, learners)
+        expected = [*monitored.values(), *_gradients(learners), *self.buffers]
+        if not all(torch.equal(a, b) for a, b in zip(found, expected, strict=True)):  # type: ignore[arg-type]
+            self._leave("its numbers depend on more than batch and parameters")
+        return monitored
+
+    def _replay(self, batch: Batch, learners: Learners) -> dict[str, Tensor]:
+        assert self.run is not None
+        with torch.no_grad():
+            monitored, found = self.run(*_tensors(batch))
+        for p, gradient in zip((p for own in learners.values() for p in own), found, strict=True):
+            p.grad = gradient
+        return dict(zip(self.names, monitored, strict=True))
+
+    def _copies(self) -> list[Tensor]:
+        return [buffer.clone() for buffer in self.buffers]
+
+    def _put_back(self, copies: Sequence[Tensor]) -> None:
+        for buffer, copy in zip(self.buffers, copies, strict=True):
+            buffer.copy_(copy)
+
+    def _leave(self, reason: str) -> None:
+        """Record nothing from now on, and say why."""
+        self.reason, self.run = reason, None
+        print(f"alibench: an update cannot be recorded: {reason}; it is trained without (execution=eager)", file=sys.stderr)
+
+
+def _gradients(learners: Learners) -> list[Tensor | None]:
+    return [p.grad for own in learners.values() for p in own]
+
+
+def _tensors(batch: Batch) -> list[Tensor]:
+    """Return all tensors of a batch, in order."""
+    return [batch.x, *batch.noise.values(), *(() if batch.y is None else (batch.y,)), *(batch.labelled or ())]
+
+
+def _filled(like: Batch, tensors: Sequence[Tensor]) -> Batch:
+    """Return a batch of these tensors, `_tensors` of one that is like another."""
+    rest = iter(tensors)
+    x, noise = next(rest), {name: next(rest) for name in like.noise}
+    y = None if like.y is None else next(rest)
+    return Batch(x, noise, y, None if like.labelled is None else (next(rest), next(rest)))
+
+
+def _shortened(module: fx.GraphModule) -> fx.GraphModule:
+    """Return the list without what only gives a tensor another name, and with parameters transposed once for all."""
+    graph = module.graph
+    for node in list(graph.nodes):
+        source = node.args[0] if node.args else None
+        if node.target in SAME:
+            node.replace_all_uses_with(source)
+            graph.erase_node(node)
+        elif node.target is TRANSPOSE and source.target is TRANSPOSE:
+            node.replace_all_uses_with(source.args[0])
+            graph.erase_node(node)
+        elif node.target is TRANSPOSE and source.op == "get_attr":
+            # a view, so it follows the parameter
+            node.target, node.op, node.args = f"{source.target}_transposed", "get_attr", ()
+            module.register_buffer(node.target, getattr(module, source.target).detach().t())
+    for node in reversed(graph.nodes):
+        if (node.target is TRANSPOSE or node.op == "get_attr") and not node.users:
+            graph.erase_node(node)
+    module.recompile()
+    for node in graph.nodes:
+        if node.op == "get_attr":  # found quicker than nn.Module finds it
+            vars(module)[node.target] = getattr(module, node.target)
+    return module

@@ -1,0 +1,75 @@
+"""Gradients on a device are those of the CPU, and one backward pass through D gives what one a player gives."""
+
+import pytest
+import torch
+
+from benchmarks.gradients import gradients
+from evaluation.arithmetic import tf32
+from evaluation.base import as_float, generator
+from models import REGISTRY
+from models.base import Batch
+from models.tables import FAMILIES
+from tests.gpu.cases import CPU, DEVICE, SHAPES, SMALL, apart, build, flat, moved, recipe, split, trainer
+
+pytestmark = pytest.mark.gpu
+
+# Distance of a player's gradients relative to their length. fp32 sums in another order; TF32 rounds factors to 11 bits and
+# bf16 whatever passes between layers to 8, in some ten layers forth and back.
+LIMITS = {"fp32": 2e-4, "tf32": 5e-2, "bf16": 2e-1}
+EXACT = 1e-3  # the same for two ways on one device, after updates that may have made logits large
+
+EVERY = sorted(REGISTRY)
+CASES = [(family, name) for family in ("digits", "plane", "cifar10") for name in EVERY]
+CASES += [(family, name) for family in SHAPES if (family, EVERY[0]) not in CASES for name in ("ali", "wali")]
+GAMES = ("ali", "bigan", "gan", "aae", "gan-jlr")
+SHARED = [(family, name) for family in SHAPES for name in GAMES]
+if SMALL:
+    CASES = [*(("digits", name) for name in ("ali", "gan", "ssali", "wali")), ("cifar10", "ali")]
+    SHARED = [(family, name) for family in ("digits", "bigan_mnist") for name in ("ali", "bigan", "gan")]
+
+
+@pytest.mark.usefixtures("device")
+def test_every_family_has_its_cases() -> None:
+    assert SHAPES.keys() == FAMILIES.keys()
+
+
+@pytest.mark.parametrize(("family", "name"), CASES)
+def test_gradients_are_those_of_the_cpu(family: str, name: str, device: torch.device) -> None:
+    """Every player's in every phase, by the pass that the loop takes; on CIFAR-10's networks also in TF32 and bf16."""
+    n = 32 if SHAPES[family] in (SHAPES["digits"], SHAPES["plane"]) else 8
+    x, y, rng = as_float(split(family, n).x), torch.arange(n) % 10, generator(0, "noise")
+    model = build(family, name)
+    batch = Batch(x, {key: draw(rng) for key, draw in model.noise(n).items()}, y, (x, y))
+    there = moved(batch, device)
+    for phase in range(len(model.phases)):
+        expected, found = (trainer(family, name, recipe(batch=n), place, phase) for place in (CPU, device))
+        assert found.judges == expected.judges
+        for move, same in zip(expected.moves, found.moves, strict=True):
+            for learners, others in zip(move, same, strict=True):
+                judge = expected.judges[tuple(learners)]
+                gradients(expected.model, batch, learners, judge)
+                for kind in LIMITS if family == "cifar10" and not SMALL else ("fp32",):
+                    autocast = torch.autocast(DEVICE.type, torch.bfloat16, enabled=kind == "bf16")
+                    with tf32(kind == "tf32"):
+                        gradients(found.model, there, others, judge, autocast)
+                    for player in learners:
+                        a, b = (flat(p.grad for p in side[player]) for side in (others, learners))
+                        assert apart(a, b) < LIMITS[kind], (phase, player, kind)
+
+
+@pytest.mark.parametrize(("family", "name"), SHARED)
+def test_one_pass_through_d_is_one_a_player_after_some_updates(family: str, name: str, device: torch.device) -> None:
+    """At first weights alone D may be flat: a last layer that starts at zero hides what lies below it."""
+    training = trainer(family, name, recipe(lr=1e-3, ema=0), device)
+    for _ in range(5):
+        training.round()
+    moves = [learners for move in training.moves for learners in move if training.judges[tuple(learners)]]
+    if not moves:
+        pytest.skip("the loop takes a pass a player here")
+    for learners in moves:
+        batch, judge, ways = training.batch(), training.judges[tuple(learners)], []
+        for way in (judge, None):
+            with tf32(False):
+                gradients(training.model, batch, learners, way)
+            ways.append(flat(p.grad for player in learners if player != judge for p in learners[player]))
+        assert apart(*ways) < EXACT

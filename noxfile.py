@@ -107,9 +107,9 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def gpu(session: nox.Session) -> None:
-    """Check a GPU in LIMIT seconds (465): tests, timings, real trainings; DEVICE=cpu: in small. `nox -s gpu -- [SECTION ...]`.
+    """Check a GPU within LIMIT seconds (465) by tests, timings and real trainings: `nox -s gpu -- [SECTION ...]`.
 
-    What it needs and does is said in tests/gpu/all.sh. Without CUDA the tests are skipped aloud.
+    The sections are those of tests/gpu/all.sh. Without CUDA its tests are skipped aloud; DEVICE=cpu runs all in small.
     """
     own = {"PYTHON": environment(session)}
     session.run("bash", "tests/gpu/all.sh", *session.posargs, env=own, external=True, interrupt_timeout=None)

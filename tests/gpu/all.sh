@@ -112,10 +112,10 @@ fi
 # ---- real trainings with what is left, as many updates as the measured pace allows
 pace() { "$PYTHON" -m tests.speed.pace "$@" 2> "$OUT/pace.log" || echo 5; } # NETWORKS MODEL SEEDS: ms an update
 steps() { "$PYTHON" -c "import sys; s, ms = map(float, sys.argv[1:]); print(max(20, int(1000 * s / ms)))" "$1" "$2"; }
-training() { # NAME SECONDS ARGUMENTS...: a run, which comes home in parts that can be sent
+training() { # NAME SECONDS ARGUMENTS...: a run, which comes home in parts that can be sent, with the first seed's weights
     local name=$1 most=$2; shift 2
     alone "$name" "$most" "$PYTHON" -m benchmarks run "$@" --device "$DEVICE" "${FAST[@]}" --out "$WORK/$name"
-    [ -d "$WORK/$name" ] && tar -C "$WORK" -cf - "$name" | split -b 15m - "$OUT_DIR/$name.tar."
+    [ ! -d "$WORK/$name" ] || tar -C "$WORK" --exclude='*-seed[1-9]/model.safetensors' -cf - "$name" | split -b 15m - "$OUT_DIR/$name.tar."
 }
 FAST=() # as both are by default on a GPU of today, and as the pace is measured
 [ "$DEVICE" = cpu ] || FAST=(--precision tf32 --set execution=graphs)

@@ -35,7 +35,7 @@ def test_plain_networks_are_the_suites(name: str, family: str) -> None:
 @pytest.mark.parametrize("name", ["bigan", "gan"])
 def test_plain_networks_inject_z_and_squash_codes_as_the_suites(name: str) -> None:
     model = on_images(name, "bigan_mnist", (1, 28, 28), "uniform")
-    torch.nn.init.normal_(model.discriminator.dxz.layers[-1].op.weight)  # type: ignore[union-attr, index, operator, arg-type]
+    torch.nn.init.normal_(model.discriminator.dxz.layers[-1].op.weight)  # type: ignore[union-attr, index]
     check(model)
 
 

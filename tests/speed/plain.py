@@ -60,7 +60,7 @@ class Injected(nn.Module):
 class Tower(nn.Sequential):
     """Layers in order, z beside them where it is injected."""
 
-    def forward(self, h: Tensor, z: Tensor) -> Tensor:
+    def forward(self, h: Tensor, z: Tensor) -> Tensor:  # type: ignore[override]
         for module in self:
             h = module(h, z) if isinstance(module, Injected) else module(h)
         return h
@@ -75,7 +75,7 @@ def sequential(stack: Stack) -> nn.Sequential:
     for layer in stack.layers:
         row: Any = layer.row
         modules += [nn.Dropout(row.drop)] * bool(row.drop) + [nn.Flatten()] * (row.op == "dense")
-        op = copy.deepcopy(layer.op).to(memory_format=torch.contiguous_format)  # type: ignore[arg-type, call-overload]
+        op = copy.deepcopy(layer.op).to(memory_format=torch.contiguous_format)
         injection = copy.deepcopy(layer.injection)
         modules.append(op if injection is None else Injected(op, injection))  # type: ignore[arg-type]
         modules += [Bias(layer.bias)] if isinstance(layer.bias, Tensor) else []
@@ -119,7 +119,7 @@ class Plain(nn.Module):
         d: Any = self.model[0].discriminator
         dx, dz, dxz = self.towers
         parts = [dx((x - d.centre) * d.gain).flatten(1)]
-        parts += [] if d.dz is None else [dz(z.view(len(z), *d.dz.shape)).flatten(1)]
+        parts += [] if d.dz is None or z is None else [dz(z.view(len(z), *d.dz.shape)).flatten(1)]
         h = torch.cat(parts, 1).view(len(x), *d.dxz.shape)
         return (dxz(h, z) if isinstance(dxz, Tower) else dxz(h)).flatten().float()
 

@@ -74,7 +74,7 @@ def build(shape: Shape, name: str, seed: int = 0) -> Model:
 
 def recipe(shape: Shape, precision: Precision, **others: Any) -> Recipe:
     """Return the recipe of all sides, eager unless `others` say otherwise."""
-    fields = {"batch": shape.batch, "weight_decay": shape.weight_decay, "execution": "eager"} | others
+    fields: dict[str, Any] = {"batch": shape.batch, "weight_decay": shape.weight_decay, "execution": "eager"} | others
     return Recipe(steps=1000, lr=1e-4, ema=0, precision=precision, **fields)
 
 
@@ -96,7 +96,8 @@ def update(side: str, shape: Shape, name: str, precision: Precision, device: str
         model = build(shape, name).to(device)
         step = naive(model, loaded(shape).train, recipe(shape, precision), int(side.split()[1]), device)
     else:
-        ways = {"ours": {}, "recorded": {"execution": "graphs"}, "compiled": {"execution": "graphs", "compile": True}}
+        recorded: dict[str, Any] = {"execution": "graphs"}
+        ways = {"ours": {}, "recorded": recorded, "compiled": recorded | {"compile": True}}
         step = trainer(shape, name, recipe(shape, precision, **ways[side]), device).round
     return in_precision(step, precision, device)
 

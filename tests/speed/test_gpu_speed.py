@@ -31,15 +31,15 @@ ROUNDS = 6  # the fewest that give a 95 % interval of the median
 LEAST = 0.08  # seconds of one timing
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
 EXECUTIONS = {"ours": "eager", "recorded": "graphs"}
-NAIVE = ("naive 0", "naive 4")
+NAIVE: tuple[str, ...] = ("naive 0", "naive 4")
 CASES: list[tuple[Shape, str, Precision]] = [
     *((CIFAR10, "ali", precision) for precision in ("tf32", "bf16", "fp32")),
     *((CIFAR10, name, "tf32") for name in ("bigan", "gan", "vae")),
     *((shape, "ali", "tf32") for shape in (SVHN, CELEBA)),
 ]
-COUNTS = (1, 3, 10)  # stacked seeds
+COUNTS: tuple[int, ...] = (1, 3, 10)  # stacked seeds
 BATCHES = (100, 200, 500, 1000)
-SMALL_SHAPES = (DIGITS, GRID)
+SMALL_SHAPES: tuple[Shape, ...] = (DIGITS, GRID)
 if SMALL:
     CASES, SMALL_SHAPES, COUNTS, ROUNDS, LEAST = [(DIGITS, "ali", "fp32")], (DIGITS,), (1, 3), 2, 0.01
     EXECUTIONS, NAIVE = {"ours": "eager"}, ("naive 0",)
@@ -49,6 +49,13 @@ no_cpu = pytest.mark.skipif(SMALL, reason="of CUDA alone")
 @pytest.fixture(autouse=True)
 def all_cores() -> None:
     """Leave torch one thread, as a training on a GPU has it."""
+
+
+@pytest.fixture(autouse=True)
+def recorded(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """A side that should be recorded and could not be is an error, not a figure."""
+    yield
+    assert "cannot be recorded" not in capfd.readouterr().err
 
 
 def ids(part: Any) -> str:
@@ -127,8 +134,8 @@ def test_ceilings(speeds: Speeds, device: str, precision: Precision) -> None:
             )
             h.requires_grad_()
 
-            def both(own: nn.Module = own, h: Tensor = h, arrived: Tensor = arrived) -> object:
-                return torch.autograd.grad(own(h), [h, own.weight], arrived)  # type: ignore[list-item]
+            def both(own: Any = own, h: Tensor = h, arrived: Tensor = arrived) -> object:
+                return torch.autograd.grad(own(h), [h, own.weight], arrived)
 
             figure = teraflops(both, flop)
             named = "NHWC" if order == torch.channels_last else "NCHW"

@@ -53,10 +53,12 @@ def test_metrics_are_those_of_the_cpu(name: str, digits: Data, device: torch.dev
 def test_convolutions_are_measured_in_exact_fp32(device: torch.device) -> None:
     """Some ten layers of sums in another order; factors rounded to TF32 would be a thousandth off.
 
-    Codes and reconstructions are asked for as the metrics do, with torch's switches as the process has them by itself.
+    Whoever calls a metric has torch's switches as they are by themselves, which round convolutions.
     """
     images, (expected, found) = split("cifar10", 64), [build("cifar10", "ali").eval() for _ in range(2)]
     data = Data("random", images, images, images, classes=10)
     here, there = (Subject(model, data, Settings(), 0, device=place) for model, place in ((expected, CPU), (found, device)))
+    for subject in (here, there):
+        measure(subject, ["reconstruction"])  # codes and reconstructions are kept in the subject
     for a, b in ((there.codes, here.codes), (there.reconstructions, here.reconstructions)):
         assert apart(a.double(), b.double()) < 5e-5

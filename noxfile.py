@@ -19,16 +19,21 @@ ENVIRONMENT = ROOT / ".nox" / "env"
 BIN = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
 
 
-def python(session: nox.Session, *arguments: str) -> None:
-    """Run `python ARGUMENTS` in the shared environment, made or renewed first if it has to be."""
+def environment(session: nox.Session) -> str:
+    """Return the shared environment's python, made or renewed first if it has to be."""
     installed = ENVIRONMENT / "installed"
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode()).hexdigest()
     if not installed.exists() or installed.read_text() != wanted:
         session.run(sys.executable, "-m", "venv", str(ENVIRONMENT), external=True)
         session.run(str(BIN / "python"), "-m", "pip", "install", "--quiet", "--editable", f"{ROOT}[dev]")
         installed.write_text(wanted)
+    return str(BIN / "python")
+
+
+def python(session: nox.Session, *arguments: str) -> None:
+    """Run `python ARGUMENTS` in the shared environment."""
     # Ctrl-C reaches the command itself, which ends after its step; nox alone would give it a third of a second
-    session.run(str(BIN / "python"), *arguments, interrupt_timeout=None)
+    session.run(environment(session), *arguments, interrupt_timeout=None)
 
 
 @nox.session
@@ -102,8 +107,12 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def gpu(session: nox.Session) -> None:
-    """Run the tests that need CUDA."""
-    python(session, "-m", "pytest", "-m", "gpu", *session.posargs)
+    """Check a GPU within LIMIT seconds (465) by tests, timings and real trainings: `nox -s gpu -- [SECTION ...]`.
+
+    The sections are those of tests/gpu/all.sh. Without CUDA its tests are skipped aloud; DEVICE=cpu runs all in small.
+    """
+    own = {"PYTHON": environment(session)}
+    session.run("bash", "tests/gpu/all.sh", *session.posargs, env=own, external=True, interrupt_timeout=None)
 
 
 @nox.session

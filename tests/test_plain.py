@@ -1,6 +1,7 @@
 """The baselines of the speed table compute what the suite's models compute."""
 
 import copy
+from typing import Literal
 
 import pytest
 import torch
@@ -15,8 +16,10 @@ from tests.conftest import build
 from tests.speed.plain import Plain, careful, naive
 
 
-def on_images(name: str, family: str) -> Model:
-    return REGISTRY[name](Networks(FAMILIES[family](), (3, 32, 32), 1.0, 8, generator(0, "weights"))).eval()
+def on_images(
+    name: str, family: str, shape: tuple[int, ...] = (3, 32, 32), prior: Literal["normal", "uniform"] = "normal"
+) -> Model:
+    return REGISTRY[name](Networks(FAMILIES[family](), shape, 1.0, 8, generator(0, "weights"), prior)).eval()
 
 
 @pytest.mark.parametrize("name", ["ali", "bigan", "gan", "vae"])
@@ -26,13 +29,25 @@ def test_plain_networks_are_the_suites(name: str, family: str) -> None:
         model = build(name, dataset="digits" if family == "digits" else "grid25_easy").eval()
     else:
         model = on_images(name, family)
+    check(model)
+
+
+@pytest.mark.parametrize("name", ["bigan", "gan"])
+def test_plain_networks_inject_z_and_squash_codes_as_the_suites(name: str) -> None:
+    model = on_images(name, "bigan_mnist", (1, 28, 28), "uniform")
+    torch.nn.init.normal_(model.discriminator.dxz.layers[-1].op.weight)  # type: ignore[union-attr, index]
+    check(model)
+
+
+def check(model: Model) -> None:
+    """Compare the plain networks of a model with its own."""
     plain = Plain(model).eval()
     x = torch.rand(5, *model.decoder.shape, generator=generator(0, "x"))
     z = torch.randn(5, model.latent, generator=generator(0, "z"))
     torch.testing.assert_close(plain.encode(x, draw=False), model.encode(x), rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(plain.decode(z), model.decode(z), rtol=1e-4, atol=1e-6)
-    if name != "vae":
-        seen = (x,) if name == "gan" else (x, z)
+    if model.name != "vae":
+        seen = (x,) if model.name == "gan" else (x, z)
         torch.testing.assert_close(plain.judge(*seen), model.discriminator(*seen), rtol=1e-4, atol=1e-6)  # type: ignore[operator]
     learnt = [p for p in model.parameters() if p.requires_grad]
     assert sum(p.numel() for p in plain.parameters()) == sum(p.numel() for p in learnt)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.speed.report import write
+from tests.speed.report import timed_device, write
 
 
 def cores() -> int:
@@ -53,5 +53,5 @@ def speeds(request: pytest.FixtureRequest) -> Speeds:
 
 @pytest.fixture(scope="session")
 def device() -> str:
-    """Return the device that is timed."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """Return the device that is timed: DEVICE of the environment, or the best there is."""
+    return timed_device()

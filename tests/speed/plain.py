@@ -46,19 +46,44 @@ class Bias(nn.Module):
         return h + self.value
 
 
+class Injected(nn.Module):
+    """An operation, and a linear map of z that is added to its output."""
+
+    def __init__(self, op: nn.Module, injection: nn.Module) -> None:
+        super().__init__()
+        self.op, self.injection = op, injection
+
+    def forward(self, h: Tensor, z: Tensor) -> Tensor:
+        return self.op(h) + self.injection(z)
+
+
+class Tower(nn.Sequential):
+    """Layers in order, z beside them where it is injected."""
+
+    def forward(self, h: Tensor, z: Tensor) -> Tensor:  # type: ignore[override]
+        for module in self:
+            h = module(h, z) if isinstance(module, Injected) else module(h)
+        return h
+
+
 def sequential(stack: Stack) -> nn.Sequential:
-    """Return a tower as torch's own layers, in torch's own memory format, with the same weights."""
+    """Return a tower as torch's own layers, in torch's own memory format, with the same weights.
+
+    Where z is injected, into dense layers, it is a Tower and called with z.
+    """
     modules: list[nn.Module] = []
     for layer in stack.layers:
         row: Any = layer.row
         modules += [nn.Dropout(row.drop)] * bool(row.drop) + [nn.Flatten()] * (row.op == "dense")
-        modules.append(copy.deepcopy(layer.op).to(memory_format=torch.contiguous_format))  # type: ignore[arg-type, call-overload]
+        op = copy.deepcopy(layer.op).to(memory_format=torch.contiguous_format)
+        injection = copy.deepcopy(layer.injection)
+        modules.append(op if injection is None else Injected(op, injection))  # type: ignore[arg-type]
         modules += [Bias(layer.bias)] if isinstance(layer.bias, Tensor) else []
         modules += [copy.deepcopy(layer.bn)] if isinstance(layer.bn, nn.Module) else []
         modules += [nn.Dropout(row.drop_inside)] * bool(row.drop_inside)
         act = {"leaky": nn.LeakyReLU(layer.style.slope, True), "relu": nn.ReLU(True), "maxout": Maxout(layer.style.pieces)}  # type: ignore
         modules += [act[row.act]] if row.act in act else []
-    return nn.Sequential(*modules)
+    return (Tower if any(isinstance(module, Injected) for module in modules) else nn.Sequential)(*modules)
 
 
 class Plain(nn.Module):
@@ -71,29 +96,32 @@ class Plain(nn.Module):
         d: Any = getattr(model, "discriminator", None)
         towers = [] if d is None else [d.dx, d.dz, d.dxz]
         self.towers = nn.ModuleList(nn.Identity() if tower is None else sequential(tower) for tower in towers)
+        self.squashed = model.encoder.squashed
 
     def encode(self, x: Tensor, draw: bool = True) -> Tensor:
         """Return codes (B, latent), drawn where the encoder draws."""
         encoder, model = self.model[0].encoder, self.model[0]
         h = self.e((x / encoder.scale - encoder.centre) * encoder.gain).flatten(1)
         if not model.stochastic:
-            return h
+            return 2 * torch.sigmoid(h.float()) - 1 if self.squashed else h
         mean, log_sigma = h.float().chunk(2, dim=1)
         return mean + log_sigma.exp() * torch.randn_like(mean) if draw else mean
 
     def decode(self, z: Tensor) -> Tensor:
         """Return x (B, ...)."""
         decoder = self.model[0].decoder
-        x = self.g(z.view(len(z), *decoder.stack.shape)).float().view(len(z), *decoder.shape)
+        h = z.view(len(z), *decoder.stack.shape)
+        x = (self.g(h, z) if isinstance(self.g, Tower) else self.g(h)).float().view(len(z), *decoder.shape)
         return torch.sigmoid(x) if len(decoder.shape) == 3 else x * decoder.scale
 
     def judge(self, x: Tensor, z: Tensor | None = None) -> Tensor:
-        """Return logits (B,)."""
+        """Return logits (B,) of one kind of pair, which so has batch statistics of its own."""
         d: Any = self.model[0].discriminator
         dx, dz, dxz = self.towers
         parts = [dx((x - d.centre) * d.gain).flatten(1)]
-        parts += [] if z is None else [dz(z.view(len(z), *d.dz.shape)).flatten(1)]
-        return dxz(torch.cat(parts, 1).view(len(x), *d.dxz.shape)).flatten().float()
+        parts += [] if d.dz is None or z is None else [dz(z.view(len(z), *d.dz.shape)).flatten(1)]
+        h = torch.cat(parts, 1).view(len(x), *d.dxz.shape)
+        return (dxz(h, z) if isinstance(dxz, Tower) else dxz(h)).flatten().float()
 
 
 def forever(loader: "DataLoader[tuple[Tensor, ...]]") -> Iterator[tuple[Tensor, ...]]:
@@ -116,7 +144,8 @@ def naive(model: Model, split: Split, recipe: Recipe, workers: int = 0, device: 
     history: list[tuple[float, ...]] = []
 
     def adam(*networks: nn.Module) -> torch.optim.Adam:
-        return torch.optim.Adam([p for n in networks for p in n.parameters()], recipe.lr, (recipe.beta1, recipe.beta2))
+        own, betas = [p for n in networks for p in n.parameters()], (recipe.beta1, recipe.beta2)
+        return torch.optim.Adam(own, recipe.lr, betas, weight_decay=recipe.weight_decay)
 
     def move(optimiser: torch.optim.Adam, loss: Tensor) -> None:
         optimiser.zero_grad()
@@ -124,7 +153,8 @@ def naive(model: Model, split: Split, recipe: Recipe, workers: int = 0, device: 
         optimiser.step()
 
     def latent() -> Tensor:
-        return torch.randn(recipe.batch, model.latent, device=device)
+        shape = (recipe.batch, model.latent)
+        return 2 * torch.rand(shape, device=device) - 1 if model.uniform else torch.randn(shape, device=device)
 
     if model.name == "vae":
         optimiser, variance = adam(plain.e, plain.g), torch.tensor(0.01, device=device)

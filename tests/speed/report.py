@@ -1,7 +1,9 @@
 """The tables of a speed session: Markdown to read, CSV to compute with, and what they were measured by."""
 
 import json
+import os
 import platform
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,14 +28,20 @@ TITLES = {
     "resuming": "Commands that go on",
     "engines": "A Ray cluster of this machine's cores beside its own processes",
     "scale": "Very many runs",
+    "gpu_updates": "One update of all players on a GPU",
+    "gpu_ceilings": "A GPU's ceilings",
+    "gpu_seeds": "Small networks on a GPU, one seed and several",
+    "gpu_batches": "Larger batches on a GPU",
+    "gpu_settings": "What cuDNN's settings take",
+    "gpu_profile": "What an update is made of",
 }
 NOTES = {
-    "updates": "Batch 100, all cores, every side in turn in one process; medians over rounds. `ratio`: the side's time over "
-    "ours in the same round, its median and the median's 95 % interval (order statistics). naive: DataLoader with the best "
-    "number of workers (beside its name), a pass through D for each kind of pair, players in turn, default Adam, losses "
-    "read every step. careful: the best exact alternating update. Memory: what three updates add at most to libraries, "
-    "data and model, in a process of its own. MFLOP: matrix products and convolutions, counted. Shares: of the ceilings, "
-    "measured in the same rounds. All sides of a ratio have the same precision.",
+    "updates": "Batch 100 (MNIST: 128), all cores, every side in turn in one process; medians over rounds. `ratio`: the "
+    "side's time over ours in the same round, its median and the median's 95 % interval (order statistics). naive: "
+    "DataLoader with the best number of workers (beside its name), a pass through D for each kind of pair, players in turn, "
+    "default Adam, losses read every step. careful: the best exact alternating update. Memory: what three updates add at "
+    "most to libraries, data and model, in a process of its own. MFLOP: matrix products and convolutions, counted. Shares: "
+    "of the ceilings, measured in the same rounds. All sides of a ratio have the same precision.",
     "precision": "Updates in fp32 over ours in bf16, timed in the same rounds.",
     "ceilings": "A large square matrix product, and the forward pass of the model's own largest convolution.",
     "seeds": "`alibench run`'s way, one single-threaded process a core, against three naive trainings one after another "
@@ -52,6 +60,21 @@ NOTES = {
     "scale": "Runs of one suite on a Ray cluster of this machine's cores. Nothing is trained: a task stores the rows of a "
     "real run under its own name. Then `alibench collect`, with tables and report. Memory: of the command's process; "
     "growth: the slope of a line through its memory after every 1,000 runs.",
+    "gpu_updates": "Every side in turn in one process, all of them and the ceilings in one precision; medians over rounds. "
+    "`over_naive`: the quickest naive side's time over this one's in the same round, its median and the median's 95 % "
+    "interval. naive: with that many of DataLoader's workers; careful: the best exact alternating update; ours: eager; "
+    "recorded: as one CUDA graph; compiled: each network by torch.compile, recorded, too. GFLOP: what our update has of "
+    "matrix products and convolutions, for every side. Shares: of a large square matrix product and of the forward pass of "
+    "the model's own largest convolution, measured in the same rounds.",
+    "gpu_ceilings": "Matrix product, copy (read and write), and each convolution of ALI's CIFAR-10 networks forward and "
+    "backward, batch 100 (D: 200), by memory order.",
+    "gpu_seeds": "Rate, round and average of one seed or of several stacked ones. `of_one`: time over one seed's by the "
+    "same execution.",
+    "gpu_batches": "ALI, CIFAR-10's networks, recorded.",
+    "gpu_settings": "ALI, CIFAR-10's networks, recorded, in turn with torch's default. `repeats`: whether ten eager "
+    "updates, made twice, leave the same bits.",
+    "gpu_profile": "ALI, CIFAR-10's networks: kernels and their time in one update, by torch's profiler. A table by kernel "
+    "is beside this file.",
 }
 
 
@@ -67,12 +90,28 @@ def processor() -> str:
     return f"{model}, {torch.backends.cpu.get_cpu_capability()}{', bf16' if 'avx512_bf16' in flags else ', no bf16'}"
 
 
+def timed_device() -> str:
+    """Return the device that is timed: DEVICE of the environment, or the best there is."""
+    return os.environ.get("DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def driver() -> str:
+    """Return the version of NVIDIA's driver."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0].strip()
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return "unknown"
+
+
 def origin() -> dict[str, Any]:
     """Return what the session's figures were measured by."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(timed_device())
+    libraries = {"driver": driver(), "CUDA": torch.version.cuda, "cuDNN": torch.backends.cudnn.version()}
     return {
         "commit": provenance.commit(),
         "device": provenance.device_name(device),
+        **(libraries if device.type == "cuda" else {}),
         "processor": processor(),
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -4,6 +4,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import data
 from benchmarks.loop import Recipe, Trainer
+from evaluation.arithmetic import tf32
 from evaluation.base import Data, Settings, Split, Subject, as_float, generator
 from models import REGISTRY
 from models.base import Model
@@ -26,7 +28,8 @@ Precision = Literal["fp32", "tf32", "bf16"]
 ROUNDS = 9  # in which all sides are timed in turn; seven give an interval of the median
 BATCH = 100
 LEAST = 0.2  # seconds of one timing
-IMAGES = 5000  # random ones, in place of CIFAR-10's and SVHN's
+WARM = {"cpu": 1, "cuda": 6}  # untimed calls first: on CUDA a recorded side makes three rounds and records the fourth
+IMAGES = 5000  # random ones, in place of published data
 
 
 @dataclass(frozen=True)
@@ -36,51 +39,79 @@ class Shape:
     name: str
     networks: str
     latent: int
-    dataset: str = ""  # none: random 32x32 colour images
+    dataset: str = ""  # none: random images
+    size: tuple[int, ...] = (3, 32, 32)  # of random images
+    batch: int = BATCH
+    prior: Literal["normal", "uniform"] = "normal"
+    weight_decay: float = 0.0
 
 
 CIFAR10 = Shape("CIFAR-10", "cifar10", 64)
 SVHN = Shape("SVHN", "svhn", 256)
+CELEBA = Shape("CelebA", "celeba", 256, size=(3, 64, 64))
+MNIST = Shape("MNIST", "bigan_mnist", 50, size=(1, 28, 28), batch=128, prior="uniform", weight_decay=5e-5)
 DIGITS = Shape("digits", "digits", 8, "digits")
 GRID = Shape("grid", "plane", 2, "grid25_easy")
 
 
+@cache
 def loaded(shape: Shape) -> Data:
     """Return the data of a shape."""
     if shape.dataset:
         return data.load(shape.dataset)
-    x = torch.randint(0, 256, (IMAGES, 3, 32, 32), dtype=torch.uint8, generator=generator(0, "speed"))
+    x = torch.randint(0, 256, (IMAGES, *shape.size), dtype=torch.uint8, generator=generator(0, "speed"))
     split = Split(x, torch.arange(IMAGES) % 10)
     return Data("random", split, Split(x[:1000], split.y[:1000]), Split(x[1000:2000], split.y[1000:2000]), classes=10)
 
 
-def build(shape: Shape, name: str) -> Model:
+def build(shape: Shape, name: str, seed: int = 0) -> Model:
     """Return a model with its first weights."""
-    own = loaded(shape)
+    own, family = loaded(shape), FAMILIES[shape.networks]()
     mean = torch.full(own.shape, 0.5) if own.images else None
-    rng = generator(0, "weights")
-    return REGISTRY[name](Networks(FAMILIES[shape.networks](), own.shape, own.scale, shape.latent, rng, mean=mean))
+    rng = generator(seed, "weights")
+    return REGISTRY[name](Networks(family, own.shape, own.scale, shape.latent, rng, shape.prior, mean=mean))
 
 
-def recipe(precision: Precision, update: Literal["simultaneous", "alternating"] = "simultaneous") -> Recipe:
-    """Return the recipe of all sides."""
-    return Recipe(steps=1000, batch=BATCH, lr=1e-4, ema=0, precision=precision, update=update)
+def recipe(shape: Shape, precision: Precision, **others: Any) -> Recipe:
+    """Return the recipe of all sides, eager unless `others` say otherwise."""
+    fields: dict[str, Any] = {"batch": shape.batch, "weight_decay": shape.weight_decay, "execution": "eager"} | others
+    return Recipe(steps=1000, lr=1e-4, ema=0, precision=precision, **fields)
 
 
-def trainer(shape: Shape, name: str, recipe: Recipe, device: str) -> Trainer:
+def trainer(shape: Shape, name: str, recipe: Recipe, device: str, seed: int = 0) -> Trainer:
     """Return what makes the suite's own updates: what `train` runs, and what the results tables' throughput times."""
-    model, rng = build(shape, name).to(device), generator(0, "speed", torch.device(device))
+    model, rng = build(shape, name, seed).to(device), generator(seed, "speed", torch.device(device))
     return Trainer(model, model.phases[0], recipe, loaded(shape).train, rng)
 
 
 def update(side: str, shape: Shape, name: str, precision: Precision, device: str) -> Step:
-    """Return an update by "ours", by "careful", or by "naive" with some number of workers: "naive 2"."""
-    if side == "ours":
-        return trainer(shape, name, recipe(precision), device).round
+    """Return an update by one side, in the precision that is asked for.
+
+    "naive 2" has two of DataLoader's workers; "careful"; "ours", eager; on CUDA also "recorded", and "compiled", which is
+    recorded, too.
+    """
     if side == "careful":
-        return careful(trainer(shape, name, recipe(precision, "alternating"), device))
-    model = build(shape, name).to(device)
-    return naive(model, loaded(shape).train, recipe(precision), int(side.split()[1]), device)
+        step = careful(trainer(shape, name, recipe(shape, precision, update="alternating"), device))
+    elif side.startswith("naive"):
+        model = build(shape, name).to(device)
+        step = naive(model, loaded(shape).train, recipe(shape, precision), int(side.split()[1]), device)
+    else:
+        recorded: dict[str, Any] = {"execution": "graphs"}
+        ways = {"ours": {}, "recorded": recorded, "compiled": recorded | {"compile": True}}
+        step = trainer(shape, name, recipe(shape, precision, **ways[side]), device).round
+    return in_precision(step, precision, device)
+
+
+def in_precision(step: Step, precision: Precision, device: str) -> Step:
+    """Return a step whose products are rounded to TF32 if that is asked for, which CUDA's convolutions are by default."""
+    if device == "cpu":
+        return step
+
+    def switched() -> object:
+        with tf32(precision == "tf32"):
+            return step()
+
+    return switched
 
 
 def use(side: str, what: str, shape: Shape, name: str, device: str, n: int = 500) -> Step:
@@ -118,8 +149,8 @@ def ceilings(shape: Shape, name: str, precision: Precision, device: str) -> dict
         for layer in network.modules():
             op = getattr(layer, "op", None)
             if isinstance(op, nn.Conv2d) and layer.inner[1:] != (1, 1):  # type: ignore[union-attr, index]
-                batch = (twice * BATCH, *layer.shape)  # type: ignore[misc]
-                layers.append((2 * twice * BATCH * np.prod(layer.inner) * op.weight[0].numel() / 1e9, op, batch))  # type: ignore
+                batch = (twice * shape.batch, *layer.shape)  # type: ignore[misc]
+                layers.append((2 * twice * shape.batch * np.prod(layer.inner) * op.weight[0].numel() / 1e9, op, batch))  # type: ignore
     if layers:
         gflop, op, batch = max(layers, key=lambda layer: layer[0])
         op = copy.deepcopy(op).to(device, dtype)
@@ -130,7 +161,7 @@ def ceilings(shape: Shape, name: str, precision: Precision, device: str) -> dict
                 return functional.conv2d(h, op.weight, op.bias, op.stride)
 
         found["convolution"] = (convolution, gflop)
-    return found
+    return {kind: (in_precision(work, precision, device), gflop) for kind, (work, gflop) in found.items()}
 
 
 def gflop(work: Step) -> float:
@@ -151,12 +182,23 @@ def seconds(work: Step, calls: int, device: str) -> float:
     return (time.perf_counter() - start) / calls
 
 
+def calls_of(work: Step, device: str, least: float = LEAST) -> int:
+    """Warm a work up; return how many calls of it take `least` seconds."""
+    for _ in range(WARM[device]):
+        work()
+    return max(1, round(least / seconds(work, 1, device)))
+
+
+def alternately(sides: Mapping[str, Step], device: str, rounds: int, least: float) -> dict[str, np.ndarray]:
+    """Time all sides in turn, without pytest-benchmark; return each one's seconds a call (rounds,)."""
+    calls = {side: calls_of(work, device, least) for side, work in sides.items()}
+    times = [[seconds(work, calls[side], device) for side, work in sides.items()] for _ in range(rounds)]
+    return dict(zip(sides, np.array(times).T, strict=True))
+
+
 def in_turn(benchmark: Any, sides: Mapping[str, Step], device: str, rounds: int = ROUNDS) -> dict[str, np.ndarray]:
     """Time all sides in turn, "ours" by pytest-benchmark; return each one's seconds a call (rounds,)."""
-    calls = {}
-    for side, work in sides.items():
-        work()  # warm
-        calls[side] = max(1, round(LEAST / seconds(work, 1, device)))
+    calls = {side: calls_of(work, device) for side, work in sides.items()}
     found: dict[str, list[float]] = {side: [] for side in sides}
 
     def others() -> None:

@@ -14,7 +14,7 @@ from benchmarks import worker
 from benchmarks.loop import bf16_is_native
 from tests.speed import processes, sides
 from tests.speed.conftest import Speeds, cores
-from tests.speed.sides import BATCH, CIFAR10, DIGITS, GRID, SVHN, Precision, Shape, in_turn, median
+from tests.speed.sides import BATCH, CIFAR10, DIGITS, GRID, MNIST, SVHN, Precision, Shape, in_turn, median
 
 pytestmark = pytest.mark.speed
 
@@ -22,6 +22,7 @@ CASES = [
     *((CIFAR10, name, "fp32") for name in ("ali", "bigan", "gan", "vae")),
     *((CIFAR10, name, "bf16") for name in ("ali", "bigan")),
     (SVHN, "ali", "fp32"),
+    (MNIST, "bigan", "fp32"),
     *((DIGITS, name, "fp32") for name in ("ali", "bigan", "gan", "vae")),
     *((GRID, name, "fp32") for name in ("ali", "bigan", "gan", "vae")),
 ]
@@ -49,13 +50,13 @@ def test_update(benchmark: Any, speeds: Speeds, device: str, shape: Shape, name:
             model=name,
             precision=precision,
             side=side,
-            images_a_second=BATCH / taken,
+            images_a_second=shape.batch / taken,
             ms_a_step=1000 * taken,
             ratio=ratio,
             ratio_low=low,
             ratio_high=high,
             peak_mb=processes.peak(side, shape, name, precision, device),
-            mflop_an_image=1000 * work_gflop / BATCH,
+            mflop_an_image=1000 * work_gflop / shape.batch,
             gflop_a_second=work_gflop / taken,
             **{f"share_of_{kind}_%": 100 * work_gflop / taken / limit for kind, limit in limits.items()},
             rounds=len(times[side]),

@@ -1,0 +1,108 @@
+"""What these tests share: every family's networks, random data for them, short trainings and their distance."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.checkpoints import Checkpoints
+from benchmarks.loop import Recipe, Trained, Trainer, train_together
+from evaluation.base import Split, generator
+from models import REGISTRY
+from models.base import Batch, Model
+from models.networks import Networks
+from models.tables import FAMILIES
+
+DEVICE = torch.device(os.environ.get("DEVICE", "cuda"))
+SMALL = DEVICE.type == "cpu"  # few cases, to see that the tests themselves work
+CPU = torch.device("cpu")
+PLANE, GREY, COLOUR, LARGE = (2,), (1, 8, 8), (3, 32, 32), (3, 64, 64)
+SHAPES = {
+    **dict.fromkeys(("plane", "toy", "alice_toy"), PLANE),
+    **dict.fromkeys(("cifar10", "svhn"), COLOUR),
+    **dict.fromkeys(("celeba", "bigan_imagenet", "tiny_imagenet"), LARGE),
+    "digits": GREY,
+    "bigan_mnist": (1, 28, 28),
+}
+LATENT = {"cifar10": 64, "digits": 8, **dict.fromkeys(("plane", "toy", "alice_toy"), 2)}
+# a learning rate that fp32 holds exactly: a recorded step reads it from an fp32 tensor, an eager one as a Python number
+RECIPE: dict[str, Any] = {"steps": 8, "batch": 20, "lr": 2.0**-10, "decay": 0, "ema": 0.5, "execution": "eager"}
+COMPILES = "compile" in {field.name for field in fields(Recipe)}
+
+
+def recipe(**changes: Any) -> Recipe:
+    """Return a recipe whose precision and execution do not depend on the device, with some of its fields changed."""
+    return Recipe(**{"precision": "fp32", **RECIPE, **changes})
+
+
+def split(family: str, n: int = 300) -> Split:
+    """Return n random images or points, of ten classes in turn."""
+    rng, shape = generator(0, "random data"), SHAPES[family]
+    if len(shape) == 3:
+        x = torch.randint(256, (n, *shape), dtype=torch.uint8, generator=rng)
+    else:
+        x = torch.randn(n, *shape, generator=rng)
+    return Split(x, torch.arange(n) % 10)
+
+
+def build(family: str, name: str, seed: int = 0) -> Model:
+    """Return a model of a family's networks with its first weights."""
+    shape = SHAPES[family]
+    mean = torch.full(shape, 0.5) if len(shape) == 3 else None
+    rng = generator(seed, "weights")
+    return REGISTRY[name](Networks(FAMILIES[family](), shape, 1.0, LATENT.get(family, 16), rng, labels=10, mean=mean))
+
+
+def trainer(family: str, name: str, recipe: Recipe, device: torch.device, phase: int = 0, seed: int = 0) -> Trainer:
+    """Return the trainer of one phase, on random data."""
+    model, data = build(family, name, seed).to(device), split(family)
+    return Trainer(model, model.phases[phase], recipe, data, generator(seed, "training", device), data)
+
+
+def trained(
+    family: str,
+    names: Sequence[str],
+    recipe: Recipe,
+    device: torch.device,
+    checkpoints: Checkpoints | None = None,
+    seeds: Sequence[int] | None = None,
+) -> list[Tensor]:
+    """Train a model of each name, stacked if there are several; return the numbers of each."""
+    data = split(family)
+    seeds = range(len(names)) if seeds is None else seeds
+    models = [build(family, name, seed) for name, seed in zip(names, seeds, strict=True)]
+    labelled = [data] * len(models)
+    outcomes = train_together(models, data, recipe, seeds, device, labelled=labelled, checkpoints=checkpoints)
+    assert all(isinstance(outcome, Trained) for outcome in outcomes), outcomes
+    return [numbers(model) for model in models]
+
+
+def numbers(model: Model) -> Tensor:
+    """Return all weights and statistics as one vector, in double precision on the CPU."""
+    return flat(model.state_dict().values())
+
+
+def flat(tensors: Any) -> Tensor:
+    """Return tensors as one vector, in double precision on the CPU."""
+    return torch.cat([tensor.detach().double().flatten().cpu() for tensor in tensors])
+
+
+def apart(a: Tensor, b: Tensor) -> float:
+    """Return the distance of two vectors, relative to the second one's length."""
+    return float((a - b).norm() / b.norm().clamp(min=1e-30))
+
+
+def strayed(a: Tensor, b: Tensor, first: Tensor) -> float:
+    """Return the distance of two trained models, relative to how far the second moved from its first weights."""
+    return float((a - b).norm() / (b - first).norm())
+
+
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """Return a batch on another device."""
+    noise = {key: value.to(device) for key, value in batch.noise.items()}
+    y = None if batch.y is None else batch.y.to(device)
+    labelled = None if batch.labelled is None else (batch.labelled[0].to(device), batch.labelled[1].to(device))
+    return Batch(batch.x.to(device), noise, y, labelled)

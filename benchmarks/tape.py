@@ -1,11 +1,11 @@
 """The gradients of an update on a CPU, as the list of torch's operations that autograd once made.
 
-Small networks spend half of an update on bookkeeping: a graph is built, walked and thrown away, the same one every time. Here
-it is walked once more while torch.fx writes down what is computed; from then on the list is run. The operations are the same,
-so are the numbers, to the last bit. The next update compares both ways before the list is believed.
+Small networks spend half of an update on bookkeeping: a graph is built, walked and thrown away, the same one every time.
+Here it is walked once more while torch.fx writes down what is computed; from then on the list is run. The operations are
+the same, so the numbers are, to the last bit. The next update compares both ways before the list is believed.
 
-What is recorded must depend on the batch and the parameters alone, as a model's contract has it (models/base.py). A model that
-reads a number on the host, or has a state of its own, is trained without, and a line says so.
+What is recorded must depend on the batch and the parameters alone, as a model's contract has it (models/base.py). A model
+that reads a number on the host, or has a state of its own, is trained without, and a line says so.
 """
 
 import sys

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 import torch
@@ -30,7 +29,6 @@ SHAPES = {
 LATENT = {"cifar10": 64, "digits": 8, **dict.fromkeys(("plane", "toy", "alice_toy"), 2)}
 # a learning rate that fp32 holds exactly: a recorded step reads it from an fp32 tensor, an eager one as a Python number
 RECIPE: dict[str, Any] = {"steps": 8, "batch": 20, "lr": 2.0**-10, "decay": 0, "ema": 0.5, "execution": "eager"}
-COMPILES = "compile" in {field.name for field in fields(Recipe)}
 
 
 def recipe(**changes: Any) -> Recipe:

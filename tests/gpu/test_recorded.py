@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.stopping import Stopped
 from models import REGISTRY
-from tests.gpu.cases import COMPILES, SMALL, apart, build, numbers, recipe, strayed, trained
+from tests.gpu.cases import SMALL, apart, build, numbers, recipe, strayed, trained
 from tests.test_resume import Stopping
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("deterministic")]
@@ -84,7 +84,7 @@ def test_a_stopped_training_resumes_to_the_very_weights(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(SMALL or not COMPILES, reason="compiling takes a minute, and pays on CUDA")
+@pytest.mark.skipif(SMALL, reason="compiling takes a minute, and pays on CUDA")
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 def test_compiled_networks_move_as_the_others_do(precision: str, recorded: Recorded, device: torch.device) -> None:
     """One round: fused kernels round elsewhere, by as much as the precision does."""

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,9 +38,10 @@ NOTES = {
     "updates": "Batch 100 (MNIST: 128), all cores, every side in turn in one process; medians over rounds. `ratio`: the "
     "side's time over ours in the same round, its median and the median's 95 % interval (order statistics). naive: "
     "DataLoader with the best number of workers (beside its name), a pass through D for each kind of pair, players in turn, "
-    "default Adam, losses read every step. careful: the best exact alternating update. Memory: what three updates add at "
-    "most to libraries, data and model, in a process of its own. MFLOP: matrix products and convolutions, counted. Shares: "
-    "of the ceilings, measured in the same rounds. All sides of a ratio have the same precision.",
+    "default Adam, losses read every step. careful: the best exact alternating update. eager: ours by autograd every time. "
+    "Memory: what three updates add at most to libraries, data and model, in a process of its own. MFLOP: matrix products "
+    "and convolutions, counted. Shares: of the ceilings, measured in the same rounds. All sides of a ratio have the same "
+    "precision.",
     "precision": "Updates in fp32 over ours in bf16, timed in the same rounds.",
     "ceilings": "A large square matrix product, and the forward pass of the model's own largest convolution.",
     "seeds": "`alibench run`'s way, one single-threaded process a core, against three naive trainings one after another "
@@ -62,7 +62,7 @@ NOTES = {
     "growth: the slope of a line through its memory after every 1,000 runs.",
     "gpu_updates": "Every side in turn in one process, all of them and the ceilings in one precision; medians over rounds. "
     "`over_naive`: the quickest naive side's time over this one's in the same round, its median and the median's 95 % "
-    "interval. naive: with that many of DataLoader's workers; careful: the best exact alternating update; ours: eager; "
+    "interval. naive: with that many of DataLoader's workers; careful: the best exact alternating update; eager: ours; "
     "recorded: as one CUDA graph; compiled: each network by torch.compile, recorded, too. GFLOP: what our update has of "
     "matrix products and convolutions, for every side. Shares: of a large square matrix product and of the forward pass of "
     "the model's own largest convolution, measured in the same rounds.",
@@ -95,23 +95,13 @@ def timed_device() -> str:
     return os.environ.get("DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def driver() -> str:
-    """Return the version of NVIDIA's driver."""
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[0].strip()
-    except (OSError, subprocess.CalledProcessError, IndexError):
-        return "unknown"
-
-
 def origin() -> dict[str, Any]:
     """Return what the session's figures were measured by."""
     device = torch.device(timed_device())
-    libraries = {"driver": driver(), "CUDA": torch.version.cuda, "cuDNN": torch.backends.cudnn.version()}
     return {
         "commit": provenance.commit(),
         "device": provenance.device_name(device),
-        **(libraries if device.type == "cuda" else {}),
+        **provenance.accelerator(device),
         "processor": processor(),
         "torch": torch.__version__,
         "python": platform.python_version(),

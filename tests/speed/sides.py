@@ -87,8 +87,8 @@ def trainer(shape: Shape, name: str, recipe: Recipe, device: str, seed: int = 0)
 def update(side: str, shape: Shape, name: str, precision: Precision, device: str) -> Step:
     """Return an update by one side, in the precision that is asked for.
 
-    "naive 2" has two of DataLoader's workers; "careful"; "ours", eager; on CUDA also "recorded", and "compiled", which is
-    recorded, too.
+    "naive 2" has two of DataLoader's workers; "careful"; "ours", as trainings run by default, that is "recorded"; "eager";
+    "compiled", which is recorded, too.
     """
     if side == "careful":
         step = careful(trainer(shape, name, recipe(shape, precision, update="alternating"), device))
@@ -97,7 +97,7 @@ def update(side: str, shape: Shape, name: str, precision: Precision, device: str
         step = naive(model, loaded(shape).train, recipe(shape, precision), int(side.split()[1]), device)
     else:
         recorded: dict[str, Any] = {"execution": "graphs"}
-        ways = {"ours": {}, "recorded": recorded, "compiled": recorded | {"compile": True}}
+        ways = {"eager": {}, "ours": recorded, "recorded": recorded, "compiled": recorded | {"compile": True}}
         step = trainer(shape, name, recipe(shape, precision, **ways[side]), device).round
     return in_precision(step, precision, device)
 

@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.loop import Average
 from benchmarks.replicas import StackedTrainer
 from tests.gpu import cases
-from tests.gpu.cases import COMPILES, SMALL
+from tests.gpu.cases import SMALL
 from tests.speed import sides
 from tests.speed.conftest import Speeds
 from tests.speed.sides import CELEBA, CIFAR10, DIGITS, GRID, SVHN, Precision, Shape, alternately, calls_of, median, seconds
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.speed]
 ROUNDS = 6  # the fewest that give a 95 % interval of the median
 LEAST = 0.08  # seconds of one timing
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
-EXECUTIONS = {"ours": "eager", "recorded": "graphs"}
+EXECUTIONS = {"eager": "eager", "recorded": "graphs"}
 NAIVE: tuple[str, ...] = ("naive 0", "naive 4")
 CASES: list[tuple[Shape, str, Precision]] = [
     *((CIFAR10, "ali", precision) for precision in ("tf32", "bf16", "fp32")),
@@ -42,7 +42,7 @@ BATCHES = (100, 200, 500, 1000)
 SMALL_SHAPES: tuple[Shape, ...] = (DIGITS, GRID)
 if SMALL:
     CASES, SMALL_SHAPES, COUNTS, ROUNDS, LEAST = [(DIGITS, "ali", "fp32")], (DIGITS,), (1, 3), 2, 0.01
-    EXECUTIONS, NAIVE = {"ours": "eager"}, ("naive 0",)
+    EXECUTIONS, NAIVE = {"eager": "eager"}, ("naive 0",)
 no_cpu = pytest.mark.skipif(SMALL, reason="of CUDA alone")
 
 
@@ -69,7 +69,7 @@ def compared(speeds: Speeds, device: str, shape: Shape, name: str, precision: Pr
     ceilings = sides.ceilings(shape, name, precision, device)
     times = alternately({kind: work for kind, (work, _) in ceilings.items()} | works, device, ROUNDS, LEAST)
     limits = {kind: amount / float(np.median(times[kind])) for kind, (_, amount) in ceilings.items()}
-    naive, gflop = min(NAIVE, key=lambda side: np.median(times[side])), sides.gflop(works["ours"])
+    naive, gflop = min(NAIVE, key=lambda side: np.median(times[side])), sides.gflop(works["eager"])
     for side in works:
         taken, (ratio, low, high) = float(np.median(times[side])), median(times[naive] / times[side])
         speeds.add(
@@ -95,7 +95,6 @@ def test_update(speeds: Speeds, device: str, shape: Shape, name: str, precision:
 
 
 @no_cpu
-@pytest.mark.skipif(not COMPILES, reason="recipes cannot ask for compiled networks")
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 def test_compiled_update(speeds: Speeds, device: str, precision: Precision) -> None:
     """Compiling takes up to a minute."""
@@ -231,7 +230,7 @@ def test_settings(speeds: Speeds, device: str, setting: str, precision: Precisio
 
 
 @pytest.mark.parametrize(
-    ("side", "precision"), [("ours", "fp32")] if SMALL else itertools.product(EXECUTIONS, ("tf32", "bf16"))
+    ("side", "precision"), [("eager", "fp32")] if SMALL else itertools.product(EXECUTIONS, ("tf32", "bf16"))
 )
 def test_profile(speeds: Speeds, device: str, side: str, precision: Precision) -> None:
     updates = 1 if SMALL else 5

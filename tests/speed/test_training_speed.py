@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.profiler import profile
 
-from benchmarks import worker
+from benchmarks import tape, worker
 from benchmarks.loop import bf16_is_native
 from tests.speed import processes, sides
 from tests.speed.conftest import Speeds, cores
@@ -34,16 +34,18 @@ def test_update(benchmark: Any, speeds: Speeds, device: str, shape: Shape, name:
         pytest.skip("this processor has no bf16 arithmetic")
     naive, step = sides.best_naive(shape, name, precision, device)
     works = {naive: step}
-    others = ("careful", "ours") if name != "vae" else ("ours",)  # nothing alternates in a VAE
+    others = ("careful", "eager", "ours") if name != "vae" else ("eager", "ours")  # nothing alternates in a VAE
     works |= {side: sides.update(side, shape, name, precision, device) for side in others}
     exact = {side: sides.update(side, shape, name, "fp32", device) for side in (naive, "ours") if precision == "bf16"}
+    for recorded in (works["ours"], *(exact[side] for side in exact if side == "ours")):
+        sides.seconds(recorded, tape.WARM + 2, device)
     ceilings = sides.ceilings(shape, name, precision, device)
     beside = {kind: work for kind, (work, _) in ceilings.items()} | {f"{side} in fp32": exact[side] for side in exact}
     times = in_turn(benchmark, beside | works, device)
     limits = {kind: amount / float(np.median(times[kind])) for kind, (_, amount) in ceilings.items()}
     for side, work in works.items():
         ratio, low, high = median(times[side] / times["ours"])
-        taken, work_gflop = float(np.median(times[side])), sides.gflop(work)
+        taken, work_gflop = float(np.median(times[side])), sides.gflop(works["eager"] if side == "ours" else work)
         speeds.add(
             "updates",
             networks=shape.name,

@@ -54,8 +54,8 @@ def _detached() -> None:
 def _no_noise() -> None:
     right = loop.Trainer.batch
 
-    def batch(self: loop.Trainer) -> Batch:
-        drawn = right(self)
+    def batch(self: loop.Trainer, picked: Sequence[Tensor] | None = None) -> Batch:
+        drawn = right(self, picked)
         return replace(drawn, noise={k: 0 * v if k == "eps" else v for k, v in drawn.noise.items()})
 
     loop.Trainer.batch = batch  # type: ignore[method-assign]
@@ -87,8 +87,8 @@ def _raw_decoder() -> None:
 def _one_code() -> None:
     right = loop.Trainer.batch
 
-    def batch(self: loop.Trainer) -> Batch:
-        drawn = right(self)
+    def batch(self: loop.Trainer, picked: Sequence[Tensor] | None = None) -> Batch:
+        drawn = right(self, picked)
         return replace(drawn, noise={k: v[:1].expand_as(v) if k == "z" else v for k, v in drawn.noise.items()})
 
     loop.Trainer.batch = batch  # type: ignore[method-assign]

@@ -119,23 +119,31 @@ def _filled(like: Batch, tensors: Sequence[Tensor]) -> Batch:
 def _shortened(module: fx.GraphModule) -> fx.GraphModule:
     """Return the list without what only gives a tensor another name, and with parameters transposed once for all."""
     graph = module.graph
+
+    def replace(node: fx.Node, by: fx.Node) -> None:
+        node.replace_all_uses_with(by)
+        graph.erase_node(node)
+
     for node in list(graph.nodes):
-        source = node.args[0] if node.args else None
+        if node.target not in (*SAME, TRANSPOSE):
+            continue
+        source: fx.Node = node.args[0]
         if node.target in SAME:
-            node.replace_all_uses_with(source)
-            graph.erase_node(node)
-        elif node.target is TRANSPOSE and source.target is TRANSPOSE:
-            node.replace_all_uses_with(source.args[0])
-            graph.erase_node(node)
-        elif node.target is TRANSPOSE and source.op == "get_attr":
-            # a view, so it follows the parameter
-            node.target, node.op, node.args = f"{source.target}_transposed", "get_attr", ()
-            module.register_buffer(node.target, getattr(module, source.target).detach().t())
+            replace(node, source)
+        elif source.target is TRANSPOSE:
+            replace(node, source.args[0])  # type: ignore[arg-type]
+        elif source.op == "get_attr":
+            name = f"{source.target}_transposed"
+            module.register_buffer(name, getattr(module, str(source.target)).detach().t())  # a view: it follows
+            with graph.inserting_before(node):
+                replace(node, graph.get_attr(name))
+
     for node in reversed(graph.nodes):
         if (node.target is TRANSPOSE or node.op == "get_attr") and not node.users:
             graph.erase_node(node)
     module.recompile()
+
     for node in graph.nodes:
-        if node.op == "get_attr":  # found quicker than nn.Module finds it
+        if node.op == "get_attr":  # found at once, where nn.Module would look in three places
             vars(module)[node.target] = getattr(module, node.target)
     return module

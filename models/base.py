@@ -6,7 +6,8 @@ pure function of its parameters and one batch:
     Batch (x, y, noise)  --forward-->  Terms (pairs, logits, direct losses)  --losses-->  one loss per player and sample
 
 Every random number comes in with the batch: the model says which it needs (`noise`), the loop draws them from the seed's
-generator. So a stopped run resumes exactly, and replicas stacked with `torch.vmap` equal each seed trained alone.
+generator. So a stopped run resumes exactly, replicas stacked with `torch.vmap` equal each seed trained alone, and an update
+can be recorded once and replayed.
 
 Players are the sides of the game. Each owns some networks, every trainable parameter belongs to exactly one player, and a
 player learns only from its own loss. A phase says who learns, in rounds: a round is a sequence of groups of players, and

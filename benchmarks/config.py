@@ -21,7 +21,7 @@ from msgspec import Meta
 import models
 from benchmarks import data, plugins
 from benchmarks.data import Options
-from benchmarks.loop import Decay, Rate, Recipe, bf16_is_native, has_tf32
+from benchmarks.loop import Decay, Rate, Recipe, Trainer, bf16_is_native, has_tf32
 from benchmarks.plugins import NAME, NAMING, check_model
 from evaluation import COLUMNS, METRICS, extractors, labels
 from evaluation.base import BadInput, Count, Data, Settings, as_float, check_name, generator
@@ -552,6 +552,7 @@ def resolved(suites: Iterable[Suite], device: torch.device, alone: bool = True) 
     for suite in suites:
         for name in suite.models:
             _check_arithmetic(suite.recipe_of(name), device, f"suite '{suite.name}', model '{name}'", is_here)
+            _check_compiled(suite, name)
     if is_here:
         suites = [_decided(suite, device, alone) for suite in suites]
         precisions = {suite.recipe_of(name).precision for suite in suites for name in suite.models}
@@ -568,6 +569,12 @@ def _check_arithmetic(recipe: Recipe, device: torch.device, where: str, is_here:
         raise BadInput(f"{where}: precision 'tf32' needs a GPU of capability 8.0 or later: use fp32")
     if recipe.execution == "graphs" and device.type not in ("cpu", "cuda"):
         raise BadInput(f"{where}: execution 'graphs' is that of a CPU and of CUDA, not of '{device}': use eager")
+
+
+def _check_compiled(suite: Suite, name: str) -> None:
+    recipe, train = suite.recipe_of(name), suite.load().train
+    for phase in suite.build(name, 0).phases if recipe.compile else ():
+        Trainer(suite.build(name, 0), phase, replace(recipe, execution="eager"), train, generator(0, "check"), train)
 
 
 def _decided(suite: Suite, device: torch.device, alone: bool) -> Suite:

@@ -1,5 +1,7 @@
 """The loop: its gradients, steps, schedule, averages and phases against independent computations."""
 
+import gc
+import weakref
 from dataclasses import replace
 from itertools import pairwise
 
@@ -191,6 +193,22 @@ def test_a_round_never_waits_for_the_device(name: str, digits: Data) -> None:
         with HostReads() as reads:  # the counter does count
             torch.ones(()).item()
         assert reads.count == 1
+
+
+def test_a_trainer_that_is_not_used_any_more_is_freed_at_once(digits: Data) -> None:
+    """Its optimisers' moments may fill a device: they do not wait for Python's collector."""
+    model = build("ali")
+    trainer = Trainer(model, model.phases[0], Recipe(steps=40, batch=50), digits.train, generator(0, "t"))
+    for _ in range(30):
+        trainer.round()
+    gone = weakref.ref(trainer)
+    gc.collect()
+    gc.disable()
+    try:
+        del trainer
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_phases_have_their_share_of_steps() -> None:

@@ -163,6 +163,8 @@ class Trainer:
     ) -> None:
         recipe = recipe.on(rng.device)
         self.model, self.phase, self.recipe, self.rng = model, phase, recipe, rng
+
+        # what a round sees
         self.batches = Batches(split, recipe.batch, rng)
         self.labelled: Batches | None = None
         if model.semi_supervised:
@@ -170,43 +172,53 @@ class Trainer:
                 raise ValueError(f"{model.name} learns from labels: pass labelled")
             self.labelled = Batches(repeated(labelled, recipe.batch), recipe.batch, rng)
         self.draws = model.noise(recipe.batch)
-        self.factor = 1.0  # that the learning rate is multiplied by now
+
         # for each batch of a round, who moves on it: all of a group at once, or one after the other
         self.moves = [_moves(model, group, recipe.update == "alternating") for group in phase.round]
-        graphs, on_cpu = recipe.execution == "graphs", rng.device.type == "cpu"
-        recorded = graphs and not on_cpu
-        self.recorded = Recorded([source.rng for source in self.sources]) if recorded else None
-        # one optimiser for players that always move at once: on small networks its own time counts
-        groups = {tuple(learners): learners for move in self.moves for learners in move}
-        players = [player for group in groups for player in group]
-        if len(set(players)) < len(players):
-            groups = {(player,): {player: learners[player]} for learners in groups.values() for player in learners}
-        self.optimisers = {
-            group: torch.optim.Adam(
-                [p for own in learners.values() for p in own],
-                lr=torch.tensor(recipe.lr, device=rng.device) if recorded else recipe.lr,
-                betas=(recipe.beta1, recipe.beta2),
-                weight_decay=recipe.weight_decay,
-                fused=True,
-                capturable=recorded,
-            )
-            for group, learners in groups.items()
-        }
+        learning = {tuple(learners): learners for move in self.moves for learners in move}
+        players = [player for group in learning for player in group]
         model.eval()  # who does not learn is fixed, batch statistics included
         for player in players:
             for network in model.players[player]:
                 getattr(model, network).train()
+
+        # one optimiser for players that always move at once: on small networks its own time counts
+        groups = learning
+        if len(set(players)) < len(players):
+            groups = {(player,): {player: own[player]} for own in learning.values() for player in own}
+        self.factor = 1.0  # that the learning rate is multiplied by now
+        self.optimisers = {group: self._optimiser(own) for group, own in groups.items()}
+
+        # how gradients are computed
+        shared = recipe.update == "simultaneous"
+        self.judges = {players: self._judge(players, split) if shared else None for players in learning}
         self.autocast = torch.autocast(rng.device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
-        self.judges = {
-            tuple(learners): self._judge(tuple(learners), split) if recipe.update == "simultaneous" else None
-            for move in self.moves
-            for learners in move
-        }
-        self.tapes = {players: Tape(list(model.buffers())) for players in self.judges if graphs and on_cpu}
         self.compiled: AbstractContextManager[None] = nullcontext()
         if recipe.compile:
             self.compiled = Compiled(model)
             compiled.check(model, max(len(players) - bool(judge) for players, judge in self.judges.items()))
+
+        # what of it is recorded: on CUDA rounds, on a CPU gradients
+        records = recipe.execution == "graphs"
+        rngs = [source.rng for source in self.sources]
+        self.recorded = Recorded(rngs) if records and self._on_cuda else None
+        self.tapes = {players: Tape(list(model.buffers())) for players in learning if records and not self._on_cuda}
+
+    @property
+    def _on_cuda(self) -> bool:
+        return self.rng.device.type == "cuda"
+
+    def _optimiser(self, learners: Learners) -> torch.optim.Adam:
+        """Return Adam over some players' parameters; a step that is recorded reads its rate from a tensor."""
+        recipe, recorded = self.recipe, self.recipe.execution == "graphs" and self._on_cuda
+        return torch.optim.Adam(
+            [p for own in learners.values() for p in own],
+            lr=torch.tensor(recipe.lr, device=self.rng.device) if recorded else recipe.lr,
+            betas=(recipe.beta1, recipe.beta2),
+            weight_decay=recipe.weight_decay,
+            fused=True,
+            capturable=recorded,
+        )
 
     def _judge(self, players: tuple[str, ...], split: Split) -> str | None:
         """Return whose backward pass serves all players, as a copy of the model shows on a few samples."""
@@ -252,7 +264,7 @@ class Trainer:
     def advance(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """Let all groups of a round learn, each on its batch; return what was monitored, on the device."""
         monitored: dict[str, Tensor] = {}
-        products = tf32(self.recipe.precision == "tf32") if self.rng.device.type == "cuda" else nullcontext()
+        products = tf32(self.recipe.precision == "tf32") if self._on_cuda else nullcontext()
         with products, self.compiled:
             for move, batch in zip(self.moves, batches, strict=True):
                 for learners in move:
@@ -448,6 +460,7 @@ def train_together(
         checkpoints = shared.begin(checkpoints)
     begun = checkpoints.newest() if checkpoints else None
     before = 0  # rounds of earlier phases
+
     for number, phase in enumerate(models[0].phases):
         steps = steps_of(phase, recipe)
         if begun and number < begun[1]["phase"]:
@@ -457,6 +470,8 @@ def train_together(
         trainer = trainer_of([model.to(device) for model in models], phase, recipe, split, rngs, labelled)
         average = Average(trainer.model, recipe.ema)
         first, tick = 1, max(1, steps // TICKS)
+
+        # where a checkpoint left it
         if begun:
             state, about = begun
             trainer.restore(state)
@@ -469,10 +484,12 @@ def train_together(
             first, start, begun = about["step"] + 1, start - about["seconds"], None
             report(first - 1)
         told = first - 1
+
         for step in range(first, steps + 1):
             trainer.rate((step - 1) / steps)
             monitored = trainer.round()
             average.update()
+
             if step % tick == 0 or step == steps:
                 values = torch.stack(list(monitored.values())).view(len(monitored), -1)
                 for i, own in enumerate(values.T.tolist()):  # the one wait for the device
@@ -485,6 +502,7 @@ def train_together(
                     return [lost[i] for i in range(len(models))]
                 report(step - told)
                 told = step
+
             if checkpoints and checkpoints.due():
                 about = {
                     "phase": number,
@@ -495,6 +513,8 @@ def train_together(
                     "lost": {str(i): str(reason) for i, reason in lost.items()},
                 }
                 checkpoints.write(before + step, trainer.state() | average.state(), about)
+
+        # the phase is over
         before += steps
         average.adopt()
         trainer.hand_back()
@@ -503,6 +523,7 @@ def train_together(
         for outcome in outcomes:
             for network in (network for group in phase.round for player in group for network in models[0].players[player]):
                 outcome.updates[network] += steps
+
     for i, model in enumerate(models):
         model.eval()
         with torch.no_grad():

@@ -32,21 +32,12 @@ def test_one_pass_through_d_still_serves_all_and_the_model_is_left_alone(digits:
 def test_a_model_that_needs_several_passes_is_refused_before_anything_is_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [
-        "run",
-        "digits",
-        "--models",
-        "alice-adversarial",
-        *TINY,
-        "--set",
-        "compile=true",
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    assert main(command) == 2
-    said = "model 'alice-adversarial' takes 2 backward passes through its networks, compiled ones allow one: leave recipe.compile"
+    out = tmp_path / "out"
+    asked = ("--models", "alice-adversarial", "--set", "compile=true", "--out", str(out))
+    assert main(["run", "digits", *TINY, *asked]) == 2
+    said = "model 'alice-adversarial' takes 2 backward passes through its networks, compiled ones allow one"
     assert said in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert not out.exists()
 
 
 @pytest.mark.slow

@@ -133,10 +133,13 @@ def _cell(value: Any) -> str:
 
 def summary(folder: Path) -> str:
     """Return docs/speed.md's table, as Markdown: our speed and what it is of both baselines', from a session's figures."""
-    updates, gains, seeds = (pd.read_csv(folder / f"{name}.csv") for name in ("updates", "precision", "seeds"))
+    updates, seeds = (pd.read_csv(folder / f"{name}.csv") for name in ("updates", "seeds"))
+    in_bf16 = folder / "precision.csv"  # not there where the processor has no bf16
+    gains = pd.read_csv(in_bf16) if in_bf16.exists() else pd.DataFrame(columns=["networks", "model", "side"], dtype=str)
     lines = []
     for (networks, model, precision), case in updates.groupby(["networks", "model", "precision"], sort=False):
-        ours, naive, careful = (case[case.side.str.startswith(side)] for side in ("ours", "naive", "careful"))
+        sides = ("ours", "naive", "careful", "eager")
+        ours, naive, careful, eager = (case[case.side.str.startswith(side)] for side in sides)
         in_fp32, three = (
             found[(found.networks == networks) & (found.model == model) & found.side.str.startswith("naive")]
             for found in (gains if precision == "bf16" else gains[:0], seeds)
@@ -150,10 +153,12 @@ def summary(folder: Path) -> str:
             "× naive": _ratio(naive),
             "× naive in fp32": _ratio(in_fp32),
             "× careful": _ratio(careful),
+            "× eager": _ratio(eager),
             "three seeds, × naive": _ratio(three),
             "of the convolution ceiling": "" if pd.isna(share) else f"{share:.0f} %",
         })  # fmt: skip
-    return table(pd.DataFrame(lines).set_index("networks"))
+    found = pd.DataFrame(lines).set_index("networks")
+    return table(found.loc[:, (found != "").any()])  # without columns of what this machine cannot do
 
 
 def _ratio(side: pd.DataFrame) -> str:

@@ -26,7 +26,7 @@ ROUNDS = 5
 def train(shape: Shape, steps: int, device: str, kept: Checkpoints | None = None) -> float:
     """Train ALI for some steps, or what a checkpoint leaves of them; return the seconds of the whole call."""
     start = time.perf_counter()
-    recipe = replace(sides.recipe("fp32"), steps=steps)
+    recipe = replace(sides.recipe(shape, "fp32", execution="graphs"), steps=steps)
     train_together(
         [sides.build(shape, "ali")], sides.loaded(shape).train, recipe, [0], torch.device(device), checkpoints=kept
     )

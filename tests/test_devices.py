@@ -19,7 +19,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmarks import config, cost, data, distributed, forecast, jobs, plugins, provenance, runner, worker
+from benchmarks import config, cost, data, distributed, forecast, jobs, plugins, provenance, runner, tape, worker
 from benchmarks.cli import main
 from benchmarks.jobs import Failed, Job
 from benchmarks.local import Local, workers
@@ -161,6 +161,7 @@ def once_broken(group: Sequence[Job], report: Callable[[str, int], None], reques
     return {job.run_id: "ok"}
 
 
+@pytest.mark.commands
 @pytest.mark.parametrize("retries", [0, 1])
 def test_after_a_failure_of_the_device_no_job_gets_that_process(retries: int, tmp_path: Path) -> None:
     engine = Local(CPU, do=once_broken)
@@ -245,6 +246,7 @@ def seeing(group: Sequence[Job], report: Callable[[str, int], None], request: Re
     return {job.run_id: f"failed: {seen}, {job.device}" for job in group}
 
 
+@pytest.mark.commands
 def test_every_gpu_has_a_worker_that_sees_it_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-ab12")
@@ -257,6 +259,7 @@ def test_every_gpu_has_a_worker_that_sees_it_alone(tmp_path: Path, monkeypatch: 
     assert timed == ["failed: 5, cuda"] * 2  # speed is measured alone, and always on the same one
 
 
+@pytest.mark.commands
 def test_without_a_list_of_gpus_they_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -370,7 +373,10 @@ def test_speed_on_an_accelerator_is_that_of_warm_calls(
 
 
 def test_a_dry_run_times_warm_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a device that is not there: its generators and models are the CPU's, its clock counts rounds."""
+    """Of a device that is not there: its generators and models are the CPU's, its clock counts rounds.
+
+    On a CPU two rounds tell whether they are so small that it matters what is recorded; then it is recorded first.
+    """
     rounds, begun = list[None](), list[int]()
     job = work(tmp_path)[0]
 
@@ -383,13 +389,16 @@ def test_a_dry_run_times_warm_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(forecast, "generator", lambda seed, name, device: None)
     monkeypatch.setattr(forecast, "trainer_of", lambda *given: Counted)
     monkeypatch.setattr(forecast, "Average", lambda model, decay: SimpleNamespace(update=lambda: None))
-    for device, expected in ((CPU, 1), (torch.device("meta"), throughput.WARM)):
+    recorded = tape.WARM + 2
+    cases = ((CPU, 60.0, [1, 2, 2 + recorded]), (CPU, 0.0, [1, 2, 2]), (torch.device("meta"), 0.0, [throughput.WARM]))
+    for device, small, expected in cases:
+        monkeypatch.setattr(forecast, "SMALL", small)
         rounds.clear()
         begun.clear()
         clock = forecast.Clock(device)
         monkeypatch.setattr(clock, "_now", lambda: begun.append(len(rounds)) or time.perf_counter())
         clock._round([job], job.suite.build("ali", 0).phases[0], Recipe(steps=1))
-        assert begun == [expected, expected + 1]
+        assert begun == [*expected, expected[-1] + 1]
 
 
 # ---------------------------------------------------------------------------------------------- measuring on a device

@@ -28,8 +28,9 @@ def trained(model: Model, data: Data, **options: object) -> tuple[torch.Tensor, 
     return numbers(model), done.curves
 
 
-@pytest.mark.parametrize("update", ["simultaneous", "alternating"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("name", "update"), [*((name, "simultaneous") for name in MODELS), ("ali", "alternating"), ("gan", "alternating")]
+)
 def test_weights_statistics_and_curves_are_those_of_autograd(
     name: str, update: str, digits: Data, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,7 @@
 # are there with others. It uses neither pytest-xdist nor pytest-benchmark nor hypothesis.
 #
 # Set by the environment:
-#     LIMIT            seconds for all; 465
+#     LIMIT            seconds for all; 430
 #     DEVICE           cuda, or cpu: everything in small, one after another, to see that it works
 #     PYTHON           python3
 #     OUT              folder of logs, speed tables and profiles; default: a fresh one
@@ -22,7 +22,7 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 export DEVICE=${DEVICE:-cuda} PYTHON=${PYTHON:-python3}
-LIMIT=${LIMIT:-465} OUT=${OUT:-$(mktemp -d)} CIFAR10_FOLDER=${CIFAR10_FOLDER:-/tmp/cifar10-jpeg}
+LIMIT=${LIMIT:-430} OUT=${OUT:-$(mktemp -d)} CIFAR10_FOLDER=${CIFAR10_FOLDER:-/tmp/cifar10-jpeg}
 OUT_DIR=${OUT_DIR:-$OUT}
 mkdir -p "$OUT" "$OUT_DIR" || exit 2
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1

@@ -230,7 +230,7 @@ def test_settings(speeds: Speeds, device: str, setting: str, precision: Precisio
 
 
 @pytest.mark.parametrize(
-    ("side", "precision"), [("eager", "fp32")] if SMALL else itertools.product(EXECUTIONS, ("tf32", "bf16"))
+    ("side", "precision"), [("eager", "fp32")] if SMALL else list(itertools.product(EXECUTIONS, ("tf32", "bf16")))
 )
 def test_profile(speeds: Speeds, device: str, side: str, precision: Precision) -> None:
     updates = 1 if SMALL else 5

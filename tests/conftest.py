@@ -104,7 +104,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs CUDA where there is none, aloud; with DEVICE=cpu, tests that are given their device run in small."""
     in_small = os.environ.get("DEVICE") == "cpu" and "device" in getattr(item, "fixturenames", ())
     if "gpu" in item.keywords and not torch.cuda.is_available() and not in_small:
-        pytest.skip("no CUDA device on this machine")
+        pytest.skip(f"no CUDA device on this machine: {item.nodeid.partition('::')[0]}")  # a line a file
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

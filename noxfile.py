@@ -107,7 +107,7 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def gpu(session: nox.Session) -> None:
-    """Check a GPU within LIMIT seconds (465) by tests, timings and real trainings: `nox -s gpu -- [SECTION ...]`.
+    """Check a GPU within LIMIT seconds (430) by tests, timings and real trainings: `nox -s gpu -- [SECTION ...]`.
 
     The sections are those of tests/gpu/all.sh. Without CUDA its tests are skipped aloud; DEVICE=cpu runs all in small.
     """

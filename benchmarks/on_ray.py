@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 import torch
 
-from benchmarks import jobs, outputs, plugins, provenance, worker
+from benchmarks import config, jobs, outputs, plugins, provenance, worker
 from benchmarks.config import Suite
 from benchmarks.engine import Group, Listener
 from benchmarks.jobs import Job
@@ -288,7 +288,7 @@ class Cluster:
         out = work[0].out.absolute()
         storage = next(parent for parent in (out, *out.parents) if parent.is_dir())
         self.asked = Asked(
-            self.suites,
+            [config.of_plan(table) for table in planned["suites"].values()],  # as they will be trained
             self.device,
             os.getcwd(),
             tuple(plugins.LOADED),

@@ -115,9 +115,10 @@ def as_alibench(command: str, monkeypatch: pytest.MonkeyPatch) -> list[str] | No
     before, _, after = " ".join(words).partition(" -- ")
     called: list[tuple[str, ...]] = []
     monkeypatch.setattr(noxfile, "python", lambda session, *arguments: called.append(arguments))
+    monkeypatch.setattr(noxfile, "environment", lambda session: "python")
     for name in before.split()[2:]:
         function: Any = getattr(noxfile, name).func  # a session that is not there is an AttributeError
-        function(SimpleNamespace(posargs=shlex.split(after)))
+        function(SimpleNamespace(posargs=shlex.split(after), run=lambda *arguments, **options: None))
     ours = [arguments[2:] for arguments in called if arguments[:2] == ("-m", "benchmarks")]
     return list(ours[0]) if ours else None
 

@@ -337,16 +337,14 @@ def test_a_node_that_is_lost_as_a_command_begins_is_left_out(
     assert "2 single-threaded at a time on 2 nodes of a Ray cluster" in capsys.readouterr().out
 
 
-def process_of(group: Group, sent: on_ray.Sent) -> dict[str, str]:
-    """Stand in for a task on a GPU, of which there is none here."""
-    return {job.run_id: f"failed: {os.getpid()}" for job in group}
-
-
 @on_a_cluster
 def test_a_task_on_a_gpu_has_a_process_of_its_own(ray: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So a GPU's failure, after which CUDA refuses all else in a process, reaches no other run."""
+
+    def process_of(group: Group, sent: on_ray.Sent) -> dict[str, str]:  # stands in for a task: there is no GPU here
+        return {job.run_id: f"failed: {os.getpid()}" for job in group}
+
     (suite,) = config.load("digits", ["resources.cpus=0.1"], ["ali", "gan", "vae"])
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     monkeypatch.setattr(on_ray, "task", process_of)
     node = ray.add_node(num_cpus=1, num_gpus=1)
     try:

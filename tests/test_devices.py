@@ -276,6 +276,7 @@ def test_a_named_gpu_has_the_only_worker(monkeypatch: pytest.MonkeyPatch) -> Non
     assert workers(CUDA) == 1
 
 
+@pytest.mark.commands
 def test_stacked_seeds_are_one_at_a_time_on_any_number_of_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     said = StringIO()

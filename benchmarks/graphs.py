@@ -2,7 +2,8 @@
 
 The first rounds run as they are. Then one is recorded, draws of noise and optimisers' steps included, and replayed from then
 on: all that the host still does is to copy in which samples the next batches hold. The numbers are those of rounds that are
-not recorded, but for the learning rate, which a recorded step reads in fp32.
+not recorded, but for the learning rate, which a recorded step reads in fp32. None of this has run yet: no GPU has been at
+hand (`nox -s gpu` shows it bit for bit).
 
 A model that waits for the device (.item(), shapes that depend on data) cannot be recorded. It is trained without, and a line
 says so.

@@ -260,7 +260,7 @@ def differences(begun: Mapping[str, Any], now: Mapping[str, Any], when: str = "n
     for key in [*a, *(key for key in b if key not in a)]:
         before, after = a.get(key), b.get(key)
         # these follow from the suites, those change no number
-        if key[0] == "runs" or key[2:3] == ("resources",) or key[-1] == "execution":
+        if key[0] == "runs" or key[2:3] == ("resources",) or key[-2:] == ("recipe", "execution"):
             continue
         default = (key not in a and after in ("", {})) or (key not in b and before in ("", {}))  # of a table that is new
         if before != after and not default:

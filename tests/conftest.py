@@ -20,6 +20,7 @@ from models.tables import FAMILIES
 torch.set_num_threads(1)
 
 MODELS = sorted(REGISTRY)
+CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()  # that the session may use
 
 
 def build(name: str, seed: int = 0, dataset: str = "digits", latent: int = 4) -> Model:
@@ -81,7 +82,8 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (home / "models").mkdir(parents=True)
             (home / "models" / "__init__.py").write_text("raise RuntimeError('the wrong models')")
             command = [Path(sys.executable).parent / "alibench", "run", "quick", "--seeds", "1", *TINY, "--out", "out"]
-            done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
+            # the other test processes soon wait for it, so it takes all cores
+            done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False, preexec_fn=_unpin)
             assert done.returncode == 0, done.stdout + done.stderr
             (home / "log").write_text(done.stdout + done.stderr)
             (home / "done").write_text(done.stdout)
@@ -98,6 +100,18 @@ def digits() -> Data:
 def make() -> Callable[..., Model]:
     """Build a model by name."""
     return build
+
+
+def pytest_configure() -> None:
+    """Give each of several test processes a core of its own, so that a command in it starts one worker, not one a core."""
+    number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    if number and CORES:
+        os.sched_setaffinity(0, {sorted(CORES)[int(number) % len(CORES)]})
+
+
+def _unpin() -> None:
+    if CORES:
+        os.sched_setaffinity(0, CORES)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

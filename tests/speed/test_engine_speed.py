@@ -52,7 +52,8 @@ def test_overhead(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
 
     First runs that take so much time of a processor, whatever its clock does meanwhile; then trainings.
     """
-    (suite,) = config.load("digits", ["metrics=['reconstruction','svm']"], ["ali"], seeds=EACH * cores())
+    loaded = config.load("digits", ["metrics=['reconstruction','svm']"], ["ali"], seeds=EACH * cores())
+    (suite,) = config.resolved(loaded, CPU)
     cloudpickle.register_pickle_by_value(computing)
 
     def seconds(name: str, suite: config.Suite, out: Path, do: worker.Do = jobs.execute) -> float:

@@ -17,7 +17,7 @@ from results import rows
 from tests.faults.trial import LIMIT, ROOT
 
 pytestmark = pytest.mark.faults
-MODELS, SEEDS, NODES, STEPS = ("ali", "bigan", "gan", "vae"), 6, 3, 100
+MODELS, SEEDS, NODES, STEPS = ("ali", "bigan", "gan", "vae"), 4, 3, 100
 LOST = " is lost: its runs go on elsewhere, from their checkpoints"
 SETTINGS = (f"steps={STEPS}", "batch=16", "evaluation.labels=50", 'metrics=["reconstruction","svm"]')
 
@@ -76,7 +76,7 @@ def test_a_grid_outlives_a_node_and_its_command(cluster: Cluster, tmp_path: Path
     begun = amid(out)
     cluster.remove_node(sorted(cluster.worker_nodes, key=lambda node: node.node_id)[0], allow_graceful=False)
     until(out, process, lambda: LOST in said.read_text())
-    until(out, process, lambda: finished(out) >= 10)
+    until(out, process, lambda: finished(out) >= 6)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     before = finished(out)

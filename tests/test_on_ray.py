@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import cloudpickle
 import pytest
 import torch
 from ray.cluster_utils import Cluster
@@ -187,7 +186,6 @@ def on_the_cluster(kind: Literal["run", "throughput"], out: Path, do: worker.Do)
     (suite,) = config.load("digits", ["steps=4"], ["ali", "bigan", "gan", "vae"])
     work = [Job(kind, suite, name, 0, out, "cpu", ("alibench",)) for name in suite.models]
     plan = outputs.plan([suite], torch.device("cpu"), plugins={})
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     engine = on_ray.Cluster("ray", "cpu", [suite], do)
     engine.check(work, plan)
     outputs.write_plan(out, ["alibench"], plan)

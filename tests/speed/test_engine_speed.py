@@ -9,10 +9,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import cloudpickle
 import numpy as np
 import pytest
 import torch
+from ray import cloudpickle
 from ray.cluster_utils import Cluster as Nodes
 from rich.console import Console
 

@@ -40,13 +40,13 @@ def python(session: nox.Session, *arguments: str) -> None:
 def benchmark(session: nox.Session) -> None:
     """Train, evaluate, print and write the tables: `nox -s benchmark -- [quick] [--models ali vae] [--seeds 3]`."""
     suite = () if session.posargs and not session.posargs[0].startswith("-") else ("quick",)
-    python(session, "-m", "benchmarks", "run", *suite, *session.posargs)
+    python(session, "-P", "-m", "benchmarks", "run", *suite, *session.posargs)
 
 
 @nox.session
 def tables(session: nox.Session) -> None:
     """Make the papers' tables and overviews from stored rows, without training: `nox -s tables -- [--from DIR ...]`."""
-    python(session, "-m", "benchmarks", "tables", *session.posargs)
+    python(session, "-P", "-m", "benchmarks", "tables", *session.posargs)
 
 
 @nox.session
@@ -58,13 +58,13 @@ def pictures(session: nox.Session) -> None:
 @nox.session
 def regression(session: nox.Session) -> None:
     """Train fresh seeds, fail if a metric got worse than its baseline: `nox -s regression -- [SUITE] [--seeds 5]`."""
-    python(session, "-m", "benchmarks", "regression", *session.posargs)
+    python(session, "-P", "-m", "benchmarks", "regression", *session.posargs)
 
 
 @nox.session
 def gate_study(session: nox.Session) -> None:
     """Measure the gate itself: `nox -s gate_study -- rates` or `updates` (minutes), `bugs` (ten), `pool` (an hour)."""
-    python(session, "-m", "benchmarks.study", *(session.posargs or ["rates"]))
+    python(session, "-P", "-m", "benchmarks.study", *(session.posargs or ["rates"]))
 
 
 @nox.session
@@ -75,7 +75,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def commands(session: nox.Session) -> None:
-    """Run whole commands, every one that the documentation shows among them (those that train by `--dry-run`)."""
+    """Run whole commands, all that the documentation shows too (`--dry-run`, if they train): `nox -s commands -- [--short]`.
+
+    The short form leaves out tests marked `whole`: of the documentation's commands it runs each, with each option, once.
+    """
     python(session, "-m", "pytest", "-m", "commands", "--numprocesses=auto", "--dist=worksteal", *session.posargs)
 
 
@@ -100,7 +103,10 @@ def speed(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kill, interrupt, starve and double commands, and see that nothing is lost: `nox -s faults -- [--kills 30]`, 15 min."""
+    """Kill, interrupt, starve and double commands: `nox -s faults -- [--kills 30] [--short]`, 15 min; nothing may be lost.
+
+    The short form, of three minutes, leaves out tests marked `whole` and kills two commands.
+    """
     settings = ("-c", "pyproject.toml", "tests/faults", "-m", "faults", "-s")
     python(session, "-m", "pytest", *settings, *session.posargs)
 

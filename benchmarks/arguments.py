@@ -13,9 +13,11 @@ exit codes:
   0         done
   1         a run failed, the gate found a regression, or check or collect found
             something missing
-  2         bad input, said in one line; nothing was written
+  2         bad input, said in one line, and nothing was written; or no room to
+            write what is printed
   3         a run diverged
-  130, 143  ended by Ctrl-C, by SIGTERM; --resume goes on"""
+  130, 143  ended by Ctrl-C, by SIGTERM; --resume goes on
+  141       whoever read the output went away; --resume goes on"""
 # what stands below each command's help; they can be pasted, so remarks are the shell's comments
 EXAMPLES = {
     "": (

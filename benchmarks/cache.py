@@ -5,24 +5,29 @@ with them. It is written beside its place and renamed into it, so what stands th
 with its checksums when it is opened (at about 2 GB/s: CIFAR-10 takes a tenth of a second, CelebA one and a half), and a
 damaged cache is built again, aloud.
 
-Hashing 60,000 files takes seconds, so hashes are kept too, by the files' paths, sizes and times. Files that were touched,
-copied or moved are hashed again and find the same cache.
+Hashing 60,000 files takes seconds, so hashes are kept too, by the files' paths, sizes, times and numbers. Files that were
+touched, copied or moved are hashed again and find the same cache.
+
+Within a process what was made of files is kept in memory, and made anew once they have changed.
 """
 
 import hashlib
 import json
+import math
 import os
 import shutil
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Annotated, Any, Literal, TypeVar
 
+import msgspec
 import numpy as np
 import torch
+from msgspec import Meta
 from rich.console import Console
 from rich.progress import track
 
@@ -30,35 +35,145 @@ from benchmarks import images
 from benchmarks.sources import SPLITS, Contents, Options, Source
 from evaluation import files
 from evaluation.base import BadInput, Data, Split
-from evaluation.files import Damaged
+from evaluation.files import Damaged, Sha256
+from evaluation.messages import say
 from evaluation.store import home
 
 FORMAT = 2  # of a cache's files
+HEADER = "header.json"
 READING = 1  # how images are split and decoded; raised when the same files and options begin to give other arrays
+HASH = 1  # the format of a remembered hash
+TICK = 2_000_000_000  # nanoseconds; no file system's clock is coarser
+
+Made = TypeVar("Made")
+Length = Annotated[int, Meta(ge=1, le=2**40)]
+Side = Annotated[int, Meta(ge=1, le=2**16)]
 
 
-def load(source: Source, options: Options) -> Data:
+class Labels(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """How a split's labels lie in their file: of each image, or of each image and attribute."""
+
+    kind: Literal["<i4", "<i8", "|u1"]
+    images: Length
+    attributes: Length | None = None
+
+
+class Images(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """How a split's images lie in their file."""
+
+    images: Length
+    channels: Literal[1, 3]
+    height: Side
+    width: Side
+
+
+class Header(msgspec.Struct):
+    """What a cache holds."""
+
+    content: Sha256
+    source: Sha256
+    classes: Annotated[int, Meta(ge=0, le=10_000_000)]
+    class_names: list[str]
+    splits: str
+    x: dict[Literal["train", "validation", "test"], Images]
+    y: dict[Literal["train", "validation", "test"], Labels]
+
+
+class Hash(msgspec.Struct):
+    """What files were found to hold."""
+
+    stamp: Sha256
+    content: Sha256
+
+
+# ------------------------------------------------------------------------------------------------ within a process
+
+
+@dataclass(frozen=True)
+class Found:
+    """Files by the names that tell them apart, as they were looked at."""
+
+    files: Mapping[str, str]
+    stamp: str  # what changes when one is changed, touched, moved, renamed or exchanged
+    is_sure: bool  # whether a change from now on would show in it
+
+
+_MADE: dict[Hashable, tuple[str, Any]] = {}  # what was made of files, with their stamp
+_looked_at: set[Hashable] | None = None  # what of it is not looked at again for now
+
+
+def of_files(key: Hashable, find: Callable[[], Found], make: Callable[[Found], Made]) -> Made:
+    """Return what `make` gives for files, kept in memory under a key; made anew if they have changed.
+
+    Raises what the two raise.
+    """
+    if _looked_at is not None and key in _looked_at:
+        return _MADE[key][1]
+    found = find()
+    if key not in _MADE or _MADE[key][0] != found.stamp:
+        _MADE[key] = found.stamp if found.is_sure else "", make(found)
+    if _looked_at is not None:
+        _looked_at.add(key)
+    return _MADE[key][1]
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """Look at the same files once meanwhile: a command has the same data throughout, however many jobs ask for them."""
+    global _looked_at
+    before = _looked_at
+    _looked_at = set() if before is None else before
+    try:
+        yield
+    finally:
+        _looked_at = before
+
+
+def forget() -> None:
+    """Drop what is kept in memory."""
+    _MADE.clear()
+    if _looked_at is not None:
+        _looked_at.clear()
+
+
+# ------------------------------------------------------------------------------------------------ on the disk
+
+
+def find(source: Source) -> Found:
+    """Look at a source's files. Raises BadInput."""
+    return look(source.files(), source.largest)
+
+
+def load(source: Source, options: Options, found: Found | None = None) -> Data:
     """Return the source's data from its cache, which is built if it is not there. Raises BadInput."""
-    found = source.files()
-    stamp = _stamp(found)
-    content = _content(found, stamp, source.name)
+    found = found or find(source)
+    content = _content(found, source)
     folder = _folder() / _sha256(json.dumps([READING, type(source).__name__, asdict(options), content]))
     if folder.exists():
         try:
             return _open(folder, source.name)
         except Damaged as problem:
-            print(f"alibench: the cache of '{source.name}' is built again: {problem}", file=sys.stderr)
-    contents = source.read(found, options.seed)
+            say(f"the cache of '{source.name}' is built again: {problem}")
+    contents = source.read(found.files, options.seed)
     files.remove_parts(folder.parent, of_the_dead=True)
     temporary = files.part_of(folder)
     try:
         _write(temporary, contents, source, options, content)
-        if _stamp(source.files()) != stamp:
+        if find(source).stamp != found.stamp:
             raise BadInput(f"{source.where} changed while it was read: try again")
         _publish(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return _open(folder, source.name)
+
+
+def holds(content: str) -> bool:
+    """Return whether data of that hash were read before, whatever they are called now."""
+    for header in _folder().glob(f"*/{HEADER}"):
+        with suppress(OSError, Damaged):
+            if _header(header)["content"] == content:
+                return True
+    return False
 
 
 def _folder() -> Path:
@@ -84,35 +199,49 @@ def _writing(what: str) -> Iterator[None]:
         raise BadInput(f"cannot write {what} to {_folder()} ({reason}): make room or set ALIBENCH_DATA") from None
 
 
-def _stamp(found: Mapping[str, str]) -> str:
-    """Return what changes when a file is changed, touched, moved or renamed."""
+@contextmanager
+def _reading() -> Iterator[None]:
     try:
-        states = [(state.st_size, state.st_mtime_ns) for state in map(os.stat, found.values())]
+        yield
+    except files.Unsafe as problem:
+        raise BadInput(str(problem)) from None
     except OSError as error:
         raise BadInput(f"cannot read {error.filename}: {error.strerror}") from None
-    return _sha256(json.dumps([[*found.items()], states]))
 
 
-def _content(found: Mapping[str, str], stamp: str, name: str) -> str:
+def look(paths: Mapping[str, str], largest: files.Size) -> Found:
+    """Look at files, none of which is read. Raises BadInput, also for one that is too large."""
+    now, states = time.time_ns(), list[tuple[int, ...]]()
+    newest = 0
+    with _reading():
+        for path in paths.values():
+            state = os.stat(path)
+            files.check_size(path, "holds", state.st_size, largest)
+            newest = max(newest, state.st_mtime_ns, state.st_ctime_ns)
+            # whoever changes a file can set its time, and not the time of that: st_ctime_ns
+            states.append((state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_dev))
+    stamp = _sha256(json.dumps([[*paths.items()], states]))
+    # of two changes in the same tick of the file system's clock only the first shows; on Windows st_ctime_ns is the
+    # creation time, so that none shows where the time was set back
+    return Found(paths, stamp, is_sure=newest < now - TICK and os.name != "nt")
+
+
+def _content(found: Found, source: Source) -> str:
     """Return the hash of all files and their names, remembered by the stamp."""
-    memory = _folder() / "hashes" / stamp
-    with suppress(OSError):
-        if len(known := memory.read_text()) == 64:  # a crash of the machine may leave it empty
-            return known
-    hashes = {}
-    for file, path in _track(found.items(), len(found), f"hashing {name}"):
-        digest = hashlib.sha256()
-        try:
-            with open(path, "rb", buffering=0) as opened:  # hashlib.file_digest takes ten times as long on small files
-                while chunk := opened.read(1 << 20):
-                    digest.update(chunk)
-        except OSError as error:
-            raise BadInput(f"cannot read {path}: {error.strerror}") from None
-        hashes[file] = digest.hexdigest()
+    memory = _folder() / "hashes" / found.stamp
+    if found.is_sure:
+        with suppress(OSError, Damaged):  # then it is made again
+            known = files.read_json(memory, "hash", HASH, Hash)
+            if known["stamp"] == found.stamp:
+                return str(known["content"])
+    with _reading():
+        tracked = _track(found.files.items(), len(found.files), f"hashing {source.name}")
+        hashes = {name: files.sha256(path, source.largest) for name, path in tracked}
     content = _sha256(json.dumps(hashes))
-    with _writing("a hash of the files"):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        files.replace(memory, content)
+    if found.is_sure:
+        with _writing("a hash of the files"):
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            files.write_json(memory, "hash", HASH, {"stamp": found.stamp, "content": content})
     return content
 
 
@@ -126,7 +255,7 @@ def _write(folder: Path, contents: Contents, source: Source, options: Options, c
     count = sum(map(len, parts))
     needed = count * int(np.prod(shape))
     _check_space(source.name, needed)
-    decoded = chain.from_iterable(images.decode_all(part.images, size, channels) for part in parts)
+    decoded = chain.from_iterable(images.decode_all(part.images, size, channels, shape) for part in parts)
     stream = iter(_track(decoded, count, f"decoding {source.name}"))
     digest = hashlib.sha256()  # as Data.sha256
     with _writing(f"the cache of '{source.name}', {needed:,} bytes,"):
@@ -154,7 +283,7 @@ def _write(folder: Path, contents: Contents, source: Source, options: Options, c
             "x": {split: [len(part), *shape] for split, part in zip(SPLITS, parts, strict=True)},
             "y": {split: [part.y.dtype.str, *part.y.shape] for split, part in zip(SPLITS, parts, strict=True)},
         }
-        files.write_json(folder / "header.json", "cache", FORMAT, body)
+        files.write_json(folder / HEADER, "cache", FORMAT, body)
 
 
 def _check_space(name: str, needed: int) -> None:
@@ -197,16 +326,35 @@ def _publish(temporary: Path, folder: Path) -> None:
         files.sync_folder(folder.parent)
 
 
+def _header(path: Path) -> dict[str, Any]:
+    """Return a cache's header. Raises Damaged, or OSError."""
+    body: dict[str, Any] = files.read_json(path, "cache", FORMAT, Header)
+    shapes = [body["x"].get(split) for split in SPLITS]
+    if not all(shapes) or len({tuple(shape[1:]) for shape in shapes}) > 1:
+        raise Damaged(f"{path} does not name three splits of images of one size")
+    if any(body["y"].get(split, [0, 0])[1] != shape[0] for split, shape in zip(SPLITS, shapes, strict=True)):
+        raise Damaged(f"{path} does not name a label of each image")
+    return body
+
+
+def _mapped(path: Path, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return an array as it lies in a file. Raises Damaged if it is of another size, or OSError."""
+    with files.opened(path, links=False) as file:
+        if os.fstat(file.fileno()).st_size != math.prod(shape) * np.dtype(kind).itemsize:
+            raise Damaged(f"{path} is damaged: it is not of the size that its header names")
+        # "c": torch wants arrays that could be written to; nothing would reach the file
+        return np.memmap(file, kind, "c", shape=shape)
+
+
 def _open(folder: Path, name: str) -> Data:
     """Return a cache's data, mapped into memory. Raises Damaged if they are not what was written."""
     try:
-        body = files.read_json(folder / "header.json", "cache", FORMAT)
+        body = _header(folder / HEADER)
         digest, splits = hashlib.sha256(), []
         for split in SPLITS:
-            # "c": torch wants arrays that could be written to; nothing would reach the file
-            x = np.memmap(folder / f"{split}-x", np.uint8, "c", shape=tuple(body["x"][split]))
+            x = _mapped(folder / f"{split}-x", "|u1", tuple(body["x"][split]))
             kind, *shape = body["y"][split]
-            y = np.fromfile(folder / f"{split}-y", kind).reshape(shape)
+            y = _mapped(folder / f"{split}-y", kind, tuple(shape))
             digest.update(x.data)
             digest.update(y.data)
             splits.append(Split(torch.from_numpy(x), torch.from_numpy(y)))

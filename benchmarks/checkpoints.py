@@ -5,21 +5,46 @@ the data as tensors, and phase, step and curves beside them. The last two are ke
 it serves, and where the disk is full the last one stays as it is.
 """
 
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
+from msgspec import Meta
 from torch import Tensor
 
 from benchmarks.stopping import Request, Stopped
 from evaluation import files
+from evaluation.base import BadInput
+from evaluation.files import Count
+from evaluation.messages import say
 
 VERSION = 1
 KEPT = 2
 EVERY = 60.0  # seconds between two of them, at least; 0: one after every step, whatever it takes
 SHARE = 0.01  # of a training's time that they may take: where they are large or the disk is slow there are fewer
+
+
+class Outcome(msgspec.Struct, forbid_unknown_fields=True):
+    """What one of the trainings has left by then, as benchmarks/loop.py says."""
+
+    seconds: float
+    updates: dict[str, Count]
+    curves: list[dict[str, float | str]]
+    resumed: list[dict[str, Any]]
+
+
+class About(msgspec.Struct):
+    """What is beside the tensors, as benchmarks/loop.py says."""
+
+    belongs: dict[str, Any]
+    phase: Count
+    step: Count
+    seconds: float
+    judges: list[str | None]
+    outcomes: list[Outcome]
+    lost: dict[Annotated[str, Meta(pattern=r"\A[0-9]{1,5}\Z")], str]
 
 
 class Checkpoints:
@@ -46,6 +71,7 @@ class Checkpoints:
     def write(self, rounds: int, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         """Keep a state, after `rounds` rounds of all phases. Raises OSError, and Stopped if the training is asked to end."""
         start = time.monotonic()
+        self._check_folder()
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"round-{rounds:09d}.safetensors"
         files.write_tensors(path, "checkpoint", VERSION, tensors, {**about, "belongs": self.belongs})
@@ -59,17 +85,23 @@ class Checkpoints:
 
     def newest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Return the newest state that is what was written, if there is one; a damaged one is named and removed."""
+        self._check_folder()
         for path in reversed(self._paths()):
             try:
-                tensors, about = files.read_tensors(path, "checkpoint", VERSION)
+                tensors, about = files.read_tensors(path, "checkpoint", VERSION, About)
                 if about["belongs"] == self.belongs:
                     return tensors, about
                 problem = f"{path} is of another training"
             except (files.Damaged, OSError) as error:
                 problem = str(error)
-            print(f"alibench: {problem}: what was kept before it is used", file=sys.stderr)
+            say(f"{problem}: what was kept before it is used")
             path.unlink(missing_ok=True)
         return None
 
     def _paths(self) -> list[Path]:
-        return sorted(self.folder.glob("round-*.safetensors"))
+        return sorted(path for path in self.folder.glob("round-*.safetensors") if not path.is_dir())
+
+    def _check_folder(self) -> None:
+        """Refuse a link to a folder, in which files would be written and removed. Raises BadInput."""
+        if self.folder.is_symlink():
+            raise BadInput(f"{self.folder} is a symbolic link: put in its place what it points to, or remove it")

@@ -6,7 +6,6 @@ is trained or written.
 
 import argparse
 import copy
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -23,8 +22,10 @@ from benchmarks.config import Suite
 from benchmarks.gradients import Learners
 from benchmarks.loop import Diverged, Trainer, train
 from benchmarks.outputs import Answer
+from benchmarks.streams import Unwritable
 from evaluation import health, pictures, throughput
 from evaluation.base import POINTS, BadInput, Data, Split, Subject, as_float, check_name, generator, unfit
+from evaluation.messages import say
 from evaluation.own import shape_of
 from evaluation.representation import encoder_layers, one_core_a_thread
 from models.base import Batch, Model, Phase
@@ -443,7 +444,9 @@ class Case:
             return Finding(self.name, check.name, True, check.look())
         except Missing as missing:
             what = f"{plugins.where(self.kind, *missing.methods)}: {missing}"
-        except Exception as error:
+        except (KeyboardInterrupt, Unwritable):
+            raise
+        except BaseException as error:  # also SystemExit: a model does not end the command
             what = plugins.told(error, self.kind)
         return Finding(self.name, check.name, False, what)
 
@@ -498,7 +501,7 @@ def beside(suites: Sequence[Suite], names: Iterable[str]) -> list[Suite]:
             raise BadInput(f"{problems[0]} (suite '{suites[0].name}'; nothing was trained)")
         for i, problem in enumerate(problems):
             if problem:
-                print(f"alibench: suite '{suites[i].name}': model '{name}' is left out: {problem}", file=sys.stderr)
+                say(f"suite '{suites[i].name}': model '{name}' is left out: {problem}")
             else:
                 found[i] = config.with_models(found[i], [name])
     return found

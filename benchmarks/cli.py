@@ -1,11 +1,13 @@
 """The command line, `alibench COMMAND`, the same as `python -m benchmarks COMMAND`; `alibench --help` lists the commands.
 
 Exit codes: 0 done; 1 a run failed, the gate found a regression, or check or collect found something missing; 2 bad input,
-said in one line before anything ran; 3 a run diverged; 130 and 143 ended by Ctrl-C and SIGTERM.
+said in one line before anything ran, or a stream that cannot be written; 3 a run diverged; 130 and 143 ended by Ctrl-C and
+SIGTERM; 141 ended quietly because whoever read its output went away.
 """
 
 import argparse
 import io
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,9 +37,11 @@ from benchmarks import (
     plugins,
     regression,
     runner,
+    streams,
     tracking,
     trained,
     tuning,
+    worker,
 )
 from benchmarks.engine import Engine
 from benchmarks.jobs import Job
@@ -46,6 +50,7 @@ from benchmarks.outputs import Answer, Output, fresh
 from benchmarks.runner import Interrupted
 from evaluation import METRICS, files, pictures
 from evaluation.base import BadInput, check_name
+from evaluation.messages import say
 from results import formats, papers, rows, tables
 from results.formats import Sheet
 
@@ -151,7 +156,7 @@ def _carry_out(
 
 def _tell(problems: Iterable[str]) -> None:
     for problem in problems:
-        print(f"alibench: {problem}", file=sys.stderr)
+        say(str(problem))
 
 
 def _report(given: argparse.Namespace, console: Console) -> Answer:
@@ -173,7 +178,7 @@ def _report(given: argparse.Namespace, console: Console) -> Answer:
 def _collect(given: argparse.Namespace, console: Console) -> Answer:
     with collecting.collected(given, console) as found:
         known = (*found.damaged, f"{found.out}: not finished")
-        made = _publish(found.out, console, lambda damage: None, known)  # it has told of damage
+        made = _publish(found.out, console, lambda folder, damage: None, known)  # it has told of damage
         if found.missing:
             console.print(found.missing, soft_wrap=True, highlight=False)
         return Answer(1 if found.missing else 0, {**found.facts, **made})
@@ -182,7 +187,7 @@ def _collect(given: argparse.Namespace, console: Console) -> Answer:
 def _publish(
     out: Path,
     console: Console,
-    damaged: Callable[[rows.Damaged], None] | None = None,
+    damaged: Callable[[Path, rows.Damaged], None] | None = None,
     known: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Make tables, pictures and report of the runs in a folder; show and return them. `known` begins what was said already.
@@ -190,6 +195,9 @@ def _publish(
     Raises rows.Damaged, or tells `damaged`.
     """
     frame = rows.derive(out, damaged)
+    if frame.empty:
+        console.print(f"No run in {out} is finished: there is nothing to make tables of", soft_wrap=True, highlight=False)
+        return {"tables": {}}
     made = tables.write(out, frame)
     _draw(out, frame)
     from results import report  # matplotlib takes a moment to import
@@ -214,27 +222,29 @@ def summary(outcomes: Mapping[str, str], out: Output, console: Console, facts: M
 
 def _draw(out: Path, frame: pd.DataFrame) -> None:
     """Draw a picture for each model of each suite, from its first seed that has one; not again if its arrays are older."""
-    (out / "figures").mkdir(exist_ok=True)
+    place = files.subfolder(out, "figures")
     drawn = set()
     for run in frame[tables.own(frame) & frame.seed.notna()].drop_duplicates("run_id").itertuples():
         folder = out / "runs" / str(run.run_id)
         key, arrays = f"{run.suite}-{run.model}", folder / pictures.NAME
-        if key in drawn or not arrays.exists():
+        if key in drawn or not os.path.lexists(arrays):
             continue
-        picture = out / "figures" / f"{key}.png"
-        if not picture.exists() or picture.stat().st_mtime_ns < arrays.stat().st_mtime_ns:
+        picture = files.child(place, f"{key}.png")
+        if not picture.exists() or picture.lstat().st_mtime_ns < arrays.lstat().st_mtime_ns:
             from results import figures  # matplotlib takes a moment to import
 
             try:
                 figures.draw(folder, f"{run.title}, {run.dataset}, seed {run.seed}", picture)
-            except files.Damaged as damage:
-                print(f"alibench: no picture of it is drawn: {damage}", file=sys.stderr)
+            except (files.Damaged, OSError) as damage:
+                say(f"no picture of it is drawn: {damage}")
                 continue
         drawn.add(key)
 
 
 def _evaluate(given: argparse.Namespace, console: Console) -> Answer:
     runs = trained.find(given.folder)
+    for run in runs:
+        data.check_known(run.origin)
     suites = {run.origin["suite"]: config.stored(run.origin, given.metrics, given.set) for run in runs}
     for run in runs:
         loaded = suites[run.origin["suite"]].load()
@@ -308,8 +318,6 @@ def _cell(fact: Any) -> str:
 
 
 def _table(given: argparse.Namespace, console: Console) -> Answer:
-    if not (given.folder / "runs").is_dir():
-        raise BadInput(f"{given.folder} holds no runs: name a folder that 'alibench run --out' made")
     try:
         frame = rows.derive(given.folder)
     except rows.Damaged as damage:
@@ -363,7 +371,7 @@ def _tune(given: argparse.Namespace, console: Console) -> Answer:
         for suite in suites:
             trials, outcome = tuning.tune(suite, work(suite, out.path, out.command), engine, console, given.retries)
             outcomes |= outcome
-            files.replace(out.path / f"{suite.name}.csv", trials.to_csv(index=False))
+            files.replace(out.path / f"{suite.name}.csv", formats.csv(trials, index=False))
             show(console, {suite.name: formats.plain("judged on validation", trials.set_index("model").map(str))})
             made[suite.name] = [{str(key): value for key, value in line.items()} for line in trials.to_dict("records")]
         console.print(f"Trials are in {out.path}", soft_wrap=True, highlight=False)
@@ -385,34 +393,59 @@ def _completion(given: argparse.Namespace, console: Console) -> Answer:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    given = sys.argv[1:] if words is None else words
+    try:
+        with streams.watched():
+            return _main(sys.argv[1:] if words is None else words)
+    except streams.Unwritable as lost:
+        return lost.told()
+
+
+def _main(given: Sequence[str]) -> int:
+    """Carry out a command line, and print what a program is told; return the exit code."""
     as_json = "--json" in given
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a log in another encoding has "?" where it knows no sign
-    with outputs.for_facts_alone() if as_json else nullcontext(), plugins.meanwhile():
+    with outputs.for_facts_alone() if as_json else nullcontext(), plugins.meanwhile(), data.settled():
         try:
             if distributed.rank():
                 distributed.follow()
                 return 0
             answer = _answer(given, as_json)
-        except BadInput as problem:
-            print(f"alibench: {problem}", file=sys.stderr)
-            answer = Answer(2, {"error": str(problem)})
+        except (BadInput, files.Damaged, files.Unsafe) as problem:
+            answer = _refusal(str(problem))
         except distributed.Lost as problem:
-            print(f"alibench: {problem}", file=sys.stderr)
-            answer = Answer(1, {"error": str(problem)})
+            answer = _refusal(str(problem), 1)
         except Interrupted as end:
             answer = Answer(128 + end.signal, {"error": f"ended by {signal.Signals(end.signal).name}"})
         except KeyboardInterrupt:
             ended = "ended at once; finished runs and checkpoints are kept"
-            print(f"alibench: {ended}", file=sys.stderr)
-            answer = Answer(130, {"error": ended})
+            answer = _refusal(ended, 130)
+        except streams.Unwritable:
+            raise
+        except BaseException as error:
+            if not (reason := plugins.blame(error) or _of_place(error)):
+                raise  # a mistake of ours
+            answer = _refusal(reason)
         finally:
             if distributed.world() > 1 and not distributed.rank():
                 distributed.dismiss()
     if as_json:
         print(answer.document)
     return answer.code
+
+
+def _refusal(reason: str, code: int = 2) -> Answer:
+    """Say why a command ends; return it."""
+    _tell([reason])
+    return Answer(code, {"error": reason})
+
+
+def _of_place(error: BaseException) -> str:
+    """Say what the system refuses at a path, or that there is no room; nothing of any other error."""
+    if not isinstance(error, OSError) or (error.filename is None and error.errno not in worker.FULL):
+        return ""
+    named = f"{error.filename} cannot be read or written" if error.filename is not None else "nothing more can be written"
+    return f"{named} ({error.strerror}): mend that, or name another place"
 
 
 def _answer(given: Sequence[str], as_json: bool) -> Answer:
@@ -438,6 +471,7 @@ def _answer(given: Sequence[str], as_json: bool) -> Answer:
     parsed = arguments.parser().parse_args(given)
     for path in getattr(parsed, "plugin", ()):
         plugins.load(path)
+        streams.fill()  # what it closed
     for name, folder in getattr(parsed, "samples", ()):
         plugins.load_samples(name, folder)
     # a log has no width of its own, and takes no bars and colours, whatever CI says; titles that users write are no markup

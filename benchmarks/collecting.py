@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shutil
-import sys
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,11 +25,13 @@ from rich.progress import track
 from benchmarks import jobs, outputs
 from evaluation import files
 from evaluation.base import BadInput
-from results import rows
+from evaluation.messages import say
+from results import rows, stored
 
 SHARE = ("models", "seeds", "first_seed")  # of a suite: which part of the grid a machine had
 TABLES = ("versions", "code", "data", "plugins", "weights")  # of a plan: what two of them have both must be the same
 SHOWN = 5  # names in a message
+MOST = 1_000_000  # runs of a plan
 NOT_COPIED = shutil.ignore_patterns(jobs.LOCK, jobs.CHECKPOINTS, ".*.part")
 
 Plan = dict[str, Any]
@@ -90,9 +92,8 @@ class Collected:
 
 def source(path: Path) -> Source:
     """Return a folder with its plan, which names its runs. Raises BadInput."""
-    if not (path / "runs").is_dir():
-        raise BadInput(f"{path} holds no runs: name a folder that 'alibench run --out' made")
-    if not (path / outputs.PLAN).exists():
+    stored.run_folders(path)
+    if not os.path.lexists(path / outputs.PLAN):
         raise BadInput(
             f"{path} has no {outputs.PLAN}, so nobody knows what its runs were made with: leave it out; "
             "'alibench table' makes tables of it alone"
@@ -108,10 +109,17 @@ def _plan(path: Path) -> Plan:
 
 
 def _with_runs(plan: Plan) -> Plan:
-    """Return a plan that names its runs: that of an evaluation names weights, that of a gate its suite alone."""
+    """Return a plan that names its runs: that of an evaluation names weights, that of a gate its suite alone.
+
+    Raises BadInput for more runs than could be.
+    """
+    if plan.get("runs") is not None or plan.get("weights"):
+        return {**plan, "runs": list(plan.get("runs") or plan.get("weights") or ())}
     suites = plan["suites"].items()
+    if (count := sum(table["seeds"] * len(table["models"]) for _, table in suites)) > MOST:
+        raise BadInput(f"a plan asks for {count:,} runs, more than {MOST:,}: it is not one that alibench wrote")
     grid = [f"{suite}-{model}-seed{seed}" for suite, table in suites for seed in _seeds(table) for model in table["models"]]
-    return {**plan, "runs": plan["runs"] if "runs" in plan else list(plan.get("weights") or grid)}
+    return {**plan, "runs": grid}
 
 
 def _seeds(suite: Mapping[str, Any]) -> range:
@@ -121,7 +129,7 @@ def _seeds(suite: Mapping[str, Any]) -> range:
 
 def _needed(suite: Mapping[str, Any]) -> set[str]:
     """Return the entries that a suite's runs depend on: its models, and those whose cost they are trained for."""
-    others = {suite["model"].get(name, {}).get("compute") for name in suite["models"]}
+    others = {suite.get("model", {}).get(name, {}).get("compute") for name in suite["models"]}
     return {*suite["models"], *filter(None, others)}
 
 
@@ -136,7 +144,7 @@ def _compared(plan: Plan, other: Plan) -> Plan:
     for name, suite in plan["suites"].items():
         if name in other["suites"]:
             both = _needed(suite) & _needed(other["suites"][name])
-            entries = {entry: table for entry, table in suite["model"].items() if entry in both}
+            entries = {entry: table for entry, table in suite.get("model", {}).items() if entry in both}
             rest = {key: value for key, value in suite.items() if key not in (*SHARE, "model")}
             kept["suites"][name] = {**rest, "model": entries}
     return {**kept, "device": plan["device"]}
@@ -167,11 +175,12 @@ def merged(one: Plan, other: Plan) -> Plan:
 
 
 def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    entries = {**other["model"], **one["model"]}
+    theirs = other.get("model", {})
+    entries = {**theirs, **one.get("model", {})}
     for name in _needed(other) - _needed(one):
         entries.pop(name, None)
-        if name in other["model"]:
-            entries[name] = other["model"][name]
+        if name in theirs:
+            entries[name] = theirs[name]
     first = min(_seeds(one).start, _seeds(other).start)
     return {
         **one,
@@ -201,19 +210,17 @@ def survey(sources: Sequence[Source], out: Path) -> Found:
     """Read all runs and say which count; `out` is where they are to lie. Raises BadInput for one that has two results."""
     found = Found()
     for of in sources:
-        for folder in sorted(path for path in (of.path / "runs").iterdir() if path.is_dir()):
-            if folder.suffix == ".part":
-                continue
-            if not (folder / "rows.json").exists():
+        finished = set(stored.finished(of.path))
+        for folder in stored.run_folders(of.path):
+            if folder not in finished:
                 found.unfinished.append(folder)
                 continue
             try:
-                origin, own = rows.read_origin(folder), rows.read_run(folder)
-            except rows.Damaged as damage:
+                origin = rows.read_origin(folder)
+                own = rows.read_run(folder, origin["suite"])
+                _check_plain(folder)
+            except (rows.Damaged, OSError) as damage:
                 found.damaged.append(str(damage))
-                continue
-            if origin["run_id"] != folder.name:
-                found.damaged.append(f"{folder} holds the run '{origin['run_id']}': give the folder that name again")
                 continue
             if origin["suite"] not in of.plan["suites"]:
                 raise BadInput(
@@ -223,6 +230,14 @@ def survey(sources: Sequence[Source], out: Path) -> Found:
             _take(found, folder, origin, own, out)
     found.unfinished = [folder for folder in found.unfinished if folder.name not in found.finished]
     return found
+
+
+def _check_plain(folder: Path) -> None:
+    """Refuse to copy what is neither a file nor a folder: a link's target is somebody else's. Raises Damaged, OSError."""
+    for place, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            if not stat.S_ISREG(mode := os.lstat(os.path.join(place, name)).st_mode) and not stat.S_ISDIR(mode):
+                raise rows.Damaged(f"{os.path.join(place, name)} is neither a file nor a folder: remove it")
 
 
 def _take(found: Found, folder: Path, origin: dict[str, Any], own: list[dict[str, Any]], out: Path) -> None:
@@ -328,7 +343,7 @@ def _begun(out: Path) -> Plan | None:
     """Return the plan of an earlier collection, or none if nothing is there. Raises BadInput for anything else."""
     if not outputs.holds(out):
         return None
-    if not (out / outputs.PLAN).exists():
+    if not os.path.lexists(out / outputs.PLAN):
         raise BadInput(f"--out {out} already holds files, of no collection: name a new folder; nothing was touched")
     plan = _plan(out)
     if not outputs.is_collected(plan):
@@ -342,7 +357,7 @@ def _write(out: Path, plan: Plan, begun: Plan | None, found: Found, given: argpa
         if begun is None or {**plan, "command": begun["command"]} != begun:
             words = ["alibench", outputs.COLLECT, *map(str, given.folders)]
             outputs.write_plan(out, words, {key: value for key, value in plan.items() if key != "command"})
-        (out / "runs").mkdir(exist_ok=True)
+        files.subfolder(out, "runs")
         new = [folder for run_id, folder in found.finished.items() if run_id not in found.there]
         for folder in track(new, "copying", console=console, transient=True, disable=not console.is_terminal):
             _copy(folder, out)
@@ -386,7 +401,7 @@ def _tell(found: Found, plan: Plan) -> None:
         told.append(f"speed that several folders have ({found.timed} times) is the first's: it depends on the machine")
     told += [f"{gap} lie between those of the runs, and nobody was to train them" for gap in gaps(plan)]
     for line in told:
-        print(f"alibench: {line}", file=sys.stderr)
+        say(line)
 
 
 def _named(names: Sequence[str]) -> str:

@@ -6,7 +6,6 @@ fields by `--set key=value`; `model.gan.options.regression=1.0` reaches into tab
 
 import inspect
 import os
-import sys
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -23,8 +22,9 @@ from benchmarks import data, plugins
 from benchmarks.data import Options
 from benchmarks.loop import Decay, Rate, Recipe, Trainer, bf16_is_native, has_tf32
 from benchmarks.plugins import NAME, NAMING, check_model
-from evaluation import COLUMNS, METRICS, extractors, labels
+from evaluation import COLUMNS, METRICS, extractors, files, labels
 from evaluation.base import BadInput, Count, Data, Settings, as_float, check_name, generator
+from evaluation.messages import say
 from models.base import Model
 from models.layers import TooLarge
 from models.networks import Family, Networks
@@ -296,7 +296,7 @@ def read(name: str) -> tuple[str, dict[str, Any]]:
         check_name(name, builtin(), "unknown suite")
         raise AssertionError
     try:
-        return path.stem, tomllib.loads(path.read_text(encoding="utf-8"))
+        return path.stem, tomllib.loads(files.read(path).decode())
     except OSError as error:
         raise BadInput(f"cannot read suite '{name}': {error.strerror}") from None
     except RecursionError:
@@ -378,7 +378,7 @@ def stored(run: Mapping[str, Any], metrics: Iterable[str], overrides: Iterable[s
     known = {f.name for f in fields(Settings)}
     gone = sorted(table["evaluation"].keys() - known)
     if gone:
-        print(f"alibench: settings of an earlier version are left out: {', '.join(gone)}", file=sys.stderr)
+        say(f"settings of an earlier version are left out: {', '.join(gone)}")
     table["evaluation"] = {key: value for key, value in table["evaluation"].items() if key in known}
     for assignment in overrides:
         if not assignment.startswith("evaluation."):
@@ -430,7 +430,7 @@ def _measurable(suite: Suite) -> Suite:
     }
     for metric, reason in reasons.items():
         if reason:
-            print(f"alibench: metric '{metric}' is left out: {reason}", file=sys.stderr)
+            say(f"metric '{metric}' is left out: {reason}")
     kept = [metric for metric in suite.metrics if not reasons.get(metric)]
     if not kept:
         raise BadInput(f"suite '{suite.name}': no metric of the suite can be measured on '{suite.load().name}'")
@@ -518,7 +518,7 @@ def with_models(suite: Suite, more: Iterable[str]) -> Suite:
             place = plugins.PLACES[models.REGISTRY[name]]
             raise BadInput(f"{place}: suite '{suite.name}' has a row '{name}' already: choose another name")
         if reason := unfit(suite, name):
-            print(f"alibench: suite '{suite.name}': model '{name}' is left out: it {reason}", file=sys.stderr)
+            say(f"suite '{suite.name}': model '{name}' is left out: it {reason}")
         else:
             added.append(name)
     gates = [replace(gated, models=gated.models or suite.models) for gated in suite.gate] if added else suite.gate
@@ -558,7 +558,7 @@ def resolved(suites: Iterable[Suite], device: torch.device, alone: bool = True) 
         precisions = {suite.recipe_of(name).precision for suite in suites for name in suite.models}
         if "bf16" in precisions and not bf16_is_native(device):
             slow = "imitates bf16, several times slower than fp32: expect no speed of it"
-            print(f"alibench: '{device}' {slow}", file=sys.stderr)
+            say(f"'{device}' {slow}")
     return suites
 
 

@@ -4,15 +4,19 @@ Splits are fixed: they depend on no seed of a run, and on no version of a librar
 """
 
 import functools
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks import cache
+from benchmarks.cache import forget, settled  # noqa: F401 for whoever loads data
 from benchmarks.published import PUBLISHED
 from benchmarks.sources import Folder, Npz, Options, Source
 from evaluation.base import BadInput, Data, Mixture, Split, as_float, check_name
@@ -93,20 +97,45 @@ OPEN = {f"{kind}:PATH": (source.__doc__ or "").split("\n")[0] for kind, source i
 AS_IT_IS = Options()
 
 
-@functools.cache
 def load(name: str, options: Options = AS_IT_IS) -> Data:
-    """Return the data set of that name, on the CPU. Raises BadInput if there is none, or none that can be used."""
+    """Return the data set of that name, on the CPU. Raises BadInput if there is none, or none that can be used.
+
+    Files are looked at each time: data are the same object as before until a file changes.
+    """
     kind, _, path = name.partition(":")
     if kind in OPENED and path:
-        return cache.load(OPENED[kind](path), options)
-    if name not in DATASETS:
-        check_name(name, [*DATASETS, *OPEN], "unknown data set")
-    made = DATASETS[name]()
-    if isinstance(made, Source):
-        return cache.load(made, options)
-    if options != AS_IT_IS:
-        raise BadInput(f"data set '{name}' takes no options: remove size, channels and seed")
-    return made
+        source: Source = OPENED[kind](path)
+    else:
+        if name not in DATASETS:
+            check_name(name, [*DATASETS, *OPEN], "unknown data set")
+        make = DATASETS[name]
+        if not isinstance(make, type):
+            if options != AS_IT_IS:
+                raise BadInput(f"data set '{name}' takes no options: remove size, channels and seed")
+            return _made_here(make)
+        source = make()
+    key = name, options, source.where
+    return cache.of_files(key, lambda: cache.find(source), lambda found: cache.load(source, options, found))
+
+
+@functools.cache
+def _made_here(make: Callable[[], Data]) -> Data:
+    return make()
+
+
+def check_known(run: Mapping[str, Any]) -> None:
+    """Refuse to open a path that a run.json names, unless the same data were read on this machine. Raises BadInput."""
+    name, options = run["config"].get("dataset"), run["config"].get("data")
+    if not isinstance(name, str) or name.partition(":")[0] not in OPENED or cache.holds(run["data_sha256"]):
+        return
+    given = options if isinstance(options, dict) else {}
+    asked = [f"--set=data.{f.name}={value}" for f in fields(Options) if isinstance(value := given.get(f.name), int)]
+    small = ["--models=vae", "--set=batch=2", "--dry-run"]  # whatever the data are
+    command = shlex.join(["alibench", "run", "digits", "--data", name, *asked, *small])
+    raise BadInput(
+        f"run {run['run_id']} names the data '{name}', which nobody has read here yet, so it was not opened: if you trust "
+        f"that path, read it once by {command} or set ALIBENCH_DATA to the folder that it was trained with"
+    )
 
 
 CHUNK = 64  # batches that are sent to the device together, where it does not hold all the data

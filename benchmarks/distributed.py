@@ -1,4 +1,4 @@
-"""One training on several processes, each on its share of every batch: `torchrun --nproc_per_node 4 -m benchmarks run ...`.
+"""One training on several processes, each on its share of every batch: `torchrun ... --no-python alibench run ...`.
 
 All have the same model, generators and order of data. Each draws a batch whole, as one process would, and learns on its
 share of it; gradients and losses are averaged over all in one message an update. So the weights are everywhere the same, an

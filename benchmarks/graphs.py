@@ -10,13 +10,14 @@ says so.
 """
 
 import gc
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+
+from evaluation.messages import say
 
 WARM = 3  # rounds as they are, before one is recorded: libraries choose their kernels and optimisers make their state
 
@@ -91,7 +92,7 @@ class Recorded:
     def _leave(self, reason: str) -> None:
         """Record nothing from now on, and say why."""
         self.reason, self.inputs = reason, []
-        print(f"alibench: a round cannot be recorded: {reason}; it is trained without (execution=eager)", file=sys.stderr)
+        say(f"a round cannot be recorded: {reason}; it is trained without (execution=eager)")
 
 
 @contextmanager

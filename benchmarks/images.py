@@ -1,5 +1,7 @@
 """Images of any kind, as uint8 arrays of one number of channels and, if wanted, of one size."""
 
+import io
+import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,21 +11,34 @@ from itertools import chain
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from evaluation import files
 from evaluation.base import BadInput
 
+# Pillow's names of what is opened, as docs/own-data.md lists it: for others it may start a program, as for EPS Ghostscript
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # PPM is PGM and PBM, too
+DEPTH = 4  # bytes a pixel, as Pillow keeps colours
 GREY = ("1", "L", "LA", "I;16", "I;16L", "I;16B")  # Pillow's modes; a palette counts as colour, whatever is in it
 GROUP = 64  # images a thread decodes at a time: one by one, threads hinder each other on small images
 AHEAD = 64 * GROUP  # images that may wait to be taken
+WAITING = 1_000_000_000  # bytes of them
 
 
 @contextmanager
 def _open(source: str | np.ndarray) -> Iterator[Image.Image]:
     """Give the image of a file or an array (H, W) or (H, W, 3). What goes wrong with it becomes BadInput naming the file."""
     try:
-        with Image.fromarray(source) if isinstance(source, np.ndarray) else Image.open(source) as image:
+        if isinstance(source, np.ndarray):
+            yield Image.fromarray(source)
+            return
+        with files.opened(source, "unpacked") as raw:
+            file = io.BufferedReader(raw)  # type: ignore[type-var]  # an image is read in small pieces
+            image: Image.Image = Image.open(file, formats=FORMATS)
+            files.check_size(source, "unpacks to", DEPTH * math.prod(image.size), "unpacked")
             yield image
+    except files.Unsafe as problem:
+        raise BadInput(str(problem)) from None
     except Exception as error:  # a broken file shows as whatever it breaks: OSError, SyntaxError, ValueError, struct.error
-        reason = "no known format" if isinstance(error, UnidentifiedImageError) else error
+        reason = f"not {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else error
         raise BadInput(f"{source} cannot be read as an image ({reason}): mend or remove it") from None
 
 
@@ -71,13 +86,23 @@ def decode(source: str | np.ndarray, size: int, channels: int) -> np.ndarray:
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def decode_all(sources: np.ndarray, size: int, channels: int) -> Iterator[np.ndarray]:
-    """Yield the decoded images in order, never more than AHEAD of them in memory."""
+def decode_all(sources: np.ndarray, size: int, channels: int, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    """Yield the decoded images in order, AHEAD of them or WAITING bytes in memory.
+
+    One that is not of the `shape` is yielded too, and is to be refused: what follows it may be left out.
+    """
+    ahead = max(1, min(AHEAD, WAITING // math.prod(shape)))
+    size_of_group = max(1, ahead // (AHEAD // GROUP))
 
     def decode_group(start: int) -> list[np.ndarray]:
-        return [decode(source, size, channels) for source in sources[start : start + GROUP]]
+        found = []
+        for source in sources[start : start + size_of_group]:
+            found.append(decode(source, size, channels))
+            if found[-1].shape != shape:
+                break
+        return found
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(sources), AHEAD):
-            groups = range(start, min(start + AHEAD, len(sources)), GROUP)
+        for start in range(0, len(sources), ahead):
+            groups = range(start, min(start + ahead, len(sources)), size_of_group)
             yield from chain.from_iterable(pool.map(decode_group, groups))

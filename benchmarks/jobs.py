@@ -5,7 +5,6 @@ evaluation from the trained model.
 """
 
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
@@ -22,10 +21,11 @@ from benchmarks.stopping import Request
 from evaluation import METRICS, files, pictures, throughput
 from evaluation.arithmetic import tf32
 from evaluation.base import Baseline, Measurement, Subject, generator
+from evaluation.messages import say
 from evaluation.metrics import measure
 from models import REGISTRY
 from models.base import Model
-from results import rows
+from results import rows, stored
 from results.layouts import BUDGET
 
 Split = Literal["validation", "test"]
@@ -94,13 +94,13 @@ class Job:
             return ""
         try:
             rows.read_origin(self.folder)
-            stored = rows.read_run(self.folder)
+            measured = rows.read_run(self.folder)
             if self.kind == "run" and not self.elsewhere and trained.kept(self.folder) is None:
                 return ""
         except files.Damaged as damage:
-            print(f"alibench: {damage}", file=sys.stderr)
+            say(str(damage))
             return ""
-        reasons = [row["reason"] for row in stored if row["status"] == "diverged"]
+        reasons = [row["reason"] for row in measured if row["status"] == "diverged"]
         return f"diverged: {reasons[0]}" if reasons else "ok"
 
     def store(
@@ -125,7 +125,9 @@ class Job:
             own,
         )
         origin = provenance.of(suite, self.name, self.seed, list(self.command), torch.device(self.device), weights)
-        rows.write(self.folder, run, map(asdict, measurements), origin | {"resumed": list(resumed)})
+        curves = self.folder / stored.CURVES
+        kept = {"curves_sha256": files.sha256(curves)} if self.kind == "run" and curves.exists() else {}
+        rows.write(self.folder, run, map(asdict, measurements), origin | kept | {"resumed": list(resumed)})
 
 
 def grouped(work: Iterable[Job], device: torch.device) -> list[Sequence[Job]]:
@@ -167,7 +169,7 @@ def execute(jobs: Sequence[Job], report: Callable[[str, int], None], request: Re
     request = request or Request()
     with ExitStack() as locks:
         for job in jobs:
-            job.folder.mkdir(parents=True, exist_ok=True)
+            files.subfolder(job.out, "runs", job.run_id)
             locks.enter_context(files.locked(job.folder / LOCK, LOCK_WAIT))
         if jobs[0].kind == "run" and not jobs[0].elsewhere:
             return _run(jobs, report, request)
@@ -201,7 +203,7 @@ def _kept(job: Job) -> Trained | Diverged | None:
     try:
         return trained.kept(job.folder)
     except files.Damaged as damage:
-        print(f"alibench: {damage}: it is trained again", file=sys.stderr)
+        say(f"{damage}: it is trained again")
         return None
 
 
@@ -221,7 +223,11 @@ def _train(
     starts = tracking.starts(models[0].phases, recipe)
     try:
         with ExitStack() as opened:
-            events = [tracking.TensorBoard(job.out / "tensorboard" / job.run_id, starts) for job in jobs if job.tensorboard]
+            events = [
+                tracking.TensorBoard(files.subfolder(job.out, "tensorboard", job.run_id), starts)
+                for job in jobs
+                if job.tensorboard
+            ]
             logs = [opened.enter_context(closing(tracker)) for tracker in events]
             data, where = suite.load().train, torch.device(device)
             outcomes = train_together(models, data, recipe, seeds, where, passed, labelled, kept, logs)

@@ -13,15 +13,16 @@ import signal
 import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 import torch
 
-from benchmarks import jobs, plugins, worker
+from benchmarks import data, jobs, plugins, worker
 from benchmarks.config import Suite
 from benchmarks.engine import Group, Listener
+from benchmarks.interpreters import inherited
 from benchmarks.jobs import Job
 from benchmarks.stopping import Request
 
@@ -52,11 +53,12 @@ def _serve(commands: Connection, given: Sequence[plugins.Source], do: worker.Do)
     request = Request()
     signal.signal(signal.SIGTERM, request.take)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    while (group := commands.recv()) is not None:
-        outcomes = worker.work(group, lambda run_id, steps: commands.send((run_id, steps)), request, given, do)
-        commands.send(outcomes)
-        if worker.is_lost(outcomes):
-            return
+    with data.settled():
+        while (group := commands.recv()) is not None:
+            outcomes = worker.work(group, lambda run_id, steps: commands.send((run_id, steps)), request, given, do)
+            commands.send(outcomes)
+            if worker.is_lost(outcomes):
+                return
 
 
 def _end_with_parent() -> None:
@@ -76,23 +78,6 @@ def _alone(place: int) -> dict[str, str]:
     return {VISIBLE: seen.split(",")[place].strip() if seen else str(place)}
 
 
-@contextmanager
-def _inherited(environment: Mapping[str, str]) -> Iterator[None]:
-    """Give processes that start meanwhile an environment, and no ear for Ctrl-C: it reaches the whole group of processes,
-    and the command itself ends its workers.
-    """
-    before, main = dict(os.environ), threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
-    os.environ.update(environment)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-        if main:
-            signal.signal(signal.SIGINT, handler)
-
-
 class Worker:
     """A fresh process that does one group of jobs after another; `place` is its number among an engine's workers."""
 
@@ -102,7 +87,7 @@ class Worker:
         self.connection, theirs = context.Pipe()
         given = tuple(plugins.LOADED)
         self.process = context.Process(target=_serve, args=(theirs, given, do), daemon=True)
-        with _inherited(environment):
+        with inherited(environment):
             self.process.start()
         theirs.close()
         self.group: Group = ()

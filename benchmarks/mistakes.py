@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from benchmarks import config, jobs, local, loop, provenance
+from benchmarks.interpreters import inherited
 from benchmarks.jobs import Job
 from evaluation import representation
 from models import REGISTRY, games
@@ -141,7 +142,7 @@ def _train(suite: config.Suite, name: str, seeds: Sequence[int], out: Path) -> N
         for m in BUGS[name].models(suite)
     ]
     context, count = get_context("spawn"), local.workers(torch.device("cpu"))
-    with ProcessPoolExecutor(count, context, _start_worker, (name,)) as workers:
+    with inherited({}), ProcessPoolExecutor(count, context, _start_worker, (name,)) as workers:
         list(workers.map(_work, work))
 
 

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shlex
-import sys
 import textwrap
 import time
 import tomllib
@@ -34,6 +33,7 @@ from benchmarks.sources import SPLITS, Options, Part, Source
 from evaluation import METRICS, extractors, files, labels
 from evaluation.base import BadInput, Data, Settings, check_name
 from evaluation.fidelity import PER_FEATURE
+from evaluation.messages import say
 from models import REGISTRY
 
 ROWS = "digits"  # the suite whose rows are compared: its GAN gets ALI's compute
@@ -255,9 +255,9 @@ def _without_extractor(dataset: str, read: Mapping[str, int], loaded: Data) -> s
     if config.device(None).type == "cpu" and seen * loaded.shape[1] * loaded.shape[2] > FITTED:
         return f"to fit its feature extractor takes minutes on this CPU; do it first, by {_fitting(dataset, read)}"
     count, started = f"{len(loaded.train):,} train pictures and their classes", time.monotonic()
-    print(f"alibench: fitting a feature extractor to {count}, for FID and KID", file=sys.stderr)
+    say(f"fitting a feature extractor to {count}, for FID and KID")
     path, right = fit_extractor(dataset, read, loaded)
-    print(f"alibench: it is right in {right}, after {time.monotonic() - started:.0f} s: {path}", file=sys.stderr)
+    say(f"it is right in {right}, after {time.monotonic() - started:.0f} s: {path}")
     return ""
 
 

@@ -23,9 +23,10 @@ from urllib.parse import urlsplit
 
 import torch
 
-from benchmarks import config, jobs, outputs, plugins, provenance, worker
+from benchmarks import config, data, jobs, outputs, plugins, provenance, worker
 from benchmarks.config import Suite
 from benchmarks.engine import Group, Listener
+from benchmarks.interpreters import inherited
 from benchmarks.jobs import Job
 from benchmarks.stopping import Request
 from evaluation.base import BadInput
@@ -136,7 +137,8 @@ def task(group: Group, sent: Sent) -> dict[str, str] | Refusal:
         done = {job.run_id: outcome for job in group if (outcome := job.outcome())}
         left = [job for job in group if job.run_id not in done]
         told = sent.progress.reach.remote
-        return done | (worker.work(left, told, request, sent.asked.plugins, sent.do) if left else {})
+        with data.settled():
+            return done | (worker.work(left, told, request, sent.asked.plugins, sent.do) if left else {})
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -174,7 +176,7 @@ def _connect(address: str) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         # workers import from the folder that this is called in first: a models/ of the user's would hide what is installed
-        with chdir(sys.prefix), warnings.catch_warnings(action="ignore"):
+        with inherited({}), chdir(sys.prefix), warnings.catch_warnings(action="ignore"):
             if target:
                 ray.init(target, **quiet)
                 return

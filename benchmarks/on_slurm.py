@@ -18,17 +18,20 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch
+from msgspec import Meta
 from rich.console import Console
 
-from benchmarks import config, outputs, plugins, worker
+from benchmarks import config, data, outputs, plugins, worker
 from benchmarks.jobs import Job
 from benchmarks.outputs import Answer, Output
 from benchmarks.stopping import Request
 from evaluation import files
 from evaluation.base import BadInput, check_name
+from evaluation.messages import say
 
 FOLDER = "slurm"  # in a command's folder
 VERSION = 1  # of array-N.json
@@ -39,6 +42,17 @@ SIGNAL = signal.SIGUSR2
 
 
 # ------------------------------------------------------------------------------------------------ in the command's process
+
+
+class Said(msgspec.Struct):
+    """What array-N.json says: what its elements have in common, and the job of each."""
+
+    command: list[str]
+    device: str
+    every: Annotated[float, Meta(ge=0)]
+    tensorboard: bool
+    plugins: list[tuple[str, str]]  # path and name of each source
+    elements: list[tuple[str, files.Name, files.Name, files.Seed]]  # kind, suite, model, seed
 
 
 class Array:
@@ -120,8 +134,7 @@ class Array:
 
     def write(self, work: Sequence[Job], out: Output, console: Console) -> Answer:
         """Write the scripts, and send them if that was asked for."""
-        folder, sent, scripts = out.path / FOLDER, list[str](), list[Path]()
-        folder.mkdir(exist_ok=True)
+        folder, sent, scripts = files.subfolder(out.path, FOLDER), list[str](), list[Path]()
         for i, elements in enumerate(self._elements(work), _next(folder)):
             said, script = folder / f"array-{i}.json", folder / f"array-{i}.sh"
             text = self.script(elements, said)
@@ -178,7 +191,7 @@ def element(path: Path, index: int) -> int:
     """Do an element of an array; return 0, 1 if it failed. Raises BadInput, also where this is not what it was made for."""
     out = path.parent.parent
     try:
-        array, begun = files.read_json(path, "array", VERSION), outputs.read_plan(out)
+        array, begun = files.read_json(path, "array", VERSION, Said), outputs.read_plan(out)
     except (files.Damaged, OSError) as problem:
         raise BadInput(f"{problem}: write the array again") from None
     plugins.again(plugins.Source(Path(place), name) for place, name in array["plugins"])
@@ -218,9 +231,10 @@ def element(path: Path, index: int) -> int:
 def main() -> int:
     """Do the element that SLURM asks this process for."""
     try:
-        return element(Path(sys.argv[1]), int(os.environ["SLURM_ARRAY_TASK_ID"]))
+        with data.settled():
+            return element(Path(sys.argv[1]), int(os.environ["SLURM_ARRAY_TASK_ID"]))
     except BadInput as problem:
-        print(f"alibench: {problem}", file=sys.stderr)
+        say(str(problem))
         return 2
 
 

@@ -25,14 +25,15 @@ import results
 from benchmarks import checkpoints, provenance
 from benchmarks.config import Suite
 from benchmarks.runner import Interrupted
-from evaluation import files
+from evaluation import files, store
 from evaluation.base import BadInput
-from results import rows
+from evaluation.messages import say
+from results import rows, stored
+from results.stored import PLAN, read_plan
 
 RUNS = Path(results.__file__).parent / "runs"
-PLAN, LOCK = "plan.json", ".lock"
+LOCK = ".lock"
 COLLECT = "collect"  # the command that fills a folder and trains nothing
-VERSION = 1  # of plan.json
 SHOWN = 4  # differences in a message
 
 
@@ -159,12 +160,14 @@ def destined(given: argparse.Namespace, name: str, planned: Mapping[str, Any], n
     """Return the folder that a command will write to, as it stands now; nothing is touched.
 
     `needed` are the bytes that will be written, roughly. Raises BadInput for a folder that holds something else, that was
-    begun with something else, or without the space.
+    begun with something else, or without the space; and where there is no place for caches.
     """
     check_arguments(given)
+    store.home()
     path = given.out or RUNS / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     if given.fresh:
         path = _unused(path)
+    stored.check_links(path)
     _check_held(path, given.resume)
     check_space(path, needed)
     check_place(path)
@@ -182,11 +185,11 @@ def opened(given: argparse.Namespace, path: Path, planned: Mapping[str, Any]) ->
         _check_held(path, given.resume)  # another may have been quicker
         output = Output(path, _command(path, planned, given.force))
         files.remove_parts(path)
-        (path / "runs").mkdir(exist_ok=True)
+        files.subfolder(path, "runs")
         try:
             yield output
         except (Interrupted, KeyboardInterrupt):
-            print(f"alibench: to go on: {output.resume}", file=sys.stderr)
+            say(f"to go on: {output.resume}")
             raise
 
 
@@ -206,15 +209,9 @@ def alone(path: Path) -> Iterator[None]:
         yield
 
 
-def read_plan(path: Path) -> dict[str, Any]:
-    """Return what a folder was begun with, and by which `command`. Raises files.Damaged, or OSError."""
-    found: dict[str, Any] = files.read_json(path / PLAN, "plan", VERSION, _indented)
-    return found
-
-
 def write_plan(path: Path, command: Sequence[str], planned: Mapping[str, Any]) -> None:
     """Say what a folder is begun with. Raises OSError."""
-    files.write_json(path / PLAN, "plan", VERSION, {"command": list(command), **planned}, _indented)
+    stored.write(path, PLAN, {"command": list(command), **planned})
 
 
 def is_collected(plan: Mapping[str, Any]) -> bool:
@@ -247,10 +244,6 @@ def _begun(path: Path, planned: Mapping[str, Any], force: bool) -> tuple[str, ..
     if not force:
         raise BadInput(f"{problem}; start over with --fresh, or go on all the same with --force")
     return ()
-
-
-def _indented(body: Any) -> str:
-    return json.dumps(body, indent=1)
 
 
 def differences(begun: Mapping[str, Any], now: Mapping[str, Any], when: str = "now") -> str:
@@ -305,7 +298,7 @@ def _unused(path: Path) -> Path:
         number += 1
         found = path.resolve().with_name(f"{path.resolve().name}-{number}")
     if found != path:
-        print(f"alibench: {path} was begun already: this is {found}", file=sys.stderr)
+        say(f"{path} was begun already: this is {found}")
     return found
 
 

@@ -28,7 +28,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import images, sources
+from benchmarks import cache, images, sources
+from benchmarks.streams import Unwritable
 from evaluation.base import BadInput, as_float, check_name
 from evaluation.own import ABLE, Elsewhere
 from models import REGISTRY
@@ -84,7 +85,9 @@ def load(path: str | Path, complete: bool = True) -> tuple[type[Model], ...]:
         try:
             try:
                 exec(compile(text, str(file), "exec", dont_inherit=True), vars(module))
-            except (Exception, SystemExit) as error:
+            except (KeyboardInterrupt, Unwritable):
+                raise
+            except BaseException as error:
                 raise BadInput(_syntax(error, file) or blame(error) or f"{shown(file)}: {said(error)}") from None
             _register(source, _defined(module, text), complete)
         except BaseException:
@@ -399,15 +402,21 @@ class Folder:
         return as_float(self.x[drawn])
 
 
-@functools.cache
 def _pictures(path: Path, shape: tuple[int, ...]) -> Tensor:
     """Return all images below a folder (N, C, H, W), uint8. Raises BadInput for one that is none, or of another size."""
     if len(shape) != 3:
         raise BadInput(f"{shown(path)} holds images, the data are points: name a suite of images")
+
+    def find() -> cache.Found:
+        return cache.look({name: os.path.join(path, name) for name in sources.walk(str(path))}, "unpacked")
+
+    return cache.of_files((path, shape), find, lambda found: _decoded(np.array([*found.files.values()]), shape))
+
+
+def _decoded(files: np.ndarray, shape: tuple[int, ...]) -> Tensor:
     channels, *size = shape
-    files = np.array([os.path.join(path, name) for name in sources.walk(str(path))])
     decoded = []
-    for file, image in zip(files, images.decode_all(files, 0, channels), strict=True):
+    for file, image in zip(files, images.decode_all(files, 0, channels, shape), strict=True):
         if list(image.shape[1:]) != size:
             height, width = image.shape[1:]
             raise BadInput(

@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.sources import Contents, Part, Source, walk
 from evaluation.base import BadInput
+from evaluation.files import Unsafe, opened
 from evaluation.store import home
 
 
@@ -35,6 +36,7 @@ class Published(Source):
     def files(self) -> dict[str, str]:
         """Return what torchvision reads, downloaded if it is not there."""
         if not all((self.raw / name).exists() for name in self.needed):
+            self._check_by_hand()
             self._open(download=True)
         files: dict[str, str] = {}
         for name in self.needed:
@@ -54,6 +56,18 @@ class Published(Source):
         train, validation, test = parts
         classes = len(class_names) if train.y.ndim == 1 else 0
         return Contents(train, validation, test, self.splits, classes, tuple(class_names))
+
+    def _check_by_hand(self) -> None:
+        """Refuse what torchvision would wait for, among what was put there by hand. Raises BadInput."""
+        for path in (self.raw / name for name in (*self.needed, *self.by_hand)):
+            try:
+                if path.exists() and not path.is_dir():
+                    with opened(path, self.largest):
+                        pass
+            except Unsafe as problem:
+                raise BadInput(str(problem)) from None
+            except OSError as error:
+                raise BadInput(f"cannot read {path}: {error.strerror}") from None
 
     def _open(self, download: bool) -> tuple[list[Part], list[str]]:
         try:
@@ -133,6 +147,7 @@ class SVHN(Published):
     """SVHN (Netzer et al. 2011): 32x32 house numbers; 531,131 (its extra images) / 73,257 / 26,032, as in ALI's paper."""
 
     name = "svhn"
+    largest = "arrays"
     sizes = (531_131, 73_257, 26_032)
     splits = "extra / train / test"
     needed = ("extra_32x32.mat", "train_32x32.mat", "test_32x32.mat")

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import secrets
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -24,6 +23,7 @@ from benchmarks.outputs import Answer, Output
 from benchmarks.runner import run
 from evaluation import METRICS, files
 from evaluation.base import BadInput, check_name
+from evaluation.messages import say
 from results import baseline, formats, gate, rows
 from results.baseline import Baseline
 from results.gate import Finding
@@ -91,7 +91,7 @@ def command(arguments: argparse.Namespace, console: Console) -> Answer:
     stored = _replaced(path) if updating else baseline.read(path)
     outputs.check_arguments(arguments)
     name = f"regression-{Path(arguments.suite).stem}"
-    out, outcomes = None, dict[str, str]()
+    out, outcomes, failed = None, dict[str, str](), list[str]()
     if training:
         if stored and not updating:
             loaded = suite.load()
@@ -112,17 +112,16 @@ def command(arguments: argparse.Namespace, console: Console) -> Answer:
             console.print(f"seeds {first} to {last}; --first-seed {first} asks the same again", highlight=False)
             out = opened.path
             outcomes = train(suite, engine, opened, console, arguments.retries, arguments.checkpoint_every)
-        if all(outcome.startswith("failed") for outcome in outcomes.values()):
+        failed = [run_id for run_id, outcome in outcomes.items() if outcome.startswith("failed")]
+        if {job.run_id for job in foreseen if job.kind == "run"} <= set(failed):
             console.print("every run failed", highlight=False)
             return Answer(1, {"out": out, "runs": outcomes})
     runs = source or out
     assert runs is not None
-    if not os.path.isdir(runs / "runs"):
-        raise BadInput(f"{runs} holds no finished runs: name a folder that 'alibench run --out' made")
     asked = range(seeds) if updating and seeds and not training else None
     current = baseline.collect(runs, suite.name, suite.gate, suite.models, asked)
     if updating:
-        return _update(path, stored, current, console, {"out": out, "runs": outcomes})
+        return _update(path, stored, current, console, int(bool(failed)), {"out": out, "runs": outcomes})
     assert stored is not None
     baseline.check(stored, current, path)
     findings = gate.judge(stored.cells, current.cells)
@@ -131,16 +130,16 @@ def command(arguments: argparse.Namespace, console: Console) -> Answer:
     files.replace(out / "gate.md", made)
     decided = as_json(findings, stored, current)
     files.replace(out / "gate.json", json.dumps(decided, indent=1) + "\n")
-    console.print(made, markup=False, highlight=False, soft_wrap=True)
     listed = "gate.md, gate.json"
     if training:
         from results import report  # matplotlib takes a moment to import
 
         for problem in report.write(out):
-            print(f"alibench: {problem}", file=sys.stderr)
+            say(str(problem))
         listed += f", {report.NAME}"
+    console.print(made, markup=False, highlight=False, soft_wrap=True)
     console.print(f"Everything is in {out}: {listed}", soft_wrap=True, highlight=False)
-    code = int(any(finding.failed for finding in findings))
+    code = int(bool(failed) or any(finding.failed for finding in findings))
     return Answer(code, {"out": out, "runs": outcomes, "page": out / "gate.md", **decided})
 
 
@@ -194,11 +193,13 @@ def work(suite: config.Suite, device: torch.device, out: Output, every: float = 
     return trainings + [job("throughput", name, 0) for name in suite.models if "throughput" in suite.metrics]
 
 
-def _update(path: Path, stored: Baseline | None, new: Baseline, console: Console, facts: Mapping[str, Any]) -> Answer:
+def _update(
+    path: Path, stored: Baseline | None, new: Baseline, console: Console, code: int, facts: Mapping[str, Any]
+) -> Answer:
     baseline.write(path, new)
     table = formats.table(baseline.changes(stored, new))
     console.print(f"{table}\n\n{path}: {len(new.seeds)} seeds", markup=False, highlight=False, soft_wrap=True)
-    return Answer(facts={**facts, "baseline": path, "seeds": list(new.seeds)})
+    return Answer(code, {**facts, "baseline": path, "seeds": list(new.seeds)})
 
 
 def _speeds(source: Path) -> pd.DataFrame:

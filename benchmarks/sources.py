@@ -3,17 +3,20 @@
 A source names its files and says which image, with which label, stands in which split; cache.py decodes and keeps them.
 """
 
+import math
 import os
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import IO, Annotated, ClassVar, Literal
 
 import numpy as np
 from msgspec import Meta
 
 from evaluation.base import BadInput
+from evaluation.files import Size, Unsafe, check_size, opened
 
 SPLITS = ("train", "validation", "test")
 
@@ -59,6 +62,7 @@ class Source(ABC):
     name: str
     where: str  # what messages call it
     size: ClassVar[int] = 0  # what Options.size is if it is 0
+    largest: ClassVar[Size] = "unpacked"  # how large one of its files may be
 
     @abstractmethod
     def files(self) -> dict[str, str]:
@@ -70,18 +74,23 @@ class Source(ABC):
 
 
 def walk(folder: str, prefix: str = "") -> Iterator[str]:
-    """Yield the files below a folder, as names/with/slashes; hidden ones are no part of it. Raises BadInput."""
+    """Yield the files below a folder, as names/with/slashes; hidden ones are no part of it. Raises BadInput.
+
+    Links are followed. What is neither a folder nor a regular file is refused.
+    """
     here = os.path.normpath(os.path.join(folder, prefix))
     try:
-        entries = sorted((entry.name, entry.is_dir()) for entry in os.scandir(here))
+        entries = sorted((entry.name, entry.is_dir(), entry.is_file()) for entry in os.scandir(here))
     except OSError as error:
         raise BadInput(f"cannot read the folder {here}: {error.strerror}") from None
-    entries = [(name, is_folder) for name, is_folder in entries if not name.startswith(".")]
+    entries = [entry for entry in entries if not entry[0].startswith(".")]
     if not entries:
         raise BadInput(f"the folder {here} is empty: put images into it or remove it")
-    for name, is_folder in entries:
-        if not is_folder:
+    for name, is_folder, is_file in entries:
+        if is_file:
             yield prefix + name
+        elif not is_folder:
+            raise BadInput(f"{os.path.join(here, name)} is a pipe, a device or a broken link, not a file: remove it")
         elif prefix.count("/") < 2:
             yield from walk(folder, f"{prefix}{name}/")
         else:
@@ -180,6 +189,20 @@ class Folder(Source):
             raise BadInput(f"{self.where}: {split} has {what}, train has not: both must have the same classes")
 
 
+def _check_unpacked(where: str, file: IO[bytes]) -> None:
+    """Refuse an .npz whose arrays are too large, by its directory or by their headers. Raises Unsafe, and what it meets."""
+    with zipfile.ZipFile(file) as archive:
+        check_size(where, "unpacks to", sum(member.file_size for member in archive.infolist()), "unpacked")
+        claimed = 0
+        for member in archive.infolist():
+            with archive.open(member) as array:
+                version = np.lib.format.read_magic(array)
+                header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, kind = header(array)
+            claimed += math.prod(shape) * max(1, kind.itemsize)
+        check_size(where, "claims to unpack to", claimed, "unpacked")
+
+
 class Npz(Source):
     """An .npz of uint8 x_train with integer y_train, and so on for _test and _validation; or of x and y. No y: no labels.
 
@@ -192,7 +215,7 @@ class Npz(Source):
 
     def files(self) -> dict[str, str]:
         """Return the one file."""
-        if not os.path.isfile(self.where):
+        if not os.path.exists(self.where):
             raise BadInput(f"there is no file {self.where}")
         return {"npz": self.where}
 
@@ -223,9 +246,14 @@ class Npz(Source):
     def _arrays(self) -> dict[str, np.ndarray]:
         arrays, key = {}, "the file"
         try:
-            with np.load(self.where, allow_pickle=False) as archive:
-                for key in archive.files:
-                    arrays[key] = archive[key]
+            with opened(self.where, self.largest) as file:
+                _check_unpacked(self.where, file)
+                file.seek(0)
+                with np.load(file, allow_pickle=False) as archive:
+                    for key in archive.files:
+                        arrays[key] = archive[key]
+        except Unsafe as problem:
+            raise BadInput(str(problem)) from None
         except Exception as error:  # a broken archive shows as whatever it breaks: OSError, BadZipFile, zlib.error, EOFError
             raise BadInput(f"{self.where}: {key} cannot be read ({error}): save plain arrays by numpy.savez") from None
         return arrays

@@ -8,7 +8,6 @@ What is recorded must depend on the batch and the parameters alone, as a model's
 that reads a number on the host, or has a state of its own, is trained without, and a line says so.
 """
 
-import sys
 from collections.abc import Callable, Sequence
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from benchmarks.gradients import Learners
+from evaluation.messages import say
 from models.base import Batch
 
 WARM = 20  # updates before one is recorded: a short training does not pay for it
@@ -96,7 +96,7 @@ class Tape:
     def _leave(self, reason: str) -> None:
         """Record nothing from now on, and say why."""
         self.reason, self.run = reason, None
-        print(f"alibench: an update cannot be recorded: {reason}; it is trained without (execution=eager)", file=sys.stderr)
+        say(f"an update cannot be recorded: {reason}; it is trained without (execution=eager)")
 
 
 def _gradients(learners: Learners) -> list[Tensor | None]:

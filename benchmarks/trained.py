@@ -5,13 +5,14 @@ hash, so that an interrupted evaluation begins again without training; and `curv
 """
 
 import csv
-import hashlib
 import io
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -22,15 +23,18 @@ from evaluation import files
 from evaluation.base import BadInput
 from models import REGISTRY
 from models.base import Model
-from results import rows
+from results import stored
 
 WEIGHTS = "model.safetensors"
 VERSION = 1  # of the files
 
 
-def sha256(path: Path) -> str:
-    """Return the hash of a file. Raises OSError."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+class Kept(msgspec.Struct):
+    """What `training.json` says: what a training left with its weights' hash, or how it diverged."""
+
+    weights_sha256: files.Sha256 = ""
+    left: Trained | None = None
+    diverged: str | None = None
 
 
 def keep(folder: Path, model: Model, outcome: Trained | Diverged) -> None:
@@ -44,8 +48,8 @@ def keep(folder: Path, model: Model, outcome: Trained | Diverged) -> None:
     writer = csv.DictWriter(text, names)
     writer.writeheader()
     writer.writerows(outcome.curves)
-    files.replace(folder / "curves.csv", text.getvalue())
-    left = {"weights_sha256": sha256(folder / WEIGHTS), "left": asdict(outcome)}
+    files.replace(folder / stored.CURVES, text.getvalue())
+    left = {"weights_sha256": files.sha256(folder / WEIGHTS), "left": asdict(outcome)}
     files.write_json(folder / "training.json", "training", VERSION, left)
 
 
@@ -53,12 +57,18 @@ def kept(folder: Path) -> Trained | Diverged | None:
     """Return what the training of a run left, or nothing if it has not ended. Raises files.Damaged."""
     if not (folder / "training.json").exists():
         return None
-    stored = files.read_json(folder / "training.json", "training", VERSION)
-    if "diverged" in stored:
-        return Diverged(stored["diverged"])
-    if not (folder / WEIGHTS).exists() or sha256(folder / WEIGHTS) != stored["weights_sha256"]:
-        raise files.Damaged(f"{folder / WEIGHTS} is damaged or not there")
-    return Trained(**stored["left"])
+    kept = files.read_json(folder / "training.json", "training", VERSION, Kept)
+    if kept.get("diverged") is not None:
+        return Diverged(kept["diverged"])
+    if "left" not in kept:
+        raise files.Damaged(f"{folder / 'training.json'} does not say what the training left")
+    try:
+        intact = files.sha256(folder / WEIGHTS, links=False) == kept["weights_sha256"]
+    except OSError as error:
+        raise files.Damaged(f"{folder / WEIGHTS} cannot be read ({error.strerror})") from None
+    if not intact:
+        raise files.Damaged(f"{folder / WEIGHTS} is damaged")
+    return Trained(**kept["left"])
 
 
 def weights(path: Path) -> dict[str, Tensor]:
@@ -79,18 +89,19 @@ def find(folder: Path) -> list[Run]:
 
     Raises BadInput if there are none, or damaged ones.
     """
-    places = [folder] if (folder / "run.json").exists() else sorted((folder / "runs").glob("*"))
+    single = os.path.lexists(folder / stored.ORIGIN)
     found = []
-    for place in places:
-        if (place / WEIGHTS).exists() and (place / "run.json").exists():
-            try:
-                run = Run(rows.read_origin(place), place / WEIGHTS)
-                intact = sha256(run.weights) == run.origin["weights_sha256"]
-            except (rows.Damaged, OSError) as error:
-                raise BadInput(str(error)) from None
-            if not intact:
-                raise BadInput(f"{place} is damaged: its weights are not those that run.json names; run this run again")
-            found.append(run)
+    for place in [folder] if single else stored.run_folders(folder):
+        if not all(os.path.lexists(place / name) for name in (WEIGHTS, stored.ORIGIN)):
+            continue
+        try:
+            run = Run(stored.read_origin(place, named=not single), place / WEIGHTS)
+            intact = files.sha256(run.weights, links=False) == run.origin["weights_sha256"]
+        except (files.Damaged, OSError) as problem:
+            raise BadInput(str(problem)) from None
+        if not intact or run.origin["seed"] is None:
+            raise BadInput(f"{place} is damaged: its weights are not those that run.json names; run this run again")
+        found.append(run)
     if not found:
         raise BadInput(f"{folder} holds no trained runs ({WEIGHTS}): name a folder that 'alibench run --out' made")
     return found
@@ -130,7 +141,9 @@ def load_run(folder: str | Path, device: str | torch.device = "cpu", plugins: It
     suite = config.of_run(origin)
     of = suite.model.get(origin["model"], config.Entry()).of or origin["model"]
     check_model(of, REGISTRY, f"{run.weights.parent}: unknown model")
-    shape, scale, labels = tuple(origin["data_shape"]), origin["data_scale"], origin["data_labels"]
-    model = suite.build_for(shape, scale, labels, origin["model"], origin["seed"])
+    shape, scale, labels = (origin.get(f"data_{name}") for name in ("shape", "scale", "labels"))
+    if shape is None or scale is None or labels is None:
+        raise BadInput(f"{run.weights.parent} does not say what its data were like: run this run again")
+    model = suite.build_for(tuple(shape), scale, labels, origin["model"], origin["seed"])
     fill(model, run.weights)
     return model.to(device).eval().requires_grad_(False)

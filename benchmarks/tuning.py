@@ -67,6 +67,8 @@ def tune(
                 first = own[own.protocol == own.groupby("metric").protocol.transform("first")]
                 values = first[first.model == name].groupby("metric").value.mean()
                 lines.append({"model": name, **changes, **{m: values.get(m) for m in suite.search.judged_by}})
+    if not lines:  # every trial failed
+        return pd.DataFrame(columns=["model", *trials(suite)[0], *suite.search.judged_by, "mean rank"]), outcomes
     table = pd.DataFrame(lines)
     ranks = pd.DataFrame(
         {

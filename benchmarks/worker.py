@@ -11,6 +11,7 @@ import torch
 from benchmarks import jobs, plugins
 from benchmarks.jobs import Failed, Job
 from benchmarks.stopping import Request, Stopped
+from benchmarks.streams import Unwritable
 from evaluation.base import BadInput
 from evaluation.files import Busy
 
@@ -82,8 +83,13 @@ def work(
             reason = (
                 f"failed: nothing more can be written ({error.strerror}); its last checkpoint is kept: make room, resume"
             )
-    except Exception as error:
-        reason = lost(error) or f"failed: {plugins.blame(error) or traceback.format_exc()}"
+    except (KeyboardInterrupt, Unwritable):
+        raise
+    except BaseException as error:
+        blamed = plugins.blame(error)
+        if not (blamed or isinstance(error, Exception)):  # it is meant for this process
+            raise
+        reason = lost(error) or f"failed: {blamed or traceback.format_exc()}"
     return {job.run_id: reason for job in group}
 
 

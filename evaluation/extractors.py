@@ -10,10 +10,11 @@ No file of weights can run code here: safetensors hold tensors alone, and torch'
 
 import hashlib
 import io
+import json
 import os
-import sys
 import urllib.request
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPException
@@ -22,12 +23,12 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from evaluation import files
 from evaluation.arithmetic import tf32
 from evaluation.base import BadInput, Data, Settings, Split, as_float, check_name, generator
+from evaluation.messages import say
 from evaluation.store import home
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -187,8 +188,11 @@ def _classifier(data: Data, settings: Settings, device: torch.device) -> Extract
         )
     network = _network(data)
     try:
-        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
-        weights, origin = _shipped(data, sha256) if data.extractor in SHIPPED else files.read_tensors(file, KIND, VERSION)
+        if data.extractor in SHIPPED:
+            sha256, weights, origin = _shipped(data)
+        else:
+            sha256 = files.sha256(file, links=False)
+            weights, origin = files.read_tensors(file, KIND, VERSION, dict[str, str])
         network.load_state_dict(weights)
     except (OSError, files.Damaged, RuntimeError) as error:
         line = str(error).splitlines()[0]
@@ -206,12 +210,16 @@ def _classifier(data: Data, settings: Settings, device: torch.device) -> Extract
     )
 
 
-def _shipped(data: Data, sha256: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return weights that come with the project, and what their file says of them. Raises files.Damaged."""
-    if sha256 != SHA256_SHIPPED[data.extractor]:
+def _shipped(data: Data) -> tuple[str, dict[str, Tensor], dict[str, str]]:
+    """Return the hash of weights that come with the project, the weights, and what their file says of them.
+
+    Raises files.Damaged, or OSError.
+    """
+    raw = files.read(path(data), "arrays")
+    if (sha256 := hashlib.sha256(raw).hexdigest()) != SHA256_SHIPPED[data.extractor]:
         raise files.Damaged("it is not what comes with the project")
-    with safe_open(path(data), "pt") as opened:
-        return {name: opened.get_tensor(name) for name in opened.keys()}, dict(opened.metadata())  # noqa: SIM118
+    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    return sha256, safetensors.torch.load(raw), header["__metadata__"]
 
 
 def _check_classes(data: Data) -> None:
@@ -293,7 +301,7 @@ def _inception(data: Data, settings: Settings, device: torch.device) -> Extracto
     if not given and not file.exists():
         _download(file)
     try:
-        raw = file.read_bytes()
+        raw = files.read(file, "arrays")
     except (OSError, ValueError) as error:  # a path with a zero byte is no OSError
         reason = error.strerror if isinstance(error, OSError) else error
         raise BadInput(f"cannot read Inception's weights {file} ({reason}): name a file by evaluation.inception") from None
@@ -305,9 +313,10 @@ def _inception(data: Data, settings: Settings, device: torch.device) -> Extracto
 
     try:
         network = Inception(weights)
-    except ValueError as difference:
+    except (ValueError, RuntimeError) as difference:
+        line = str(difference).splitlines()[0]
         raise BadInput(
-            f"{file} holds the weights of another network than Inception: {difference}; take {INCEPTION} from {URL}"
+            f"{file} holds the weights of another network than Inception: {line}; take {INCEPTION} from {URL}"
         ) from None
     network.to(device)
     return Extractor(
@@ -327,9 +336,15 @@ def read_weights(file: Path, raw: bytes) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             weights = safetensors.torch.load(raw)
         else:
+            if zipfile.is_zipfile(io.BytesIO(raw)):
+                with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+                    unpacked = sum(member.file_size for member in archive.infolist())
+                files.check_size(file, "unpacks to", unpacked, "arrays")
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the refusal of a scripted network comes with a page of advice
                 weights = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+    except files.Unsafe as problem:
+        raise BadInput(str(problem)) from None
     except Exception as error:  # a broken file shows as whatever it breaks: RuntimeError, EOFError, KeyError
         if any(sign in str(error) for sign in ("Unsupported global", "Unsupported class", "TorchScript")):
             raise BadInput(f"{file} holds more than tensors, code that would run: it was not loaded; take {URL}") from None
@@ -342,7 +357,7 @@ def read_weights(file: Path, raw: bytes) -> dict[str, Tensor]:
 def _download(file: Path) -> None:
     """Download Inception's weights, and keep them if they are what was published. Raises BadInput."""
     remedy = f"put {INCEPTION} into {file.parent}, or name a file by evaluation.inception"
-    print(f"alibench: downloading Inception's weights, 96 MB, into {file.parent}", file=sys.stderr)
+    say(f"downloading Inception's weights, 96 MB, into {file.parent}")
     try:
         with urllib.request.urlopen(URL, timeout=TIMEOUT) as response:
             raw = response.read()

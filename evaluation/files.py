@@ -1,47 +1,171 @@
 """Files that are whole or not there, say what they are, and run no code, whoever made them.
 
 Tensors are kept as safetensors, all else as JSON. Each file carries the version of its format and a checksum of all that is
-read from it, so that damage is noticed instead of becoming a number. A file is written beside its place, brought to the
-disk and renamed into it: whoever is killed meanwhile leaves the old one, and a `.part` that the next writer removes.
+read from it, so that damage is noticed instead of becoming a number. A checksum says that a file is whole, not who made it:
+so what is read is a regular file of bounded size, of the schema of its kind, and what is written stays below its folder.
+
+A file is written beside its place, brought to the disk and renamed into it: whoever is killed meanwhile leaves the old one,
+and a `.part` that the next writer removes.
 """
 
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
+import stat
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Annotated, Any, Literal
 
+import msgspec
 import torch
 from filelock import FileLock, Timeout
+from msgspec import Meta
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 LABEL = "alibench"  # the entry of a safetensors file's metadata that says what it is
 
+LIMIT = "ALIBENCH_LIMIT"  # the environment's factor for what may be read; 1 if it is not set
+Size = Literal["text", "arrays", "unpacked"]
+LARGEST: dict[Size, int] = {  # bytes
+    "text": 64_000_000,  # JSON, CSV, TOML, Python: it takes ten times as much memory
+    "arrays": 8_000_000_000,  # safetensors and weights, as they lie on the disk
+    "unpacked": 500_000_000,  # arrays of a zipped file, which may itself be a thousand times smaller
+}
+
+NAME = re.compile(r"\w[\w .+()-]{0,39}")  # of a suite or a model: folders and files are called by it
+# what could steer a terminal: control characters but tab and line break, and those that turn the direction of writing
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*\\(?:[bfr]|u00(?:[01]|7f|[89])|u20(?:2[89a-e]|6[6-9]))")  # the same in JSON's text
+
+Name = Annotated[str, Meta(pattern=rf"\A(?:{NAME.pattern})\Z")]
+RunName = Annotated[str, Meta(pattern=r"\A\w[\w .+()-]{0,119}\Z")]  # a suite's, a model's and what is done, joined
+LONGEST_LINE = 2000  # characters
+Line = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*\Z", max_length=LONGEST_LINE)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Seed = Annotated[int, Meta(ge=0, lt=2**32)]
+Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+
 
 class Damaged(Exception):
     """A file is not what was written, or is of another version; the message says which and how."""
+
+
+class Unsafe(OSError):
+    """A path is none that is read or written here; `strerror` says why."""
+
+    def __init__(self, path: Path | str, why: str) -> None:
+        super().__init__(None, why, str(path))
+
+    def __str__(self) -> str:
+        return f"{self.filename} {self.strerror}"
 
 
 class Busy(Exception):
     """Another process holds a lock."""
 
 
-# ------------------------------------------------------------------------------------------------ whole or not there
+# ------------------------------------------------------------------------------------------------ what may be read
+
+
+def largest(size: Size) -> int:
+    """Return how many bytes of a kind of file may be read. Raises Unsafe if the environment's factor is not a number."""
+    text = os.environ.get(LIMIT) or "1"
+    try:
+        return int(LARGEST[size] * float(text))
+    except (ValueError, OverflowError):
+        raise Unsafe(LIMIT, f"is '{text}', not a factor such as 2") from None
+
+
+def check_size(path: Path | str, what: str, count: int, size: Size) -> None:
+    """Raise Unsafe, naming the limit and how to raise it, for more bytes than may be read."""
+    if count > (most := largest(size)):
+        factor = -(-count // LARGEST[size])
+        raise Unsafe(path, f"{what} {_bytes(count)}, more than {_bytes(most)}: if you trust it, set {LIMIT}={factor}")
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+@contextmanager
+def opened(path: Path | str, size: Size | None = None, links: bool = True) -> Iterator[IO[bytes]]:
+    """Give a regular file to be read, of a bounded size if one is named. Raises OSError; Unsafe for anything else.
+
+    A pipe or a device is not waited for. Without `links` a symbolic link in its place is refused.
+    """
+    if not links and os.path.islink(path):
+        raise Unsafe(path, "is a symbolic link: put in its place what it points to")
+    # without O_NONBLOCK a pipe that nobody writes to would be waited for
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(descriptor, "rb", buffering=0) as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise Unsafe(path, "is a folder, a pipe or a device, not a file: remove it")
+        if size:
+            check_size(path, "holds", found.st_size, size)
+        yield file
+
+
+def read(path: Path | str, size: Size = "text", links: bool = True) -> bytes:
+    """Return what a regular file holds. Raises OSError."""
+    with opened(path, size, links) as file:
+        return file.readall()  # type: ignore[attr-defined]
+
+
+def sha256(path: Path | str, size: Size | None = "arrays", links: bool = True) -> str:
+    """Return the hash of a regular file. Raises OSError."""
+    digest = hashlib.sha256()
+    with opened(path, size, links) as file:
+        while chunk := file.read(1 << 20):  # hashlib.file_digest takes ten times as long on small files
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def one_line(text: str) -> str:
+    """Return a text as `Line` allows it: in one line, without control characters, not too long."""
+    return printable(" ".join(text.split()))[:LONGEST_LINE]
+
+
+def printable(text: str) -> str:
+    """Return a text in which nothing steers a terminal: control characters as Python writes them."""
+    return CONTROL.sub(lambda sign: sign[0].encode("unicode_escape").decode(), text)
+
+
+# ------------------------------------------------------------------------------------------------ what may be written
+
+
+def child(folder: Path, name: str) -> Path:
+    """Return a path directly below a folder. Raises Unsafe for a name that leads elsewhere."""
+    if name in ("", os.curdir, os.pardir) or Path(name).name != name or "\0" in name:
+        raise Unsafe(folder, f"has no place for '{printable(name)}': a name is needed, not a path")
+    return folder / name
+
+
+def subfolder(folder: Path, *names: str) -> Path:
+    """Return a folder below another, made if it is not there. Raises Unsafe where a link would lead out of it."""
+    for name in names:
+        folder = child(folder, name)
+        if folder.is_symlink():
+            raise Unsafe(folder, "is a symbolic link, and would be written through: put in its place what it points to")
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def replace(path: Path, content: bytes | str) -> None:
     """Write a file so that a reader sees the old one or the new one, whole, also after a crash. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        raise Unsafe(path, "is a folder in the place of a file: remove it")
     remove_parts(path.parent, of_the_dead=True)
     part = part_of(path)
     try:
-        with part.open("wb") as file:
+        with part.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
@@ -52,9 +176,15 @@ def replace(path: Path, content: bytes | str) -> None:
     sync_folder(path.parent)
 
 
+_PART = re.compile(r"\..+\.[0-9a-f]{8}\.(?P<host>[^.]+)-(?P<process>\d+)\.part", re.DOTALL)
+LONGEST_NAME = 255  # bytes of a file's name
+
+
 def part_of(path: Path) -> Path:
     """Return where to write what will be renamed to `path`: a name of this process's own."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.{_host()}-{os.getpid()}.part")
+    ending = f".{uuid.uuid4().hex[:8]}.{_host()}-{os.getpid()}.part"
+    name = os.fsdecode(os.fsencode(path.name)[: LONGEST_NAME - 1 - len(os.fsencode(ending))])
+    return path.with_name(f".{name}{ending}")
 
 
 def sync_folder(folder: Path) -> None:
@@ -68,15 +198,27 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_parts(folder: Path, of_the_dead: bool = False) -> None:
-    """Remove what killed writers left below a folder that nobody else writes to; or in it, of this machine's dead alone."""
-    for part in folder.glob(".*.part") if of_the_dead else folder.rglob(".*.part"):
-        host, _, process = part.name.split(".")[-2].rpartition("-")
-        if not of_the_dead or (host == _host() and not _lives(process)):
-            with suppress(OSError):  # another is removing it, or it is another user's
-                if part.is_dir():
-                    shutil.rmtree(part)
-                else:
-                    part.unlink()
+    """Remove what killed writers left below a folder that nobody else writes to; or in it, of this machine's dead alone.
+
+    Only names that `part_of` makes are taken for that.
+    """
+    for place, folders, names in os.walk(folder):  # which follows no links
+        for found in (*names, *folders):
+            if (made := _PART.fullmatch(found)) and (
+                not of_the_dead or (made["host"] == _host() and not _lives(made["process"]))
+            ):
+                _remove(Path(place, found))
+        if of_the_dead:
+            return
+        folders[:] = [name for name in folders if not _PART.fullmatch(name)]
+
+
+def _remove(part: Path) -> None:
+    with suppress(OSError):  # another is removing it, or it is another user's
+        if part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part)
+        else:
+            part.unlink()
 
 
 def _host() -> str:
@@ -90,7 +232,7 @@ def _lives(process: str) -> bool:
         os.kill(int(process), 0)
     except ProcessLookupError:
         return False
-    except (OSError, ValueError):
+    except (OSError, ValueError, OverflowError):
         return True
     return True
 
@@ -98,6 +240,8 @@ def _lives(process: str) -> bool:
 @contextmanager
 def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
     """Hold a lock, which the system takes from a process that dies. Raises Busy if it is not free in `wait` seconds."""
+    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):  # a link's target would be emptied
+        raise Unsafe(path, "is not a regular file: remove it")
     lock = FileLock(path)
     try:
         lock.acquire(timeout=wait, poll_interval=0.02)
@@ -118,21 +262,45 @@ def write_json(path: Path, kind: str, version: int, body: Any, dumps: Callable[[
     replace(path, f'{{"version": {version}, "sha256": "{_sha256(text)}",\n"{kind}": {text}}}\n')
 
 
-def read_json(path: Path, kind: str, version: int, dumps: Callable[[Any], str] = json.dumps) -> Any:
-    """Return the body. Raises Damaged, or OSError if the file cannot be read."""
+def read_json(path: Path, kind: str, version: int, schema: Any = Any, dumps: Callable[[Any], str] = json.dumps) -> Any:
+    """Return the body, which is as `schema` says. Raises Damaged, or OSError if the file cannot be read."""
+    raw = read(path, links=False)
     try:
-        stored = json.loads(path.read_bytes())
-        if stored["version"] == version and stored["sha256"] == _sha256(dumps(stored[kind])):
-            return stored[kind]
-        found = stored["version"] if isinstance(stored["version"], int) else version
+        stored = json.loads(raw)
+        found = stored["version"]
+        text = dumps(stored[kind])
+        whole = found == version and stored["sha256"] == _sha256(text)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        found = version
-    raise _unusable(path, found, version)
+        whole, found = False, version
+    if not whole:
+        raise _unusable(path, found, version)
+    if _ESCAPED.search(text) or ("\\ud" in text and not _is_text(stored[kind])):
+        raise Damaged(f"{path} holds control characters, which alibench never writes")
+    check_schema(path, stored[kind], schema)
+    return stored[kind]
 
 
-def _unusable(path: Path, found: int, version: int) -> Damaged:
-    if found != version:
-        return Damaged(f"{path} has version {found} of the format, this is {version}")
+def _is_text(body: Any) -> bool:
+    """Return whether all texts of a body can be written: JSON has escapes for halves of characters."""
+    try:
+        json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_schema(path: Path, body: Any, schema: Any) -> None:
+    """Raise Damaged, naming the entry, for a body that is not as its schema says."""
+    try:
+        msgspec.convert(body, schema, strict=True)
+    except (msgspec.ValidationError, RecursionError) as error:
+        reason = re.sub(r"Expected `str` matching regex .*(?= - at)", "a text that cannot be there", str(error))
+        raise Damaged(f"{path} is not what alibench writes ({one_line(reason)})") from None
+
+
+def _unusable(path: Path, found: Any, version: int) -> Damaged:
+    if isinstance(found, int) and found != version:
+        return Damaged(f"{path} has version {str(found)[:20]} of the format, this is {version}")
     return Damaged(f"{path} is damaged")
 
 
@@ -168,19 +336,25 @@ def write_tensors(
     replace(path, save(kept, {LABEL: json.dumps(label)}))  # several entries would stand in random order
 
 
-def read_tensors(path: Path, kind: str, version: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors, on the CPU, and what was said of them. Raises Damaged, or OSError if it cannot be read.
+def read_tensors(
+    path: Path, kind: str, version: int, schema: Any = dict[str, Any]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors, on the CPU, and what was said of them, as `schema` says. Raises Damaged, or OSError.
 
     A safetensors file can hold nothing else than tensors and text, so nothing in it can run.
     """
+    with opened(path, "arrays", links=False):
+        pass
     found = version
     try:
         with safe_open(path, "pt") as file:
             label = json.loads((file.metadata() or {})[LABEL])
             found = int(label["version"]) if label["kind"] == kind else version
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is no dict
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is not a dict
         if found == version and label["sha256"] == _content(kind, label["about"], tensors):
-            return tensors, json.loads(label["about"])
+            about = json.loads(label["about"])
+            check_schema(path, about, schema)
+            return tensors, about
     except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, RecursionError):
         pass
     raise _unusable(path, found, version)

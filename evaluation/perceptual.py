@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from evaluation import files
 from evaluation.base import BadInput, Data, Settings
 from evaluation.extractors import read_weights
 from evaluation.store import home
@@ -73,11 +74,18 @@ class Distance(nn.Module):
 
 def load(settings: Settings) -> Distance:
     """Return the distance with the weights that the settings name. Raises BadInput if they are not LPIPS's."""
-    files = [_folder(settings) / name for name in (VGG, CHANNELS)]
-    raw = [file.read_bytes() for file in files]
-    weights = [read_weights(file, content) for file, content in zip(files, raw, strict=True)]
+    paths = [_folder(settings) / name for name in (VGG, CHANNELS)]
     try:
-        return Distance(*weights, hashlib.sha256(b"".join(raw)).hexdigest())  # type: ignore[call-arg, arg-type]
+        raw = [files.read(path, "arrays") for path in paths]
+    except OSError as error:
+        raise BadInput(
+            f"cannot read LPIPS's weights {error.filename} ({error.strerror}): name their folder by evaluation.perceptual"
+        ) from None
+    weights = [read_weights(path, content) for path, content in zip(paths, raw, strict=True)]
+    try:
+        distance = Distance(*weights, hashlib.sha256(b"".join(raw)).hexdigest())  # type: ignore[call-arg, arg-type]
+        distance(*torch.zeros(2, 1, 3, SMALLEST, SMALLEST))  # whose channels would show only here
     except (RuntimeError, KeyError) as error:
         line = str(error).splitlines()[0]
-        raise BadInput(f"{files[0].parent} holds the weights of another network than LPIPS ({line})") from None
+        raise BadInput(f"{paths[0].parent} holds the weights of another network than LPIPS ({line})") from None
+    return distance

@@ -1,5 +1,6 @@
 """What pictures are drawn from: arrays of samples, reconstructions, interpolations and codes. results/ draws them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from evaluation import files
 from evaluation.base import Subject, as_uint8
+from evaluation.files import Damaged
 
 VERSION = 1  # of their file
 NAME = "arrays.safetensors"
@@ -16,6 +18,8 @@ SAMPLES = 100  # ALI's figures: a 10x10 grid
 PAIRS = 50
 POINTS = 5000
 CODES = 1000  # of images, for the picture of the latent space
+LARGEST_SIDE = 2048  # pixels of an image that is drawn
+FLOATS, LABELS = (torch.float16, torch.float32, torch.float64), (torch.int32, torch.int64, torch.uint8)
 LINES, STEPS = {True: 8, False: 500}, 11  # interpolations between two images each, or two points, ends included
 
 
@@ -66,4 +70,51 @@ def write(folder: Path, found: dict[str, Tensor]) -> None:
 
 def read(folder: Path) -> dict[str, np.ndarray]:
     """Return the arrays of the run in `folder`. Raises files.Damaged, or OSError if there are none."""
-    return {name: tensor.numpy() for name, tensor in files.read_tensors(folder / NAME, "arrays", VERSION)[0].items()}
+    found = files.read_tensors(folder / NAME, "arrays", VERSION)[0]
+    if problem := _unlike(found):
+        raise Damaged(f"{folder / NAME} is not what alibench writes ({problem})")
+    return {name: tensor.numpy() for name, tensor in found.items()}
+
+
+def _unlike(found: Mapping[str, Tensor]) -> str:
+    """Say what keeps tensors from being what `arrays` returns; nothing, if they are that."""
+    known = {"x", "y", "codes", "reconstructions", "latent", "latent_y", "interpolations", "samples"}
+    if unknown := sorted(found.keys() - known):
+        return f"unknown array '{unknown[0]}'"
+    if {"x", "y"} - found.keys() or ("latent" in found) != ("latent_y" in found):
+        return "x, or the classes of x or of latent, are not there"
+    x = found["x"]
+    own, images = x.shape[1:], x.dim() == 4
+    if images:
+        fits = x.dtype == torch.uint8 and own[0] in (1, 3) and max(own[1:]) <= LARGEST_SIDE
+    else:
+        fits = x.dim() == 2 and own[0] > 1 and x.dtype in FLOATS and bool(x.isfinite().all())
+    shapes = {
+        "x": (None, *own),
+        "reconstructions": (*x.shape[:1], *own),
+        "samples": (None, *own),
+        "interpolations": (None, STEPS, *own),
+        "codes": (*x.shape[:1], None),
+        "latent": (None, None),
+    }
+    for name, tensor in found.items():
+        if name in shapes:
+            kinds = (torch.uint8,) if images and name not in ("codes", "latent") else FLOATS
+            fits = fits and tensor.dtype in kinds and _has_shape(tensor, shapes[name])
+        else:
+            of = found["x" if name == "y" else "latent"]
+            fits = fits and tensor.dtype in LABELS and tensor.dim() in (1, 2) and tensor.shape[:1] == of.shape[:1]
+            fits = fits and bool((tensor >= 0).all() or (tensor == -1).all())
+        if not fits or not tensor.numel() or len(tensor) > POINTS:
+            return f"{name} is {_told(tensor)}, x {_told(x)}"
+    if images and {"interpolations", "reconstructions"} <= found.keys() and 2 * len(found["interpolations"]) > len(x):
+        return "there are more interpolations than images to go between"
+    return ""
+
+
+def _has_shape(tensor: Tensor, shape: tuple[int | None, ...]) -> bool:
+    return tensor.dim() == len(shape) and all(side in (None, own) for side, own in zip(shape, tensor.shape, strict=True))
+
+
+def _told(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"

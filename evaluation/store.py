@@ -6,18 +6,31 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
+import msgspec
 import platformdirs
 from torch import Tensor
 
 from evaluation import files
+from evaluation.base import BadInput
 
 VERSION = 1  # of a file of statistics
+
+
+class About(msgspec.Struct):
+    """What a file of statistics says of itself."""
+
+    key: str
+
+
 _keeping = ContextVar("keeping", default=True)
 
 
 def home() -> Path:
-    """Return the folder of downloads and caches."""
-    return Path(os.environ.get("ALIBENCH_DATA") or platformdirs.user_cache_dir("alibench")).expanduser()
+    """Return the folder of downloads and caches. Raises BadInput where the user has no home folder and names no other."""
+    try:
+        return Path(os.environ.get("ALIBENCH_DATA") or platformdirs.user_cache_dir("alibench")).expanduser()
+    except RuntimeError:
+        raise BadInput("no home folder is known for downloads and caches: name a folder by ALIBENCH_DATA=DIR") from None
 
 
 def kept(name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -27,8 +40,8 @@ def kept(name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tenso
     """
     path = home() / "statistics" / f"{name}.safetensors"
     with suppress(OSError, files.Damaged):
-        tensors, about = files.read_tensors(path, "statistics", VERSION)
-        if about.get("key") == name:
+        tensors, about = files.read_tensors(path, "statistics", VERSION, About)
+        if about["key"] == name:
             return tensors
     tensors = {entry: tensor.contiguous() for entry, tensor in compute().items()}
     if _keeping.get():

@@ -9,18 +9,22 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pandas as pd
+from msgspec import Meta
 
-from evaluation import files
-from evaluation.base import PROTOCOLS, BadInput
+from evaluation import COLUMNS, files
+from evaluation.base import PROTOCOLS, BadInput, check_name
+from evaluation.files import Line, Name, Seed, Sha256
 from results import gate, rows
 from results.gate import IDENTITY, Cell, Gated
+from results.stored import Number, is_measured
 
 VERSION = 1
 FEWEST = 20  # seeds
+REMEDY = "restore it, or make a new one with --update-baseline"
 SEEDS = 60  # of a new baseline, unless another number is asked for: 5 seeds against it see a shift of three deviations
 ORIGIN = ("commit", "versions", "device", "command")  # of its runs
 # what of a suite does not change its numbers, or is compared cell by cell
@@ -51,6 +55,40 @@ class Baseline:
     def of(self, seeds: Sequence[int]) -> list[Cell]:
         """Return the cells with these seeds alone."""
         return [replace(cell, by_seed={seed: cell.by_seed[seed] for seed in seeds}) for cell in self.cells]
+
+
+class _Cell(msgspec.Struct):
+    """A cell as a file has it; its seeds are pairs, since JSON's keys are texts."""
+
+    gated: Gated
+    model: Line
+    title: Line
+    protocol: Line
+    identity: dict[str, str | int | None]
+    by_seed: Annotated[list[tuple[Seed, Number | None]], Meta(min_length=1)]
+    reasons: list[tuple[Seed, Line]]
+
+
+class _Origin(msgspec.Struct):
+    """What its runs were made by: ORIGIN, all values that they have."""
+
+    commit: list[str]
+    versions: list[dict[str, str]]
+    device: list[str]
+    command: list[str]
+
+
+class _Content(msgspec.Struct):
+    """A baseline as a file has it."""
+
+    suite: Name
+    dataset: Line
+    data_sha256: Sha256
+    protocols: Annotated[int, Meta(ge=1)]
+    settings: dict[str, Any]
+    origin: _Origin
+    seeds: list[Seed]
+    cells: Annotated[list[_Cell], Meta(min_length=1, max_length=1000)]
 
 
 def collect(out: Path, suite: str, gated: Sequence[Gated], models: Sequence[str], seeds: range | None = None) -> Baseline:
@@ -156,6 +194,8 @@ def check(baseline: Baseline, current: Baseline, path: Path) -> None:
 def write(path: Path, baseline: Baseline) -> None:
     """Store a baseline, whole or not at all. Raises BadInput for one that no gate could use."""
     for cell in baseline.cells:
+        if not all(is_measured(value) for value in cell.numbers):
+            raise BadInput(f"{cell.name} of '{cell.model}' holds what is not a finite number: no gate could judge by it")
         if not cell.gated.over and len(cell.numbers) < FEWEST:
             lost = f" ({next(iter(cell.reasons.values()))})" if cell.reasons else ""
             raise BadInput(
@@ -183,26 +223,24 @@ def _body(content: Mapping[str, Any]) -> str:
 def read(path: Path) -> Baseline:
     """Return a stored baseline. Raises BadInput if it is not there, or not what was written."""
     try:
-        content = files.read_json(path, "baseline", VERSION, _body)
-        cells = [_stored_cell(entry) for entry in content["cells"]]
-        named = ("suite", "dataset", "data_sha256", "protocols", "settings")
-        return Baseline(**{name: content[name] for name in named}, cells=cells, origin=content["origin"])
+        body = files.read_json(path, "baseline", VERSION, _Content, _body)
     except OSError as error:
         raise BadInput(
             f"baseline {path} cannot be read ({error.strerror}): make one with --update-baseline, or name one by --baseline"
         ) from None
     except files.Damaged as damage:
-        raise BadInput(
-            f"baseline {damage}, or was edited by hand: restore it, or make a new one with --update-baseline"
-        ) from None
-    except (ValueError, KeyError, TypeError, msgspec.ValidationError):
-        raise BadInput(f"baseline {path} lacks what a baseline has: make a new one with --update-baseline") from None
-
-
-def _stored_cell(entry: Mapping[str, Any]) -> Cell:
-    gated = msgspec.convert(entry["gated"], Gated)
-    by_seed, reasons = (dict(entry[name]) for name in ("by_seed", "reasons"))
-    return Cell(gated, entry["model"], entry["title"], entry["protocol"], entry["identity"], by_seed, reasons)
+        raise BadInput(f"baseline {damage}, or was edited by hand: {REMEDY}") from None
+    named = ("suite", "dataset", "data_sha256", "protocols", "settings", "origin")
+    pairs = [{**cell, "by_seed": dict(cell["by_seed"]), "reasons": dict(cell["reasons"])} for cell in body["cells"]]
+    found = Baseline(**{name: body[name] for name in named}, cells=[msgspec.convert(cell, Cell) for cell in pairs])
+    for cell in found.cells:
+        check_name(cell.gated.metric, COLUMNS, f"baseline {path}: unknown metric")
+        lost = {seed for seed, value in cell.by_seed.items() if value is None}
+        if lost != set(cell.reasons):
+            raise BadInput(f"baseline {path}: {cell.name} of '{cell.model}' has no number, or a reason too many: {REMEDY}")
+    if found.seeds != body["seeds"]:
+        raise BadInput(f"baseline {path} names other seeds than its cells have: {REMEDY}")
+    return found
 
 
 def changes(old: Baseline | None, new: Baseline) -> pd.DataFrame:

@@ -134,11 +134,11 @@ def plane(arrays: Mapping[str, np.ndarray], across: int = 4, size: float = 3.4) 
 
     Panels are `size` inches wide.
     """
-    x, colour = arrays["x"], _colours(arrays["y"])
+    x, codes, colour = arrays["x"], arrays.get("codes"), _colours(arrays["y"])
     limit, ink = 1.15 * float(np.abs(x).max()), {"color": "#777777"}
     panels = (
         ("held-out data", x, limit, colour),
-        *([("codes of the data, q(z|x)", arrays["codes"], 4.0, colour)] if "codes" in arrays else []),
+        *([("codes of the data, q(z|x)", codes, 4.0, colour)] if codes is not None and codes.shape[1] > 1 else []),
         *([("reconstructions", arrays["reconstructions"], limit, colour)] if "reconstructions" in arrays else []),
         *([("samples", arrays["samples"], limit, ink)] if "samples" in arrays else []),
     )

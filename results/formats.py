@@ -1,9 +1,10 @@
 """A table in every form that it is wanted in: Markdown, LaTeX with booktabs, CSV, HTML."""
 
+import re
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jinja2
 import pandas as pd
@@ -52,15 +53,43 @@ def _bold(sheet: Sheet, form: str) -> pd.DataFrame:
     return sheet.frame.where(~sheet.best, marked)
 
 
+_MARKDOWN = re.compile(r"[<\[\]`|\\]")  # HTML, links, code, the borders of cells
+
+
+def in_markdown(text: object) -> str:
+    """Return a text that stands in Markdown as it is, in one line."""
+    return _MARKDOWN.sub(r"\\\g<0>", " ".join(str(text).split()))
+
+
 def table(frame: pd.DataFrame) -> str:
-    """Return a frame for Markdown, cells as they are: no digit or sign is parsed away."""
-    aligned: str = frame.to_markdown(disable_numparse=True, colalign=("left", *["right"] * frame.shape[1]))
+    """Return a frame for Markdown, cells as they are: no digit or sign is parsed away, nothing is taken for HTML."""
+    shown = frame.map(in_markdown).rename(index=in_markdown, columns=in_markdown)
+    aligned: str = shown.to_markdown(disable_numparse=True, colalign=("left", *["right"] * frame.shape[1]))
     return aligned
 
 
 def markdown(sheet: Sheet) -> str:
     """Return a table for Markdown with its caption and notes."""
-    return "\n\n".join([part for part in (sheet.caption, table(_bold(sheet, "**{}**")), *sheet.notes) if part]) + "\n"
+    above, *below = map(in_markdown, (sheet.caption, *sheet.notes))
+    return "\n\n".join([part for part in (above, table(_bold(sheet, "**{}**")), *below) if part]) + "\n"
+
+
+# what a spreadsheet takes for a formula, and what begins alike and is a number, maybe with its spread, range or mark
+_FORMULA = re.compile(r"[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?[\d.,]+(e[+-]?\d+)?( ± [\d.,]+(e[+-]?\d+)?)?[†‡]?( \([-+\d., to]+\))?")
+
+
+def _in_csv(cell: Any) -> Any:
+    """Return a cell that no spreadsheet takes for a formula: a text that begins like one stands behind an apostrophe."""
+    is_text = isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell)
+    return f"'{cell}" if is_text else cell
+
+
+def csv(frame: pd.DataFrame, index: bool = True) -> str:
+    """Return a frame as CSV for a spreadsheet."""
+    shown = frame.apply(lambda column: column.map(_in_csv) if not pd.api.types.is_numeric_dtype(column) else column)
+    text: str = shown.rename(index=_in_csv, columns=_in_csv).to_csv(index=index)
+    return text
 
 
 def _tex(text: str) -> str:
@@ -105,11 +134,10 @@ def html(sheets: Mapping[str, Sheet], title: str) -> str:
 
 def write(out: Path, sheets: Mapping[str, Sheet]) -> None:
     """Write every table as Markdown, CSV and LaTeX below `out`/tables, all of them as tables.md and tables.html."""
-    folder = out / "tables"
-    folder.mkdir(exist_ok=True)
+    folder = files.subfolder(out, "tables")
     for name, sheet in sheets.items():
-        files.replace(folder / f"{name}.md", markdown(sheet))
-        files.replace(folder / f"{name}.csv", sheet.frame.to_csv())
+        files.replace(files.child(folder, f"{name}.md"), markdown(sheet))
+        files.replace(folder / f"{name}.csv", csv(sheet.frame))
         files.replace(folder / f"{name}.tex", latex(sheet))
     files.replace(out / "tables.md", "# Tables\n\n" + "\n".join(f"## {n}\n\n{markdown(s)}" for n, s in sheets.items()))
     files.replace(out / "tables.html", html(sheets, "Tables"))

@@ -179,9 +179,13 @@ def _cell(rows: pd.DataFrame, gated: Gated, model: str, title: str, seeds: Seque
     reasons: dict[int, str] = {}
     if gated.over:
         other = rows[(rows.metric == gated.metric) & (rows.model == gated.over) & (rows.status == "ok")].value
-        values = {seed: value / float(other.mean()) for seed, value in values.items() if value is not None and len(other)}
+        over = float(other.mean()) if len(other) else 0.0
+        values = {seed: value / over for seed, value in values.items() if value is not None and over}
     else:
         empty = own[own.status != "ok"]
+        # where one of several draws has no number, the mean of the others would be another measure
+        partly = set(empty.seed[empty.draw.notna() & empty.protocol.str.startswith(gated.protocol)])
+        values = {seed: value for seed, value in values.items() if seed not in partly}
         told = zip(empty.seed, empty.status, empty.reason, strict=True)
         said = {int(seed): f"{status}: {reason}".removesuffix(": ") for seed, status, reason in told}
         reasons = {seed: said.get(seed, NOT_THERE) for seed in seeds if seed not in values}

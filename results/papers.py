@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from evaluation.base import BadInput, check_name
-from results import formats, rows, tables
+from results import formats, rows, stored, tables
 from results.formats import Sheet
 from results.layouts import CATALOGUE, OVERVIEW, Cell
 
@@ -288,8 +288,7 @@ def folders(given: Iterable[Path] = ()) -> list[Path]:
     """Return the folders of results that tables are made from; none given: the committed ones. Raises BadInput."""
     found = list(given) or sorted(path for path in REFERENCE.iterdir() if (path / "runs").is_dir())
     for folder in found:
-        if not (folder / "runs").is_dir():
-            raise BadInput(f"{folder} holds no runs: name a folder that 'alibench run --out' made")
+        stored.run_folders(folder)
     return found
 
 

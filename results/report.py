@@ -17,7 +17,7 @@ import pandas as pd
 from evaluation import files, pictures
 from evaluation.base import BadInput
 from models import REGISTRY
-from results import figures, formats, layouts, rows, statistics, tables
+from results import figures, formats, layouts, rows, statistics, stored, tables
 from results.figures import Picture
 from results.formats import Sheet
 
@@ -44,30 +44,26 @@ def read(path: Path, label: str = "", made: Mapping[str, Sheet] | None = None) -
 
     Raises BadInput if it holds no finished run.
     """
-    if not (path / "runs").is_dir():
-        raise BadInput(f"{path} holds no runs: name a folder that 'alibench run --out' made")
-    problems: list[str] = []
-    frame = rows.read(path, lambda damage: problems.append(str(damage)))
+    damaged: dict[str, str] = {}
+    frame = rows.read(path, lambda folder, damage: damaged.update({folder.name: str(damage)}))
+    problems = list(damaged.values())
     if frame.empty:
         why = f" ({problems[0]})" if problems else ""
         raise BadInput(f"{path} holds no finished runs{why}: finish or repeat them first")
     origins = {run_id: rows.read_origin(path / "runs" / run_id) for run_id in frame.run_id.unique()}
-    damaged = {Path(problem.partition(" ")[0]).parent.name for problem in problems}
-    unfinished = [run for run in _planned(path) if run not in origins and run not in damaged]
+    begun = dict.fromkeys(folder.name for folder in stored.run_folders(path))
+    try:
+        plan = stored.read_plan(path)
+        begun |= dict.fromkeys(plan.get("runs") or plan.get("weights") or ())
+    except FileNotFoundError:
+        pass  # rows alone may have been kept
+    except (files.Damaged, OSError) as problem:
+        problems.append(f"{problem}: which runs it asks for is not known")
+    unfinished = [run for run in begun if run not in origins and run not in damaged]
     if unfinished:
         shown = ", ".join(unfinished[:5]) + f" and {len(unfinished) - 5} more" * (len(unfinished) > 5)
         problems.append(f"{path}: not finished: {shown}; go on with --resume")
     return Output(path, label or path.name, frame, origins, tables.tables(frame) if made is None else made, problems)
-
-
-def _planned(path: Path) -> list[str]:
-    """Return the runs that were begun, or that the plan of the output asks for."""
-    begun = sorted(folder.name for folder in (path / "runs").iterdir() if folder.is_dir())
-    try:
-        plan = json.loads((path / "plan.json").read_bytes())["plan"]
-        return list(dict.fromkeys([*begun, *(plan.get("runs") or plan["weights"])]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return begun
 
 
 # ------------------------------------------------------------------------------------------------ parts of the page
@@ -138,21 +134,24 @@ def _points(title: str, arrays: Mapping[str, Any], key: str) -> list[Figure]:
     return found
 
 
-def _curves(title: str, folders: Mapping[int, Path], key: str) -> tuple[list[Figure], list[str]]:
+def _curves(
+    title: str, folders: Mapping[int, Path], origins: Mapping[str, Mapping[str, Any]], key: str
+) -> tuple[list[Figure], list[str]]:
     by_seed: dict[int, pd.DataFrame] = {}
     problems = []
     for seed, folder in folders.items():
         if len(by_seed) == CURVES:
             break
         try:
-            frame = pd.read_csv(folder / "curves.csv")
-            if not {"phase", "step"} <= set(frame.columns) or frame.empty:
-                raise ValueError("no column 'step'")
+            frame = stored.read_curves(folder, origins[folder.name])
+            first = next(iter(by_seed.values()), frame)
+            if set(frame.columns) != set(first.columns):
+                raise files.Damaged(f"{folder / stored.CURVES} has other columns than those of another seed")
             by_seed[seed] = frame
-        except OSError:
+        except FileNotFoundError:
             continue  # rows alone may have been kept
-        except ValueError as error:
-            problems.append(f"{folder / 'curves.csv'} cannot be read ({error}): no curves of seed {seed}")
+        except (files.Damaged, OSError) as problem:
+            problems.append(f"{problem}: no curves of seed {seed}")
     if not by_seed:
         return [], problems
     drawing = figures.svg(figures.curves(by_seed), f"curves {key}")
@@ -204,7 +203,7 @@ def _card(output: Output, own: pd.DataFrame, model: str) -> Card:
             missing = f"{folders[shown] / pictures.NAME} lacks {damage}" if isinstance(damage, KeyError) else str(damage)
             output.problems.append(f"{missing}: no pictures of {card.title}; evaluate this run again")
             card.problems.append("Its pictures are missing, see above.")
-    drawn, problems = _curves(card.title, folders, key)
+    drawn, problems = _curves(card.title, folders, output.origins, key)
     card.figures += drawn
     output.problems += problems
     trained = f"{' or '.join(f'{step:,}' for step in steps)} updates" if len(steps) else ""

@@ -5,7 +5,6 @@ both are replaced as a whole, so an evaluation that is interrupted or repeated l
 derived from the folders, so writers never share a file.
 """
 
-import json
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,9 +16,10 @@ import pandas as pd
 
 from evaluation import files
 from evaluation.files import Damaged
+from evaluation.messages import say
+from results import formats, stored
+from results.stored import read_origin, read_run
 
-VERSION = 1  # of rows.json
-ORIGIN = 2  # of run.json
 COLUMNS = (
     *("run_id", "suite", "model", "title", "dataset", "seed", "step", "metric", "value", "unit", "n", "split"),
     *("extractor", "protocol", "weights", "labels", "draw", "kind", "status", "reason"),
@@ -71,8 +71,17 @@ def write(folder: Path, run: Run, measurements: Iterable[Mapping[str, Any]], pro
             seed = run.seed if run.seed is not None else measurement["seed"]
             note = f" ({measurement['note']})" if measurement["note"] else ""
             row |= {"model": measurement["reference"], "title": measurement["reference"] + note, "seed": seed}
-        rows.append({column: row[column] for column in COLUMNS})
+        rows.append(_measured({column: row[column] for column in COLUMNS}))
     keep(folder, {**vars(run), **provenance}, rows)
+
+
+def _measured(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with texts of one line, and with status ok only where it holds a number."""
+    row = {column: files.one_line(cell) if isinstance(cell, str) else cell for column, cell in row.items()}
+    if row["status"] == "ok" and not stored.is_measured(row["value"]):
+        lacks = "no number" if row["value"] is None else f"the number is {row['value']}"
+        row |= {"status": "refused", "reason": row["reason"] or lacks}
+    return row if row["status"] == "ok" else {**row, "value": None}
 
 
 def keep(folder: Path, origin: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -80,8 +89,8 @@ def keep(folder: Path, origin: Mapping[str, Any], rows: Sequence[Mapping[str, An
     counts = Counter(map(key, rows))
     if twice := [named for named, count in counts.items() if count > 1]:
         raise ValueError(f"rows of {origin['run_id']} hold a number twice: {twice[0]}")
-    files.write_json(folder / "run.json", "run", ORIGIN, origin, _indented)
-    files.write_json(folder / "rows.json", "rows", VERSION, rows)
+    stored.write(folder, stored.ORIGIN, origin)
+    stored.write(folder, stored.ROWS, rows)
 
 
 def key(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -89,37 +98,12 @@ def key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(row[column] for column in KEY)
 
 
-def _indented(body: Any) -> str:
-    return json.dumps(body, indent=1, default=str)
-
-
-def _read(path: Path, *arguments: Any) -> Any:
-    try:
-        return files.read_json(path, *arguments)
-    except Damaged as damage:
-        raise Damaged(f"{damage}: run this run again") from None
-    except OSError as error:
-        raise Damaged(f"{path} cannot be read ({error.strerror}): run this run again") from None
-
-
-def read_run(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of one run. Raises Damaged if the file is not what was written."""
-    found: list[dict[str, Any]] = _read(folder / "rows.json", "rows", VERSION)
-    return found
-
-
-def read_origin(folder: Path) -> dict[str, Any]:
-    """Return what a run's rows have in common, and its provenance. Raises Damaged if the file is not what was written."""
-    found: dict[str, Any] = _read(folder / "run.json", "run", ORIGIN, _indented)
-    return found
-
-
-def read(out: Path, damaged: Callable[[Damaged], None] | None = None) -> pd.DataFrame:
+def read(out: Path, damaged: Callable[[Path, Damaged], None] | None = None) -> pd.DataFrame:
     """Return the rows of all runs below `out`, in the suites' order and references last.
 
-    Raises Damaged; or tells `damaged` of each run that is, and leaves it out.
+    Raises BadInput if there is no folder of runs, and Damaged; or tells `damaged` of each run that is, and leaves it out.
     """
-    orders = _orders(out)
+    folders, orders = stored.finished(out), _orders(out)
 
     def place(run: Mapping[str, Any]) -> tuple[str, int, int]:
         order = orders.get(run["suite"]) or run["config"]["models"]
@@ -134,16 +118,16 @@ def read(out: Path, damaged: Callable[[Damaged], None] | None = None) -> pd.Data
             except Damaged as damage:
                 if damaged is None:
                     raise
-                damaged(damage)
+                damaged(folder, damage)
 
-    folders = [path.parent for path in sorted((out / "runs").glob("*/rows.json"))]
-    places = {folder: place(run) for folder, run in each(folders, read_origin)}
+    origins = dict(each(folders, read_origin))
     # a column a list, and equal texts the same object: a quarter of the memory of a dictionary a row
     columns: dict[str, list[Any]] = {column: [] for column in COLUMNS}
     known: dict[str, str] = {}
-    for _, own in each(sorted(places, key=places.__getitem__), read_run):
+    places = {folder: place(origin) for folder, origin in origins.items()}
+    for _, own in each(sorted(places, key=places.__getitem__), lambda folder: read_run(folder, origins[folder]["suite"])):
         for column, values in columns.items():
-            found = [row.get(column) for row in own]
+            found = [row[column] for row in own]
             values += [known.setdefault(value, value) if isinstance(value, str) else value for value in found]
     integers = dict.fromkeys(("seed", "step", "n", "labels", "draw"), "Int64")
     frame = pd.DataFrame(columns, dtype=None if known else object)  # without a row they are no numbers
@@ -153,14 +137,16 @@ def read(out: Path, damaged: Callable[[Damaged], None] | None = None) -> pd.Data
 def _orders(out: Path) -> dict[str, list[str]]:
     """Return the models of each suite that the output was begun with, since machines may have trained some each."""
     try:
-        suites = json.loads((out / "plan.json").read_bytes())["plan"]["suites"]
-        return {name: list(suite["models"]) for name, suite in suites.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {name: list(suite["models"]) for name, suite in stored.read_plan(out)["suites"].items()}
+    except FileNotFoundError:  # of rows that were kept alone
+        return {}
+    except (OSError, Damaged) as problem:
+        say(f"{problem}: models stand in the order of each run's suite")
         return {}
 
 
-def derive(out: Path, damaged: Callable[[Damaged], None] | None = None) -> pd.DataFrame:
+def derive(out: Path, damaged: Callable[[Path, Damaged], None] | None = None) -> pd.DataFrame:
     """Write `rows.csv` from the runs' folders and return its table. Raises Damaged, or tells of it, as `read`."""
     frame = read(out, damaged)
-    files.replace(out / "rows.csv", frame.to_csv(index=False))
+    files.replace(out / "rows.csv", formats.csv(frame, index=False))
     return frame

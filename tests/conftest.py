@@ -3,14 +3,19 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from filelock import FileLock
 
-from benchmarks import data
+from benchmarks import data, engines, plugins, worker
+from benchmarks.engine import Group, Listener
+from benchmarks.local import Local
+from benchmarks.stopping import Request
 from evaluation.base import Data, generator
 from models import REGISTRY
 from models.base import Batch, Model
@@ -68,6 +73,50 @@ relative = 0.01
 TINY = ("--device", "cpu", *(part for setting in SETTINGS for part in ("--set", setting)))  # seconds, of any suite
 
 
+def origin(suite: str, models: Sequence[str], **more: Any) -> dict[str, Any]:
+    """Return the provenance of runs that a test makes up."""
+    return {
+        "commit": "0123456789" * 4,
+        "config": {"name": suite, "title": "A suite", "models": list(models), "metrics": [], "seeds": 3},
+        "versions": {"torch": "2"},
+        "device": "cpu",
+        "data_sha256": "0" * 64,
+        "weights_sha256": None,
+        "command": f"alibench run {suite} --seeds 3 --out somewhere --resume",
+        **more,
+    }
+
+
+class Here(Local):
+    """Does all jobs in the process that asks for them: a command's numbers without the seconds in which workers start."""
+
+    waiting: tuple[Group, ...] = ()
+
+    def begin(self, group: Group) -> None:
+        """Keep it until it is waited for."""
+        self.waiting += (group,)
+
+    def wait(self, listener: Listener, bell: object) -> list[dict[str, str]]:
+        """Do what was begun."""
+        groups, self.waiting = self.waiting, ()
+        return [worker.work(group, listener.reach, Request(), tuple(plugins.LOADED)) for group in groups]
+
+
+@contextmanager
+def in_this_process() -> Iterator[None]:
+    """Let commands start no workers meanwhile: for tests whose claim is not about processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engines, "Local", Here)
+        yield
+
+
+@pytest.fixture
+def here() -> Iterator[None]:
+    """Let the commands of a test start no workers."""
+    with in_this_process():
+        yield
+
+
 @pytest.fixture(scope="session")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return what a tiny run of the main job leaves, made once for all test processes.
@@ -121,9 +170,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"no CUDA device on this machine: {item.nodeid.partition('::')[0]}")  # a line a file
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked `whole`, if the short form is asked for."""
+    if config.getoption("--short"):
+        left_out = [item for item in items if item.get_closest_marker("whole")]
+        items[:] = [item for item in items if not item.get_closest_marker("whole")]
+        config.hook.pytest_deselected(items=left_out)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options of `nox -s speed` and `nox -s faults`."""
+    """Options of `nox -s commands`, `nox -s faults` and `nox -s speed`."""
+    parser.addoption("--short", action="store_true", help="the short form that CI runs: without what is marked `whole`")
     parser.addoption("--speed-out", help="folder for the speed tables; default: a fresh one below results/runs/")
-    parser.addoption("--kills", type=int, default=30, help="how many runs are killed and gone on with")
-    parser.addoption("--starts", type=int, default=10, help="how often two commands start at once")
+    parser.addoption("--kills", type=int, help="how many runs are killed and gone on with; 30, in the short form 2")
+    parser.addoption("--starts", type=int, help="how often two commands start at once; 10, in the short form once")
+    parser.addoption("--inputs", type=int, help="how many crafted and damaged inputs are opened; 1000, in the short form 80")
     parser.addoption("--profile", action="store_true", help="also write which operations an update's time goes to")

@@ -2,10 +2,12 @@
 
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +17,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from benchmarks import config, cost, data
+from benchmarks import cli, config, cost, data, regression, runner, tuning
 from benchmarks.cli import main
+from benchmarks.jobs import Job
 from evaluation import METRICS, files
 from evaluation.base import Data, Split
 from evaluation.pictures import read as read_arrays
 from models import REGISTRY
-from results import rows
-from tests.conftest import TINY
+from results import report, rows
+from tests.conftest import TINY, in_this_process
 
 ROOT = Path(__file__).parent.parent
 
@@ -43,15 +46,21 @@ def pictures(folder: Path, size: int, channels: int, classes: int = 2, each: int
     "suite",
     [
         "quick",
-        *(pytest.param(name, marks=pytest.mark.commands) for name in ("grid25_paper", "alice_toy")),
+        pytest.param("alice_toy", marks=pytest.mark.commands),
+        pytest.param("grid25_paper", marks=[pytest.mark.commands, pytest.mark.whole]),
         pytest.param("grid25", marks=pytest.mark.slow),
     ],
 )
-def test_a_tiny_run_of_each_suite(suite: str, quick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out, told = quick, (quick.parent / "done").read_text()
-    if suite != "quick":
+def test_a_tiny_run_of_each_suite(
+    suite: str, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if suite == "quick":
+        out = request.getfixturevalue("quick")
+        told = (out.parent / "done").read_text()
+    else:
         out = tmp_path / "out"
-        assert main(["run", suite, "--seeds", "1", *TINY, "--out", str(out)]) == 0
+        with in_this_process():
+            assert main(["run", suite, "--seeds", "1", *TINY, "--out", str(out)]) == 0
         told = capsys.readouterr().out
     frame = pd.read_csv(out / "rows.csv")
     included = config.load(suite)
@@ -74,8 +83,13 @@ def test_a_tiny_run_of_each_suite(suite: str, quick: Path, tmp_path: Path, capsy
 IMAGES = {"cifar10": (32, 3), "svhn": (32, 3), "celeba": (64, 3), "tiny_imagenet": (64, 3), "mnist_bigan": (28, 1)}
 
 
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
-    "suite", [pytest.param(s, marks=pytest.mark.commands if s == "cifar10" else pytest.mark.slow) for s in IMAGES]
+    "suite",
+    [
+        pytest.param(s, marks=[pytest.mark.commands, pytest.mark.whole] if s == "cifar10" else pytest.mark.slow)
+        for s in IMAGES
+    ],
 )
 def test_the_papers_networks_run_on_a_folder_of_pictures(
     suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -108,11 +122,13 @@ def test_the_papers_networks_run_on_a_folder_of_pictures(
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a finished tiny run."""
     out = tmp_path_factory.mktemp("finished") / "out"
-    assert main(["run", "digits", "--models", "ali", "gan", "--seeds", "2", *TINY, "--out", str(out)]) == 0
+    with in_this_process():
+        assert main(["run", "digits", "--models", "ali", "gan", "--seeds", "2", *TINY, "--out", str(out)]) == 0
     return out
 
 
 @pytest.mark.commands
+@pytest.mark.usefixtures("here")
 def test_a_trained_model_is_evaluated_again_without_training(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,6 +149,7 @@ def test_a_trained_model_is_evaluated_again_without_training(
 
 
 @pytest.mark.commands
+@pytest.mark.usefixtures("here")
 def test_one_run_by_other_metrics_and_settings(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, run = tmp_path / "one", tmp_path / "run"
     shutil.copytree(finished / "runs" / "digits-ali-seed1", run)
@@ -156,7 +173,7 @@ def test_one_run_by_other_metrics_and_settings(finished: Path, tmp_path: Path, c
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["{empty}"], "holds no trained runs (model.safetensors): name a folder that 'alibench run --out' made"),
+        (["{empty}"], "holds no runs: name a folder that 'alibench run --out' made"),
         (["{finished}", "--metrics", "fidelty"], "unknown metric 'fidelty'; did you mean 'fidelity'?"),
         (["{finished}", "--metrics", "modes"], "metric 'modes' cannot be measured: data set 'digits' is no known mixture"),
         (["{finished}", "--set", "recipe.lr=1"], "a trained model takes settings of its evaluation alone"),
@@ -186,7 +203,7 @@ def test_an_evaluation_that_cannot_be_is_one_line_and_nothing_written(
 
 @pytest.mark.commands
 def test_the_same_command_gives_the_same_rows_to_the_last_digit(finished: Path, tmp_path: Path) -> None:
-    again = tmp_path / "again"
+    again = tmp_path / "again"  # by worker processes, and the first in the tests' own
     assert main(["run", "digits", "--models", "ali", "gan", "--seeds", "2", *TINY, "--out", str(again)]) == 0
     first, second = (rows.read(out) for out in (finished, again))
     assert len(first) > 100
@@ -197,6 +214,8 @@ def test_the_same_command_gives_the_same_rows_to_the_last_digit(finished: Path, 
 
 
 @pytest.mark.commands
+@pytest.mark.whole
+@pytest.mark.usefixtures("here")
 def test_a_seed_gives_the_same_rows_whoever_runs_beside_it(finished: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone"
     assert main(["run", "digits", "--models", "gan", "--seeds", "1", *TINY, "--out", str(alone)]) == 0
@@ -400,6 +419,7 @@ def test_a_bad_folder_is_named_in_one_line_and_nothing_is_written(
 
 
 @pytest.mark.commands
+@pytest.mark.usefixtures("here")
 def test_odd_sizes_and_one_class_run_with_the_metrics_that_they_allow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -499,6 +519,7 @@ def test_an_out_that_is_a_file_or_cannot_be_written(tmp_path: Path, capsys: pyte
 
 
 @pytest.mark.commands
+@pytest.mark.usefixtures("here")
 def test_a_diverged_run_ends_alone_and_the_exit_code_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     options = ["--models", "ali", "vae", "--seeds", "1", *TINY, "--set", "model.ali.recipe.lr=1e30", "--out", str(out)]
@@ -517,6 +538,7 @@ def test_a_diverged_run_ends_alone_and_the_exit_code_says_so(tmp_path: Path, cap
 
 
 @pytest.mark.commands
+@pytest.mark.usefixtures("here")
 def test_tuning_gives_every_model_the_same_trials_on_validation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     space = ["search.seeds=2", "search.lr=[1e-3]", "search.beta1=[0.5,0.9]"]
@@ -580,3 +602,104 @@ def test_imitated_bf16_is_said_aloud(monkeypatch: pytest.MonkeyPatch, capsys: py
         monkeypatch.setattr(config, "bf16_is_native", lambda device, native=native: native)
         config.resolved(suites, torch.device("cpu"))
         assert capsys.readouterr().err.startswith(said)
+
+
+# ------------------------------------------------------------------------------------------------ what goes wrong elsewhere
+
+
+def test_runs_that_all_fail_are_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(work: Iterable[Job], *others: object) -> dict[str, str]:
+        return {job.run_id: "diverged: no run" if job.kind == "throughput" else "failed: for a test" for job in work}
+
+    for module in (runner, regression, tuning):
+        monkeypatch.setattr(module, "run", run)
+    monkeypatch.chdir(tmp_path)
+    judged = ["--models", "vae", "--set", "metrics=['reconstruction']", "--set", "search.judged_by=['reconstruction_error']"]
+    for words in (["run", "digits", "--seeds", "1"], ["tune", "digits", *judged], ["regression", "gate"]):
+        assert main([*words, "--device", "cpu", "--out", words[0], "--json"]) == 1
+        captured = capsys.readouterr()
+        told = json.loads(captured.out)
+        assert (told["exit_code"], told["out"]) == (1, words[0])
+        assert all(outcome.startswith(("failed", "diverged")) for outcome in told["runs"].values())
+        assert "alibench:" not in captured.err
+
+
+@pytest.mark.parametrize("length", [240, 255, 256, 5000])
+def test_a_long_name_of_an_output_is_made_or_refused_in_one_line(
+    length: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runner, "run", lambda work, *others: {job.run_id: "failed: for a test" for job in work})
+    monkeypatch.chdir(tmp_path)
+    words = ["run", "digits", "--models", "vae", "--seeds", "1", *TINY, "--out", "a" * length]
+    made = length <= 255
+    assert main(words) == (1 if made else 2)
+    assert len(list(tmp_path.iterdir())) == made
+    capsys.readouterr()
+    assert main([*words, "--fresh"]) == (1 if length == 240 else 2)
+    assert capsys.readouterr().err.count("\n") <= 1
+    for options in (["report", "."], ["new-suite", "folder:."]):
+        assert main([*options, "--out", "b" * length]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert {path.name[0] for path in tmp_path.iterdir()} <= {"a"}
+
+
+@pytest.mark.parametrize("length", [240, 255, 256])
+def test_a_long_name_of_a_report_is_made_or_refused_in_one_line(
+    length: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(report, "page", lambda folders: ("a page", []))
+    out = tmp_path / ("b" * length)
+    code = main(["report", ".", "--out", str(out)])
+    assert code == (2 if length > 255 else 0)
+    assert [path.name for path in tmp_path.iterdir()] == [out.name] * (code == 0)
+    assert capsys.readouterr().err.count("\n") == (code == 2)
+
+
+def test_without_a_home_folder_a_place_for_caches_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def getpwuid(number: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    for name in ("ALIBENCH_DATA", "HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", getpwuid)
+    out = tmp_path / "out"
+    assert main(["run", "digits", *TINY, "--out", str(out)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("name a folder by ALIBENCH_DATA=DIR")
+    assert not out.exists()
+    assert main(["list"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (files.Damaged("a/run.json is damaged"), "alibench: a/run.json is damaged\n"),
+        (PermissionError(13, "Permission denied", "a/b"), "alibench: a/b cannot be read or written (Permission denied): "),
+        (OSError(28, "No space left on device"), "alibench: nothing more can be written (No space left on device): "),
+    ],
+)
+def test_damage_and_a_refusing_system_are_one_line_wherever_they_are_met(
+    error: Exception, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(*given: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "_list", command)
+    assert main(["list"]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(told)
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize("mistake", [RuntimeError("of ours"), OSError("of ours"), ConnectionResetError(104, "of ours")])
+def test_a_mistake_of_ours_keeps_its_traceback(mistake: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def command(*given: object) -> None:
+        raise mistake
+
+    monkeypatch.setattr(cli, "_list", command)
+    with pytest.raises(type(mistake), match="of ours"):
+        main(["list"])

@@ -248,7 +248,7 @@ def test_equal_runs_are_kept_once_and_other_numbers_are_refused(
 OTHERS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "version": (lambda plan: plan["versions"].update(torch="1.0"), f"torch ({torch.__version__!r}, there '1.0')"),
     "code": (lambda plan: plan["code"].update({"models/layers.py": "0"}), "models/layers.py (its code)"),
-    "data": (lambda plan: plan["data"].update(digits="0"), "the data of suite 'digits'"),
+    "data": (lambda plan: plan["data"].update(digits="0" * 64), "the data of suite 'digits'"),
     "device": (lambda plan: plan.update(device="cuda"), "the device ('cpu', there 'cuda')"),
     "setting": (lambda plan: plan["suites"]["digits"]["recipe"].update(lr=0.5), "digits.recipe.lr (0.002, there 0.5)"),
     "entry": (
@@ -345,7 +345,7 @@ def test_seeds_that_nobody_had_are_named(parts: list[Path], tmp_path: Path, caps
 def test_what_evaluate_and_regression_leave_has_its_runs_named(parts: list[Path]) -> None:
     planned(parts[0], lambda plan: plan.pop("runs"))
     assert collecting.source(parts[0]).plan["runs"] == ["digits-ali-seed0", "digits-ali-seed1"]
-    planned(parts[0], lambda plan: plan.update(weights={"digits-ali-seed1": "0"}))
+    planned(parts[0], lambda plan: plan.update(weights={"digits-ali-seed1": "0" * 64}))
     assert collecting.source(parts[0]).plan["runs"] == ["digits-ali-seed1"]
 
 
@@ -379,7 +379,7 @@ def test_what_cannot_be_collected_is_refused_in_a_line(
     Path("edited/plan.json").write_text(Path("edited/plan.json").read_text().replace("ali", "aly", 1))
     shutil.rmtree("begun/runs")
     Path("begun/runs/digits-ali-seed0/checkpoints").mkdir(parents=True)
-    planned(Path("trials"), lambda plan: plan.update(suites={"toy": plan["suites"].pop("digits")}))
+    planned(Path("trials"), lambda plan: plan.update(suites={"toy": {**plan["suites"].pop("digits"), "name": "toy"}}))
     Path("taken").mkdir()
     Path("taken/mine").write_text("mine")
     before = listing(tmp_path)
@@ -410,6 +410,8 @@ def test_of_thousands_of_seeds_the_page_draws_the_first_and_says_so(
 
 
 @pytest.mark.commands
+@pytest.mark.whole
+@pytest.mark.usefixtures("here")
 def test_machines_of_commands_alone_are_collected_gated_and_gone_on_in(tmp_path: Path) -> None:
     mine, out = tmp_path / "mine.toml", tmp_path / "out"
     mine.write_text(GATED)

@@ -79,6 +79,7 @@ def test_tf32_is_refused_on_a_gpu_without_it(gpu: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.commands
+@pytest.mark.usefixtures("here")
 def test_plan_and_runs_hold_what_was_decided(tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ("--seeds", "1", *TINY, "--set", "metrics=['reconstruction']", "--out", str(out))

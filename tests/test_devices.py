@@ -162,7 +162,7 @@ def once_broken(group: Sequence[Job], report: Callable[[str, int], None], reques
 
 
 @pytest.mark.commands
-@pytest.mark.parametrize("retries", [0, 1])
+@pytest.mark.parametrize("retries", [pytest.param(0, marks=pytest.mark.whole), 1])
 def test_after_a_failure_of_the_device_no_job_gets_that_process(retries: int, tmp_path: Path) -> None:
     engine = Local(CPU, do=once_broken)
     engine.size = engine.queued = 1  # so that all would be done by it
@@ -260,6 +260,7 @@ def test_every_gpu_has_a_worker_that_sees_it_alone(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.commands
+@pytest.mark.whole
 def test_without_a_list_of_gpus_they_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -277,6 +278,7 @@ def test_a_named_gpu_has_the_only_worker(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.commands
+@pytest.mark.whole
 def test_stacked_seeds_are_one_at_a_time_on_any_number_of_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     said = StringIO()

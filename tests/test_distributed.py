@@ -43,6 +43,7 @@ LONG = Recipe(steps=200)
 STOP = 4  # the step after which a traced training is stopped
 
 Left = tuple[dict[str, Tensor], list[dict[str, float | str]]]  # weights and statistics, curves
+ALIBENCH = Path(sys.executable).parent / "alibench"
 
 
 # ---------------------------------------------------------------------------------------------- what one or two processes do
@@ -513,10 +514,12 @@ def test_two_hundred_steps_are_those_of_one_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.commands
+@pytest.mark.whole
+@pytest.mark.usefixtures("here")
 def test_torchrun_runs_a_command_and_either_goes_on_with_it(tmp_path: Path) -> None:
     shared, moved, alone = (tmp_path / name for name in ("shared", "moved", "alone"))
     words = ["run", "digits", "--models", "vae", "--seeds", "1", *TINY, "--set", "steps=300"]
-    options = ["--standalone", "--nproc_per_node", str(PROCESSES), "-m", "benchmarks"]
+    options = ["--standalone", "--nproc_per_node", str(PROCESSES), "--no-python", str(ALIBENCH)]
     torchrun = [sys.executable, "-m", "torch.distributed.run", *options, *words, "--out", str(shared)]
     begun = subprocess.Popen([*torchrun, "--checkpoint-every", "0"], stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 120

@@ -25,7 +25,7 @@ from evaluation.store import home
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give each test its own folder of downloads and caches."""
     monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path / "home"))
-    sets.load.cache_clear()
+    sets.forget()
     return tmp_path / "home"
 
 

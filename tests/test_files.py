@@ -24,9 +24,11 @@ from evaluation import extractors, files, pictures, store
 from evaluation.base import BadInput, Data, Settings
 from results import baseline, rows
 from results.baseline import Baseline
-from tests.conftest import TINY, build
+from tests.conftest import TINY, build, in_this_process
 from tests.test_baseline import make
 
+OUTCOME = {"seconds": 1.5, "updates": {"encoder": 3}, "curves": [{"phase": "a", "loss": 0.5}], "resumed": []}
+BEGUN: dict[str, Any] = {"phase": 0, "step": 3, "seconds": 1.5, "judges": [None], "outcomes": [OUTCOME], "lost": {}}
 PLACES = 25  # of each file, at random
 
 
@@ -41,10 +43,11 @@ def home_of(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert main(["fit-extractor", f"npz:{place / 'set.npz'}"]) == 0
         options = ["--data", f"npz:{place / 'set.npz'}", "--models", "ali", "--seeds", "1", *TINY, "--set", "batch=20"]
         options += ["--set", 'metrics=["fidelity"]', "--out", str(place / "out")]
-        assert main(["run", "digits", *options]) == 0
+        with in_this_process():
+            assert main(["run", "digits", *options]) == 0
         store.kept("mine", lambda: {"mu": torch.randn(8), "sigma": torch.randn(8, 8).double()})
     model = build("ali")
-    Checkpoints(place / "checkpoints", {}, every=0.0).write(3, model.state_dict(), {"step": 3, "curves": [{"loss": 0.5}]})
+    Checkpoints(place / "checkpoints", {}, every=0.0).write(3, model.state_dict(), BEGUN)
     baseline.write(place / "gate.json", make())
     return place
 
@@ -104,7 +107,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     f"{RUN}/arrays.safetensors": lambda place: pictures.read(place / RUN),
     f"{RUN}/run.json": lambda place: rows.read_origin(place / RUN),
     f"{RUN}/rows.json": lambda place: rows.read_run(place / RUN),
-    "out/plan.json": lambda place: files.read_json(place / "out/plan.json", "plan", outputs.VERSION, outputs._indented),
+    "out/plan.json": lambda place: outputs.read_plan(place / "out"),
     "gate.json": read_baseline,
     "home/cache/*/header.json": cached,
     "home/cache/*/test-x": cached,
@@ -247,7 +250,7 @@ def test_a_part_that_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path)
 def test_a_part_that_cannot_be_removed_keeps_nobody_from_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         dead.wait()
-    part = tmp_path / f".file.0.{files._host()}-{dead.pid}.part"
+    part = tmp_path / f".file.01234567.{files._host()}-{dead.pid}.part"
     part.write_text("another user's")
 
     def refuse(path: Path, missing_ok: bool = False) -> None:

@@ -183,10 +183,10 @@ class HostReads(TorchDispatchMode):
 def test_a_round_never_waits_for_the_device(name: str, digits: Data) -> None:
     model = build(name)
     for phase in model.phases:
-        trainer = Trainer(model, phase, Recipe(steps=10, batch=50), digits.train, generator(0, "t"), digits.train)
+        trainer = Trainer(model, phase, Recipe(steps=10, batch=150), digits.train, generator(0, "t"), digits.train)
         average = Average(model, 0.9)
         with HostReads() as reads:
-            for _ in range(30):  # more than an epoch
+            for _ in range(10):  # more than an epoch
                 trainer.round()
                 average.update()
         assert reads.count == 0

@@ -126,10 +126,20 @@ def test_every_help_fits_80_columns_and_ends_with_examples(
     assert all(line.startswith(f"alibench {command}".rstrip()) for line in lines)
     assert text.rstrip().endswith("--resume goes on" if not command else lines[-1])
     if not command:
-        assert re.findall(r"^  (\d+)(?:, (\d+))?  ", text, re.M) == [*((c, "") for c in "0123"), ("130", "143")]
+        told = re.findall(r"^  (\d+)(?:, (\d+))?  ", text, re.M)
+        assert told == [*((c, "") for c in "0123"), ("130", "143"), ("141", "")]
+        page = (ROOT / "docs" / "command-line.md").read_text()
+        assert re.findall(r"^\| (\d+)(?:, (\d+))? \| ", page, re.M) == told
+
+
+def test_every_example_parses() -> None:
+    for sub in commands().values():
+        for line in examples(sub.format_help()):
+            arguments.parser().parse_args(shlex.split(line.partition(" > ")[0], comments=True)[1:])
 
 
 @pytest.mark.commands
+@pytest.mark.whole
 def test_every_example_parses_and_its_dry_run_passes_and_writes_nothing(place: Path) -> None:
     runs = Path(results.__file__).parent / "runs"
     before = listing(place, runs)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import config, local, newsuite
+from benchmarks import config, newsuite
 from benchmarks.cli import main
 from benchmarks.jobs import Job, execute
 from benchmarks.plugins import NAME
@@ -18,6 +18,7 @@ from evaluation import METRICS, extractors, labels
 from evaluation.base import Data, Settings, Split
 from models.tables import FAMILIES
 from results import rows
+from tests.conftest import in_this_process
 
 SETTINGS = ("steps=4", "evaluation.draws=1", "metrics=['reconstruction', 'fidelity', 'svm', 'health']")
 SHORT = ("--device", "cpu", "--models", "ali", "--seeds", "1", *(part for s in SETTINGS for part in ("--set", s)))
@@ -58,8 +59,7 @@ def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(digits_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The one command's folder."""
     out = tmp_path_factory.mktemp("one") / "out"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "workers", lambda device, suites=(): 1)  # so that one process is started, not two
+    with in_this_process():
         assert main(["run", f"folder:{digits_folder}", *SHORT, "--out", str(out)]) == 0
     return out
 

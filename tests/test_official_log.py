@@ -29,7 +29,7 @@ def test_bigan_on_mnist_after_an_epoch(tmp_path: Path, monkeypatch: pytest.Monke
     """
     (tmp_path / "raw").symlink_to(RAW, target_is_directory=True)
     monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path))
-    data.load.cache_clear()
+    data.forget()
     (suite,) = config.load("mnist_bigan", only=["bigan"])
     recipe, model, rng = suite.recipe_of("bigan"), suite.build("bigan", 0), generator(0, "training")
     trainer = Trainer(model, model.phases[0], recipe, suite.load().train, rng)

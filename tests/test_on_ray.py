@@ -170,6 +170,7 @@ def changed(copy: Path, name: str, line: str) -> dict[str, str]:
 
 
 @on_a_cluster
+@pytest.mark.usefixtures("here")
 def test_rows_are_those_of_a_local_run(ray: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, more in (("local", ()), ("cluster", ("--on", "ray"))):
         assert main([*ARGUMENTS, *more, "--out", str(tmp_path / name)]) == 0, capsys.readouterr().err
@@ -193,6 +194,7 @@ def on_the_cluster(kind: Literal["run", "throughput"], out: Path, do: worker.Do)
 
 
 @on_a_cluster
+@pytest.mark.whole
 def test_speed_is_measured_on_one_node(ray: Cluster, tmp_path: Path) -> None:
     def tell(group: Group, report: Callable[[str, int], None], request: Request) -> dict[str, str]:
         return {job.run_id: f"failed: {on_ray._own_node()}" for job in group}
@@ -203,6 +205,7 @@ def test_speed_is_measured_on_one_node(ray: Cluster, tmp_path: Path) -> None:
 
 
 @on_a_cluster
+@pytest.mark.whole
 def test_ctrl_c_leaves_everything_to_go_on_with(ray: Cluster, tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "__init__.py").write_text("raise RuntimeError('the wrong models')")  # where it is called from
@@ -237,6 +240,7 @@ def test_what_no_node_has_is_named(
 
 
 @on_a_cluster
+@pytest.mark.whole
 def test_a_node_whose_torch_sees_no_gpu_is_named(ray: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     node = ray.add_node(num_cpus=1, num_gpus=1)
     try:
@@ -247,6 +251,7 @@ def test_a_node_whose_torch_sees_no_gpu_is_named(ray: Cluster, tmp_path: Path, c
 
 
 @on_a_cluster
+@pytest.mark.whole
 def test_storage_that_the_nodes_cannot_see_is_named(
     ray: Cluster, seen_from_here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -257,6 +262,7 @@ def test_storage_that_the_nodes_cannot_see_is_named(
 
 
 @on_a_cluster
+@pytest.mark.whole
 def test_a_node_without_the_data_is_named(
     ray: Cluster, seen_from_here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -270,6 +276,7 @@ def test_a_node_without_the_data_is_named(
 
 
 @on_a_cluster
+@pytest.mark.whole
 def test_another_version_on_a_node_is_named(ray: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "results").mkdir()
     node: Any = ray.add_node(num_cpus=1, env_vars=changed(tmp_path / "project", "models/vae.py", "# changed"))
@@ -282,6 +289,7 @@ def test_another_version_on_a_node_is_named(ray: Cluster, tmp_path: Path, capsys
 
 
 @on_a_cluster
+@pytest.mark.whole
 def test_strange_nodes_that_come_later_get_no_runs(ray: Cluster, tmp_path: Path) -> None:
     known = tmp_path / "known"
 
@@ -336,6 +344,7 @@ def test_a_node_that_is_lost_as_a_command_begins_is_left_out(
 
 
 @on_a_cluster
+@pytest.mark.whole
 def test_a_task_on_a_gpu_has_a_process_of_its_own(ray: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So a GPU's failure, after which CUDA refuses all else in a process, reaches no other run."""
 

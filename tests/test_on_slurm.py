@@ -17,7 +17,7 @@ from submitit.helpers import CommandFunction
 from benchmarks import outputs
 from benchmarks.cli import main
 from results import rows
-from tests.conftest import TINY
+from tests.conftest import TINY, in_this_process
 
 ARGUMENTS = ("run", "digits", "--models", "vae", "--seeds", "2", *TINY, "--set", 'metrics=["reconstruction","throughput"]')
 SLURM = ("--on", "slurm", "--slurm", "partition=gpu day", "--slurm", "time=90")
@@ -70,6 +70,7 @@ def test_a_dry_run_prints_the_script_and_writes_nothing(tmp_path: Path, capsys: 
     assert printed.strip() == write(tmp_path / "out").read_text().strip()
 
 
+@pytest.mark.usefixtures("here")
 def test_what_is_finished_is_in_no_later_array(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert main([*ARGUMENTS, "--out", str(out)]) == 0
@@ -159,7 +160,8 @@ def test_in_submitits_local_executor_it_makes_the_rows_of_a_local_run(
     for job in executor.submit_array(elements):
         assert job.result().strip().endswith(": ok")  # it raises what went wrong
     for more in (("--out", str(tmp_path / "local")), ("--out", str(tmp_path / "out"), "--resume")):
-        assert main([*ARGUMENTS, *more]) == 0
+        with in_this_process():
+            assert main([*ARGUMENTS, *more]) == 0
     array, local = (rows.read(tmp_path / name) for name in ("out", "local"))
     timed = local.kind == "timing"
     assert array[~timed].equals(local[~timed])
@@ -187,6 +189,7 @@ def test_an_element_whose_time_is_up_keeps_a_checkpoint_and_asks_to_be_queued_ag
 
 
 @pytest.mark.commands
+@pytest.mark.whole
 def test_an_element_of_another_version_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "out"
     script = write(out)

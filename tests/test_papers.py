@@ -17,7 +17,7 @@ import results
 from benchmarks.cli import main
 from evaluation.base import BadInput, Measurement
 from results import formats, papers, rows
-from tests.test_results import PROVENANCE
+from tests.conftest import origin
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -28,8 +28,7 @@ def store(
     folder = out / "runs" / f"{suite}-{model}-seed{seed}"
     folder.mkdir(parents=True)
     run = rows.Run(folder.name, suite, model, model.upper(), dataset, seed, steps, "raw")
-    origin = {**PROVENANCE, "config": {"models": [model]}}
-    rows.write(folder, run, [vars(m) for m in measured], origin)
+    rows.write(folder, run, [vars(m) for m in measured], origin(suite, [model]))
 
 
 def accuracy(value: float, labels: int = 1000, split: str = "test") -> Measurement:

@@ -50,6 +50,14 @@ def test_it_is_the_distance_of_torch_fidelity(weights: Weights, monkeypatch: pyt
     assert ours(x / 255, x / 255).tolist() == [0.0] * 3
 
 
+def test_channels_of_another_network_are_named(weights: Weights, tmp_path: Path) -> None:
+    folder, _, channels = weights
+    (tmp_path / perceptual.VGG).symlink_to(folder / perceptual.VGG)
+    torch.save({**channels, "lin2.model.1.weight": torch.ones(1, 99, 1, 1)}, tmp_path / perceptual.CHANNELS)
+    with pytest.raises(BadInput, match=r"holds the weights of another network than LPIPS \("):
+        perceptual.load(Settings(perceptual=str(tmp_path)))
+
+
 def test_it_stands_in_the_table_where_its_weights_are_there(weights: Weights, digits: Data) -> None:
     large = {
         name: Split(split.x.repeat_interleave(2, 2).repeat_interleave(2, 3)[:8], split.y[:8])

@@ -307,6 +307,10 @@ BAD = {
         "mine.py, line 4, in f: ZeroDivisionError: division by",
     ),
     "exits": ("import sys\nsys.exit(3)\n", "mine.py, line 2: SystemExit: 3"),
+    "raises what is not an error": (
+        "class Ended(BaseException): ...\n\nraise Ended('for\\ngood')\n",
+        "mine.py, line 3: Ended: for good",
+    ),
     "needs what is not there": (
         "import torch\nimport nowhere_to_be_found\n",
         "line 2: ModuleNotFoundError: No module named",
@@ -356,6 +360,14 @@ BROKEN = {
         MINE + "    def game(self, logits, y=None):\n        return logits['nothing']\n",
         "mine.py, line 9, in game: KeyError: 'nothing'",
     ),
+    "building it ends the process": (
+        "import sys\n" + MINE + "    def __init__(self, networks):\n        sys.exit(0)\n",
+        "mine.py, line 10, in __init__: SystemExit: 0",
+    ),
+    "training it ends the process": (
+        "import sys\n" + MINE + "    def game(self, logits, y=None):\n        sys.exit(0)\n",
+        "mine.py, line 10, in game: SystemExit: 0",
+    ),
     "its samples are no images": (
         MINE + "    def decode(self, z, rng=None, y=None):\n        return super().decode(z, rng, y) * 3 - 1\n",
         "mine.py, line 8, in decode: samples: images lie outside [0, 1]",
@@ -394,6 +406,26 @@ def test_what_fails_on_a_few_samples_is_said_before_anything_is_trained(
     assert message.count("\n") == 1
     assert told in message
     assert not out.exists()
+
+
+def test_what_ends_the_command_after_its_rehearsal_is_said_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "import sys\n" + MINE + "    def __init__(self, networks):\n        sys.exit(0)\n"
+    monkeypatch.setattr(checkup, "rehearse", lambda suites: None)
+    out = tmp_path / "out"
+    given = ["--plugin", str(written(tmp_path, text)), "--models", "mine", *TINY, "--out", str(out)]
+    assert main(["run", "digits", *given, "--dry-run"]) == 2
+    message = capsys.readouterr().err
+    assert "mine.py, line 10, in __init__: SystemExit: 0\n" in message
+    assert message.count("\n") == 1
+    assert not out.exists()
+
+
+def test_ctrl_c_while_a_plug_in_is_imported_is_no_mistake_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path, "raise KeyboardInterrupt\n")
+    assert main(["list", "--plugin", str(path)]) == 130
+    assert capsys.readouterr().err.startswith("alibench: ended at once")
 
 
 @pytest.mark.parametrize(
@@ -464,7 +496,7 @@ def test_a_folders_images_are_drawn_once_each_by_the_generator(tmp_path: Path) -
     [
         ("made=few", "holds 3 images, suite 'digits' measures 40: add some, or measure fewer of all models by --set evalu"),
         ("made=large", "000.png is 16x8 pixels, the data are 8x8"),
-        ("made=broken", "x.png cannot be read as an image (no known format): mend or remove it"),
+        ("made=broken", "x.png cannot be read as an image (not PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM): mend or remove it"),
         ("made=empty", "is empty"),
         ("made=nowhere", "cannot read the folder"),
         ("bigan=few", "the name 'bigan' is taken"),

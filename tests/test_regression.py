@@ -11,13 +11,14 @@ from benchmarks import config, regression
 from benchmarks.cli import main
 from evaluation.base import BadInput
 from results import baseline, rows
-from tests.conftest import GATED
+from tests.conftest import GATED, in_this_process
 
 OWN = {"reference": "", "note": ""}  # of a row that is the model's own
 
 
 def call(*arguments: object) -> int:
-    return main(["regression", *map(str, arguments), "--device", "cpu"])
+    with in_this_process():
+        return main(["regression", *map(str, arguments), "--device", "cpu"])
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def test_runs_that_all_diverge_fail_by_name(
         (["--set", "steps=4"], "other settings (recipe.steps)"),
         (["--set", "dataset=grid25"], "other data ('grid25_easy'"),
         (["--baseline", "nowhere.json"], "baseline nowhere.json cannot be read"),
-        (["--from", "nowhere"], "nowhere holds no finished runs"),
+        (["--from", "nowhere"], "nowhere holds no runs"),
         (["--set", "gate=[]"], "has no [[gate]] tables"),
         (["--first-seed", "-3"], "first_seed"),
         (["--seeds", "0"], "at least one seed is needed"),
@@ -150,10 +151,9 @@ def test_an_update_prints_what_changes_and_replaces_the_file_whole(
     source = worse(mine.parent / "baseline-runs", tmp_path / "worse", range(20), 2.0)
     with monkeypatch.context() as patch:
         patch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-        with pytest.raises(OSError, match="No space"):
-            call(mine, "--update-baseline", "--from", source, "--baseline", path)
+        assert call(mine, "--update-baseline", "--from", source, "--baseline", path) == 2
         assert path.read_text() == before
-    capsys.readouterr()
+    assert "(No space left on device)" in capsys.readouterr().err
     assert call(mine, "--update-baseline", "--from", source, "--baseline", path) == 0
     (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| VAE")]
     _, _, _, was, now, _ = (part.strip() for part in row.split("|"))

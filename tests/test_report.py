@@ -16,18 +16,13 @@ from PIL import Image
 from scipy import stats
 
 from benchmarks.cli import main
-from evaluation import files, pictures
+from evaluation import pictures
 from evaluation.base import Data, Measurement, Settings, Subject, as_uint8
 from models import REGISTRY
-from results import figures, formats, report, rows
-from tests.conftest import build
+from results import figures, formats, report, rows, stored
+from tests.conftest import build, origin
 
-ORIGIN = dict.fromkeys(rows.PROVENANCE, "of a test") | {
-    "config": {"title": "A suite", "models": ["ali", "vae"]},
-    "versions": {"torch": "2"},
-    "command": "alibench run digits --seeds 3 --out somewhere --resume",
-    "commit": "0123456789" * 4,
-}
+ORIGIN = origin("digits", ["ali", "vae", "bigan", "gan", "x"])
 
 
 class Page(HTMLParser):
@@ -226,7 +221,7 @@ def test_what_users_name_is_no_markup(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     title = "<script>alert(1)</script> & $\\alpha$"
     run = rows.Run(folder.name, "digits", "x", title, "digits", 0, 1, "ema")
-    config: dict[str, Any] = {"title": title, "models": ["x"]}
+    config: dict[str, Any] = {**ORIGIN["config"], "title": title, "models": ["x"]}
     rows.write(
         folder, run, [asdict(Measurement("reconstruction_error", 1.0, protocol="mean code"))], ORIGIN | {"config": config}
     )
@@ -247,7 +242,9 @@ def test_the_command_to_repeat_it_names_the_commit_and_no_folder(tmp_path: Path)
 def test_an_unfinished_run_is_named_and_the_others_stay(tmp_path: Path) -> None:
     out = output(tmp_path, {"ali": [0.01], "vae": [0.03]})
     (out / "runs" / "digits-ali-seed0" / "rows.json").unlink()
-    files.write_json(out / "plan.json", "plan", 1, {"runs": ["digits-ali-seed0", "digits-vae-seed0", "digits-vae-seed1"]})
+    asked = ["digits-ali-seed0", "digits-vae-seed0", "digits-vae-seed1"]
+    begun = {"command": ["alibench"], "suites": {"digits": ORIGIN["config"]}, "data": {}, "device": "cpu"}
+    stored.write(out, stored.PLAN, {**begun, "versions": {}, "code": {}, "runs": asked})
     page, problems = made(out)
     assert problems == [f"{out}: not finished: digits-ali-seed0, digits-vae-seed1; go on with --resume"]
     assert problems[0] in page.text

@@ -16,15 +16,14 @@ from evaluation import files, pictures
 from evaluation.base import Measurement
 from models import REGISTRY
 from results import figures, formats, layouts, rows, tables
-
-PROVENANCE = dict.fromkeys(rows.PROVENANCE, "test") | {"config": {"models": ["ali", "vae"]}}
+from tests.conftest import origin
 
 
 def store(out: Path, model: str, seed: int | None, measurements: list[Measurement], suite: str = "digits") -> Path:
     folder = out / "runs" / f"{suite}-{model}-{seed}"
     folder.mkdir(parents=True)
     run = rows.Run(folder.name, suite, model, model.upper(), "digits", seed, 10, "ema")
-    rows.write(folder, run, map(asdict, measurements), PROVENANCE)
+    rows.write(folder, run, map(asdict, measurements), origin(suite, ["ali", "vae"]))
     return folder
 
 
@@ -236,10 +235,11 @@ def test_the_run_file_is_json_that_says_where_numbers_come_from(tmp_path: Path) 
 def test_a_number_is_stored_once(tmp_path: Path) -> None:
     folder = store(tmp_path, "ali", 0, [Measurement("fid", 1.0), Measurement("kid", 2.0)])
     run = rows.Run(folder.name, "digits", "ali", "ALI", "digits", 0, 10, "ema")
+    about = origin("digits", ["ali", "vae"])
     with pytest.raises(ValueError, match="hold a number twice"):
-        rows.write(folder, run, map(asdict, [Measurement("fid", 1.0), Measurement("fid", 3.0)]), PROVENANCE)
+        rows.write(folder, run, map(asdict, [Measurement("fid", 1.0), Measurement("fid", 3.0)]), about)
     assert rows.read(tmp_path).value.tolist() == [1.0, 2.0]  # those it had are still there
-    rows.write(folder, run, map(asdict, [Measurement("fid", 3.0)]), PROVENANCE)
+    rows.write(folder, run, map(asdict, [Measurement("fid", 3.0)]), about)
     assert rows.read(tmp_path).value.tolist() == [3.0]
 
 

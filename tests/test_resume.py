@@ -21,10 +21,12 @@ from benchmarks.loop import Recipe, Trained, Trainer, train_together
 from benchmarks.stopping import Request, Stopped
 from evaluation import files
 from evaluation.base import BadInput, Data, Split, as_float, generator
-from results import rows
-from tests.conftest import MODELS, TINY, build
+from results import rows, stored
+from tests.conftest import MODELS, TINY, build, in_this_process
 
+pytestmark = pytest.mark.usefixtures("here")
 CPU = torch.device("cpu")
+BEGUN: dict[str, Any] = {"phase": 0, "seconds": 0.0, "judges": [], "outcomes": [], "lost": {}}
 RECIPE = Recipe(steps=7, batch=32, statistics=2)
 
 
@@ -162,7 +164,7 @@ def test_moments_are_laid_out_as_their_parameters(digits: Data) -> None:
 def written(folder: Path, rounds: int = 4, belongs: str = "a") -> Checkpoints:
     kept = Checkpoints(folder, {"run": belongs}, every=0.0)
     for number in range(1, rounds + 1):
-        kept.write(number, {"x": torch.tensor(float(number))}, {"step": number})
+        kept.write(number, {"x": torch.tensor(float(number))}, {**BEGUN, "step": number})
     return kept
 
 
@@ -237,7 +239,8 @@ def test_a_request_ends_an_evaluation_at_once_and_a_training_after_its_step() ->
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a finished run."""
     out = tmp_path_factory.mktemp("begun") / "out"
-    assert main([*COMMAND, "--out", str(out), "--resume"]) == 0  # begins what was not begun
+    with in_this_process():
+        assert main([*COMMAND, "--out", str(out), "--resume"]) == 0  # begins what was not begun
     return out
 
 
@@ -281,10 +284,10 @@ def test_what_changes_the_result_is_refused_by_name(
 
 
 def changed_plan(out: Path, **changes: dict[str, Any] | str) -> None:
-    plan = files.read_json(out / outputs.PLAN, "plan", outputs.VERSION, outputs._indented)
+    plan = outputs.read_plan(out)
     for key, value in changes.items():
         plan[key] = plan[key] | value if isinstance(value, dict) else value
-    files.write_json(out / outputs.PLAN, "plan", outputs.VERSION, plan, outputs._indented)
+    stored.write(out, stored.PLAN, plan)
 
 
 def test_other_code_libraries_data_and_devices_are_refused_by_name_and_can_be_forced(
@@ -292,7 +295,7 @@ def test_other_code_libraries_data_and_devices_are_refused_by_name_and_can_be_fo
 ) -> None:
     out = tmp_path / "out"
     shutil.copytree(begun, out)
-    changed_plan(out, code={"models/gan.py": "0"}, versions={"torch": "1.0"}, data={"digits": "0"}, device="cuda")
+    changed_plan(out, code={"models/gan.py": "0"}, versions={"torch": "1.0"}, data={"digits": "0" * 64}, device="cuda")
     again = [*COMMAND, "--out", str(out), "--resume"]
     error = refused(again, out, capsys)
     assert f"torch ('1.0', now '{torch.__version__}')" in error
@@ -428,7 +431,6 @@ def test_a_command_to_go_on_can_be_typed(tmp_path: Path) -> None:
 
 def test_a_run_is_loaded_and_used_without_its_data(begun: Path, digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "DATASETS", {})  # the data set is not there any more
-    data.load.cache_clear()
     model, rng = load_run(begun), torch.Generator().manual_seed(0)
     x = model.sample(16, rng)
     assert x.shape == (16, 1, 8, 8)
@@ -440,20 +442,22 @@ def test_a_run_is_loaded_and_used_without_its_data(begun: Path, digits: Data, mo
     assert same([load_run(begun / "runs" / "digits-gan-seed0").state_dict()], [model.state_dict()])
     images = as_float(digits.test.x)
     error = float((model.reconstruct(images) - images).square().mean())
-    stored = rows.read(begun)
-    (expected,) = stored[(stored.metric == "reconstruction_error") & (stored.model == "gan")].value[:1]
+    frame = rows.read(begun)
+    (expected,) = frame[(frame.metric == "reconstruction_error") & (frame.model == "gan")].value[:1]
     assert error == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_folder_that_is_no_run_is_named(begun: Path, tmp_path: Path) -> None:
     two = tmp_path / "two"
     for seed in (0, 1):
-        shutil.copytree(begun / "runs" / "digits-gan-seed0", two / "runs" / f"digits-gan-seed{seed}")
+        run = two / "runs" / f"digits-gan-seed{seed}"
+        shutil.copytree(begun / "runs" / "digits-gan-seed0", run)
+        stored.write(run, stored.ORIGIN, {**stored.read_origin(run, named=False), "run_id": run.name, "seed": seed})
     with pytest.raises(
         BadInput, match=r"two holds 2 trained runs: name one of them by .*RUN; there are: digits-gan-seed0, "
     ):
         load_run(two)
-    with pytest.raises(BadInput, match="holds no trained runs"):
+    with pytest.raises(BadInput, match="holds no runs"):
         load_run(tmp_path / "nothing")
     weights = two / "runs" / "digits-gan-seed1" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4])

@@ -16,7 +16,7 @@ from benchmarks import jobs
 from results import rows
 from tests.faults.trial import LIMIT, ROOT
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.whole]
 MODELS, SEEDS, NODES, STEPS = ("ali", "bigan", "gan", "vae"), 4, 3, 100
 LOST = " is lost: its runs go on elsewhere, from their checkpoints"
 SETTINGS = (f"steps={STEPS}", "batch=16", "evaluation.labels=50", 'metrics=["reconstruction","svm"]')

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.trial import KINDS, LIMIT, Trial, Undisturbed
+from tests.faults.trial import KINDS, LIMIT, Trial, Undisturbed, asked
 
 pytestmark = pytest.mark.faults
 
@@ -17,7 +17,7 @@ def test_killed_at_random_moments_and_gone_on(
     undisturbed: Undisturbed, images: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     seed = random.randrange(10**6)
-    rng, kills = random.Random(seed), request.config.getoption("--kills")
+    rng, kills = random.Random(seed), asked(request, "--kills", 30, 2)
     print(f"\nseed {seed}; an undisturbed run takes {undisturbed.seconds:.1f} s and writes {undisturbed.written}")
     kinds = [*KINDS, "checkpointing", *["at any time"] * 3]
     done = dict.fromkeys(kinds, 0)

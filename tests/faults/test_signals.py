@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.trial import LIMIT, SETTINGS, Trial, Undisturbed
+from tests.faults.trial import LIMIT, SETTINGS, Trial, Undisturbed, asked
 
 pytestmark = pytest.mark.faults
 LONG = ("steps=1000000", *SETTINGS[1:])
@@ -23,7 +23,13 @@ def training(trial: Trial, runs: int = 2) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        pytest.param(signal.SIGINT, 130, id="Ctrl-C"),
+        pytest.param(signal.SIGTERM, 143, id="SIGTERM", marks=pytest.mark.whole),
+    ],
+)
 def test_a_request_ends_all_after_their_step_and_says_how_to_go_on(
     number: signal.Signals, code: int, images: Path, tmp_path: Path
 ) -> None:
@@ -45,6 +51,7 @@ def test_a_request_ends_all_after_their_step_and_says_how_to_go_on(
         assert kept[1].name > kept[0].name
 
 
+@pytest.mark.whole
 def test_what_ended_on_request_goes_on(undisturbed: Undisturbed, images: Path, tmp_path: Path) -> None:
     trial = Trial(tmp_path / "trial", images)
     process = trial.start()
@@ -54,6 +61,7 @@ def test_what_ended_on_request_goes_on(undisturbed: Undisturbed, images: Path, t
     trial.check(undisturbed.rows)
 
 
+@pytest.mark.whole
 def test_a_second_request_ends_at_once(images: Path, tmp_path: Path) -> None:
     trial = Trial(tmp_path / "trial", images)
     process = trial.start(settings=LONG)
@@ -67,7 +75,7 @@ def test_a_second_request_ends_at_once(images: Path, tmp_path: Path) -> None:
     assert "Traceback" not in trial.said
 
 
-@pytest.mark.parametrize("retries", [0, 1])
+@pytest.mark.parametrize("retries", [pytest.param(0, marks=pytest.mark.whole), 1])
 def test_a_worker_that_dies_fails_its_run_alone(
     retries: int, undisturbed: Undisturbed, images: Path, tmp_path: Path
 ) -> None:
@@ -88,6 +96,7 @@ def test_a_worker_that_dies_fails_its_run_alone(
     trial.check(undisturbed.rows)
 
 
+@pytest.mark.whole
 def test_a_full_disk_leaves_the_last_checkpoint(undisturbed: Undisturbed, images: Path, tmp_path: Path) -> None:
     trial = Trial(tmp_path / "trial", images)
     assert trial.start(kill=("all", "digits-ali-seed0/checkpoints", 40)).wait(LIMIT) == -signal.SIGKILL
@@ -105,7 +114,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(undisturbed: Undisturbed, images
 def test_of_two_starts_at_once_one_runs_and_one_refuses(
     images: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    starts = request.config.getoption("--starts")
+    starts = asked(request, "--starts", 10, 1)
     for number in range(starts):
         trial = Trial(tmp_path / str(number), images)
         both = [trial.start("--resume", settings=("steps=2", "batch=8", 'metrics=["reconstruction"]')) for _ in range(2)]

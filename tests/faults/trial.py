@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from results import rows
 
@@ -28,6 +29,12 @@ KINDS = {
     "writing tables": r"/out/\.?(rows\.csv|tables)",
 }
 SETTINGS = ("steps=60", "batch=8", "evaluation.draws=2", "evaluation.labels=20", 'metrics=["reconstruction","svm"]')
+
+
+def asked(request: pytest.FixtureRequest, option: str, whole: int, short: int) -> int:
+    """Return how often something is tried: as an option says, or as the form of the session does."""
+    given: int | None = request.config.getoption(option)
+    return given if given is not None else short if request.config.getoption("--short") else whole
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,256 @@
+"""What an output folder holds, as its files say it: plan.json, and in each run's folder run.json and rows.json.
+
+A folder may be anyone's. Whoever reads one of these files reads it here, by one schema: names that become paths are names,
+numbers are finite, and a folder in `runs/` is called by the run that it holds. A copied or renamed one would count twice.
+"""
+
+import hashlib
+import io
+import json
+import math
+import os
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import pandas as pd
+from msgspec import Meta
+
+from evaluation import files
+from evaluation.base import BadInput
+from evaluation.files import Count, Damaged, Line, Name, RunName, Seed, Sha256
+
+PLAN, ORIGIN, ROWS, CURVES = "plan.json", "run.json", "rows.json", "curves.csv"
+WRITTEN = ("runs", "tables", "figures", "tensorboard", "slurm")  # folders in an output
+VERSIONS = {PLAN: 1, ORIGIN: 2, ROWS: 1}
+KINDS = {PLAN: "plan", ORIGIN: "run", ROWS: "rows"}
+LARGEST_NUMBER = 1e30  # a value beyond it is a failure of what was measured, not a measurement
+AGAIN = "run this run again"
+
+Number = Annotated[float, Meta(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]  # which NaN and infinities are not
+Seeds = Annotated[int, Meta(ge=1, le=10_000)]  # as benchmarks/config.py bounds them
+Models = Annotated[list[Name], Meta(min_length=1, max_length=10_000)]
+
+
+class Row(msgspec.Struct):
+    """One number of a run."""
+
+    run_id: RunName
+    suite: Name
+    model: Line
+    title: Line
+    dataset: Line
+    seed: Seed | None
+    step: Count | None
+    metric: Line
+    value: Number | None
+    unit: Line
+    n: Count | None
+    split: Line
+    extractor: Line
+    protocol: Line
+    weights: Line
+    labels: Count | None
+    draw: Count | None
+    kind: Literal["quality", "timing", "budget"]
+    status: Literal["ok", "not applicable", "refused", "diverged"]
+    reason: Line
+
+
+class Entry(msgspec.Struct):
+    """A [model.NAME] table of a suite."""
+
+    of: str = ""
+    title: Line = ""
+    compute: str = ""
+
+
+class Config(msgspec.Struct):
+    """Of a suite's settings what is looked at here; benchmarks/config.py knows all of it."""
+
+    name: Name
+    models: Models
+    metrics: list[str]
+    seeds: Seeds
+    first_seed: Seed = 0  # which earlier versions did not have
+    title: Line = ""
+    model: dict[Name, Entry] = {}
+    evaluation: dict[str, Any] = {}
+
+
+class Merged(Config, kw_only=True):
+    """A suite in a plan: a collected one spans the seeds of all its parts, with gaps between them."""
+
+    seeds: Annotated[int, Meta(ge=1, lt=2**32)]
+
+
+class Origin(msgspec.Struct):
+    """What a run's rows have in common, and its provenance."""
+
+    run_id: RunName
+    suite: Name
+    model: Name
+    title: Line
+    dataset: Line
+    seed: Seed | None  # none: of references
+    step: Count | None
+    weights: Line
+    commit: Line
+    config: Config
+    versions: dict[str, str]
+    device: Line
+    data_sha256: Sha256
+    weights_sha256: Sha256 | None
+    command: str
+    curves_sha256: Sha256 | None = None
+    drawn: dict[str, float] = {}
+    data_splits: str = ""
+    data_shape: Annotated[list[Annotated[int, Meta(ge=1, le=100_000)]], Meta(min_length=1, max_length=3)] | None = None
+    data_scale: Annotated[float, Meta(gt=0, le=LARGEST_NUMBER)] | None = None
+    data_labels: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    data_classes: list[str] = []
+    protocols: Annotated[int, Meta(ge=1)] = 1
+    extractor: dict[str, Any] | None = None
+    accelerator: dict[str, str] = {}
+    plugins: dict[str, Sha256] = {}
+    resumed: list[dict[str, Any]] = []
+
+
+class Plan(msgspec.Struct):
+    """What a folder was begun with."""
+
+    command: Annotated[list[str], Meta(min_length=1)]
+    suites: dict[Name, Merged]
+    data: dict[Name, Sha256]
+    device: Line
+    versions: dict[str, str]
+    code: dict[str, str]
+    plugins: dict[str, str] = {}
+    runs: list[RunName] | None = None
+    weights: dict[RunName, Sha256] | None = None
+
+
+def indented(body: Any) -> str:
+    """Return JSON that a person reads."""
+    return json.dumps(body, indent=1, default=str)
+
+
+LAYOUTS: dict[str, Callable[[Any], str]] = {PLAN: indented, ORIGIN: indented, ROWS: json.dumps}
+SCHEMAS: dict[str, Any] = {PLAN: Plan, ORIGIN: Origin, ROWS: list[Row]}
+
+
+def is_measured(value: float | None) -> bool:
+    """Return whether a value is a number that can be compared."""
+    return value is not None and math.isfinite(value) and abs(value) <= LARGEST_NUMBER
+
+
+def write(folder: Path, name: str, body: Any) -> None:
+    """Write one of the files. Raises OSError."""
+    files.write_json(folder / name, KINDS[name], VERSIONS[name], body, LAYOUTS[name])
+
+
+def _read(folder: Path, name: str) -> Any:
+    try:
+        return files.read_json(folder / name, KINDS[name], VERSIONS[name], SCHEMAS[name], LAYOUTS[name])
+    except files.Unsafe as problem:
+        raise Damaged(str(problem)) from None
+
+
+def read_plan(out: Path) -> dict[str, Any]:
+    """Return what a folder was begun with, and by which `command`. Raises Damaged, or OSError."""
+    plan: dict[str, Any] = _read(out, PLAN)
+    for name, suite in plan["suites"].items():
+        if suite["name"] != name:
+            raise Damaged(f"{out / PLAN} calls the suite '{suite['name']}' '{name}'")
+    return plan
+
+
+def _read_of_run(folder: Path, name: str) -> Any:
+    try:
+        if folder.is_symlink():
+            raise Damaged(f"{folder} is a symbolic link: put in its place what it points to")
+        return _read(folder, name)
+    except Damaged as damage:
+        raise Damaged(f"{damage}: {AGAIN}") from None
+    except OSError as error:
+        raise Damaged(f"{folder / name} cannot be read ({error.strerror}): {AGAIN}") from None
+
+
+def read_origin(folder: Path, named: bool = True) -> dict[str, Any]:
+    """Return what a run's rows have in common, and its provenance. Raises Damaged.
+
+    `named`: the folder has to be called by its run; a run that is named by itself may lie anywhere.
+    """
+    origin: dict[str, Any] = _read_of_run(folder, ORIGIN)
+    if named and origin["run_id"] != folder.name:
+        raise Damaged(
+            f"{folder} holds the run '{origin['run_id']}': give the folder that name again, or remove it if it is a copy"
+        )
+    config, trained = origin["config"], origin["seed"] is not None
+    if config["name"] != origin["suite"] or (trained and origin["model"] not in config["models"]):
+        raise Damaged(f"{folder / ORIGIN} holds the settings of another run: {AGAIN}")
+    try:
+        shlex.split(origin["command"])
+    except ValueError:
+        raise Damaged(f"{folder / ORIGIN} holds a command that cannot be read: {AGAIN}") from None
+    return origin
+
+
+def read_run(folder: Path, suite: str | None = None) -> list[dict[str, Any]]:
+    """Return the rows of one run, all of `suite`. Raises Damaged, also where a row says that it is a number and is none."""
+    rows: list[dict[str, Any]] = _read_of_run(folder, ROWS)
+    for row in rows:
+        if row["run_id"] != folder.name:
+            raise Damaged(f"{folder / ROWS} holds rows of the run '{row['run_id']}': {AGAIN}")
+        if suite is not None and row["suite"] != suite:
+            raise Damaged(f"{folder / ROWS} holds rows of suite '{row['suite']}', its run is of '{suite}': {AGAIN}")
+        if (row["status"] == "ok") != (row["value"] is not None):
+            held = "no number" if row["value"] is None else "a number"
+            raise Damaged(f"{folder / ROWS} holds {held} for {row['metric']}, with status '{row['status']}': {AGAIN}")
+    return rows
+
+
+def read_curves(folder: Path, origin: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the training curves of a run, a line a tick. Raises Damaged, or OSError; FileNotFoundError if it kept none."""
+    path = folder / CURVES
+    raw = files.read(path, links=False)
+    kept = origin.get("curves_sha256")  # which earlier versions did not write
+    if kept is not None and hashlib.sha256(raw).hexdigest() != kept:
+        raise Damaged(f"{path} is not what its run wrote")
+    try:
+        frame = pd.read_csv(io.BytesIO(raw), encoding_errors="strict")
+    except ValueError as error:  # pandas' own errors too
+        raise Damaged(f"{path} cannot be read ({files.one_line(str(error))})") from None
+    numbers = frame.drop(columns=["phase", "step"], errors="ignore")
+    if not {"phase", "step"} <= set(frame.columns) or frame.empty or frame.step.dtype.kind not in "iu":
+        raise Damaged(f"{path} cannot be read (it has no phases and steps)")
+    are_numbers = all(dtype.kind in "iuf" for dtype in numbers.dtypes)
+    if not are_numbers or not (numbers.isna() | (numbers.abs() <= LARGEST_NUMBER)).to_numpy().all():
+        raise Damaged(f"{path} cannot be read (it holds what is not a number)")
+    frame["phase"] = frame.phase.map(lambda phase: files.one_line(str(phase)))
+    return frame
+
+
+def check_links(out: Path) -> None:
+    """Refuse an output in which a link would lead reading and writing elsewhere. Raises BadInput."""
+    for place in (out / name for name in WRITTEN):
+        if place.is_symlink():
+            raise BadInput(f"{place} is a symbolic link: put in its place what it points to; nothing was touched")
+
+
+def run_folders(out: Path) -> list[Path]:
+    """Return the folders in an output's `runs/`, in order. Raises BadInput if it has none."""
+    check_links(out)
+    place = out / "runs"
+    if not place.is_dir():
+        raise BadInput(f"{out} holds no runs: name a folder that 'alibench run --out' made")
+    with os.scandir(place) as entries:
+        found = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    return [place / name for name in sorted(found)]
+
+
+def finished(out: Path) -> list[Path]:
+    """Return those of an output's runs that have rows. Raises BadInput if it has no `runs/`."""
+    return [folder for folder in run_folders(out) if os.path.lexists(folder / ROWS)]

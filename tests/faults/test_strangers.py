@@ -1,0 +1,281 @@
+"""Whoever made a file: opening it gives no traceback, does not hang, changes nothing elsewhere and runs no code.
+
+`nox -s faults -- -k strangers` opens a thousand crafted and damaged inputs (`--inputs N`) by every command that reads them.
+"""
+
+import json
+import os
+import random
+import shutil
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks import config, load_run, trained
+from benchmarks import data as sets
+from benchmarks.cli import main
+from evaluation import files, pictures
+from evaluation.base import BadInput
+from results import baseline, report, rows, stored
+from tests import strangers
+from tests.conftest import TINY
+from tests.faults.trial import asked
+from tests.strangers import craft, craft_tensors, listing, mislead, opened, rewrite, spoil
+
+pytestmark = pytest.mark.faults
+SECONDS = 5  # that an input may take
+ROUND = 8 * 14 + 5  # inputs of which every command has one of every kind of file that it reads
+HOSTILE = "import os; open(os.environ['RAN'], 'w').write(__name__)"  # a module, or a plug-in beside
+RUN = "runs/digits-ali-seed0"
+OF_A_RUN = ("run.json", "rows.json", "training.json", "curves.csv", "arrays.safetensors", "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make one of every kind of file that is read again, and return their folder."""
+    place = tmp_path_factory.mktemp("made")
+    rng = np.random.RandomState(0)
+    np.savez(place / "set.npz", x=rng.randint(256, size=(120, 8, 8), dtype=np.uint8), y=np.arange(120) % 2)
+    (place / "mine.toml").write_text((config.FOLDER / "digits.toml").read_text())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ALIBENCH_DATA", str(place / "home"))
+        sets.load(f"npz:{place / 'set.npz'}")
+        few = ["--set", 'metrics=["reconstruction"]', "--set", "steps=20", "--models", "ali", "vae", "--seeds", "1"]
+        assert main(["run", "digits", *TINY, *few, "--out", str(place / "out")]) == 0
+    (suite,) = config.load("gate")
+    committed = baseline.read(Path("results/baselines/gate.json"))
+    output(place / "gate", suite, baseline.read(Path("results/baselines/gate-pool.json")), range(60, 65))
+    baseline.write(place / "mine.baseline.json", committed)
+    return place
+
+
+def output(out: Path, suite: config.Suite, of: baseline.Baseline, seeds: range) -> None:
+    """Write the output that five seeds of a pool of real runs came from, as far as the gate looks at it."""
+    settings = json.loads(json.dumps(config.asdict(replace(suite, first_seed=seeds[0], seeds=len(seeds)))))
+    for model in suite.models:
+        for seed in seeds:
+            measured = []
+            for cell in of.cells:
+                owner = next(
+                    m for m in suite.models if cell.model == m or cell.model.startswith(f"{suite.entry(m).title}, ")
+                )
+                if owner == model and not cell.gated.over:
+                    row = {**cell.identity, "metric": cell.gated.metric, "draw": None, "reason": ""}
+                    row |= {"value": cell.by_seed[seed], "protocol": cell.protocol, "kind": "quality", "status": "ok"}
+                    other = cell.model if cell.model != model else ""
+                    measured.append({**row, "reference": other, "note": "", "seed": seed})
+            about = {"commit": "0" * 40, "config": settings, "versions": {}, "device": "cpu", "weights_sha256": None}
+            about |= {"data_sha256": of.data_sha256, "command": "alibench regression", "protocols": of.protocols}
+            run = rows.Run(f"gate-{model}-seed{seed}", "gate", model, suite.entry(model).title, of.dataset, seed, 1, "ema")
+            (out / "runs" / run.run_id).mkdir(parents=True)
+            rows.write(out / "runs" / run.run_id, run, measured, about)
+
+
+@pytest.fixture
+def world(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give a folder with a stranger's in it, in which we stand, and others that nothing may touch."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "kept").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAN", str(tmp_path / "ran"))
+    monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path / "home"))
+    yield tmp_path
+    assert not (tmp_path / "ran").exists(), "code of a stranger's ran"
+
+
+@pytest.fixture
+def count(request: pytest.FixtureRequest) -> int:
+    """How many inputs are opened."""
+    return asked(request, "--inputs", 1000, 80)
+
+
+def stranger(made: Path, world: Path) -> Path:
+    """Lay everything out anew, and return the stranger's folder."""
+    place = world / "stranger"
+    for old in (place, world / "home", world / "moved", world / "written"):
+        shutil.rmtree(old, ignore_errors=True)
+    shutil.copytree(made, place, symlinks=True)
+    shutil.copytree(made / "home", world / "home")
+    (world / "written").mkdir()
+    for module in ("pickle", "struct", "socket", "sitecustomize"):
+        (place / f"{module}.py").write_text(HOSTILE)
+    os.chdir(place)
+    return place
+
+
+Command = Callable[[Path, Path], int]  # in the stranger's folder, with another to write to
+# what is opened -> the commands that read it
+OUTPUT: dict[str, Command] = {
+    "report": lambda place, to: main(["report", "out", "--out", f"{to}/page.html"]),
+    "report in place": lambda place, to: main(["report", "out"]),
+    "table": lambda place, to: main(["table", "out"]),
+    "tables": lambda place, to: main(["tables", "--from", "out", "--out", f"{to}/tables"]),
+    "collect": lambda place, to: main(["collect", "out", "--out", f"{to}/all"]),
+    "evaluate": lambda place, to: main(["evaluate", "out", "--dry-run", "--device", "cpu"]),
+    "regression": lambda place, to: main(["regression", "--from", "out", "--out", f"{to}/gate"]),
+    "load_run": lambda place, to: loaded(place / "out" / RUN),
+}
+GATE: dict[str, Command] = {
+    "regression": lambda place, to: main(
+        ["regression", "--from", "gate", "--baseline", "mine.baseline.json", "--out", f"{to}/gate"]
+    )
+}
+CACHE: dict[str, Command] = {"data.load": lambda place, to: read_again(place)}
+SUITE: dict[str, Command] = {
+    "run": lambda place, to: main(
+        ["run", "mine.toml", "--models", "vae", "--set", "steps=20", "--dry-run", "--device", "cpu"]
+    )
+}
+
+
+def loaded(folder: Path) -> int:
+    """Load a run, or be refused."""
+    try:
+        load_run(folder)
+    except BadInput:
+        return 2
+    return 0
+
+
+def read_again(place: Path) -> int:
+    """Load data whose cache is a stranger's; the data themselves are not, so the result is."""
+    data = sets.load(f"npz:{place / 'set.npz'}")
+    assert len(data.train) + len(data.validation) + len(data.test) == 120
+    return 0
+
+
+def inputs(rng: random.Random) -> Iterator[tuple[str, str, Command, Callable[[Path], str]]]:
+    """Yield kinds of files, commands that read them, and what makes an input of the stranger's folder, without an end."""
+    of_output: dict[str, Callable[[Path], str]] = {
+        "plan.json": lambda place: craft(place / "out/plan.json", rng),
+        "plan.json, spoilt": lambda place: spoil(place / "out/plan.json", rng),
+        "links": lambda place: mislead(place / "out", rng, place.parent / "mine"),
+    }
+    for name in OF_A_RUN:
+        of_output[f"{name}, spoilt"] = lambda place, name=name: spoil(place / "out" / RUN / name, rng)  # type: ignore[misc]
+        if name != "curves.csv":
+            change = craft if name.endswith(".json") else craft_tensors
+            of_output[name] = lambda place, name=name, change=change: change(place / "out" / RUN / name, rng)  # type: ignore[misc]
+    others: dict[str, tuple[dict[str, Command], Callable[[Path], str]]] = {
+        "baseline": (GATE, lambda place: craft(place / "mine.baseline.json", rng)),
+        "baseline, spoilt": (GATE, lambda place: spoil(place / "mine.baseline.json", rng)),
+        "cache, spoilt": (CACHE, lambda place: spoil(rng.choice(cached(place)), rng)),
+        "cache": (CACHE, lambda place: craft(next((place.parent / "home/cache").glob("*/header.json")), rng)),
+        "suite, spoilt": (SUITE, lambda place: spoil(place / "mine.toml", rng)),
+    }
+    while True:
+        for kind, make in of_output.items():
+            yield from ((kind, name, command, make) for name, command in OUTPUT.items())
+        for kind, (commands, make) in others.items():
+            yield from ((kind, name, command, make) for name, command in commands.items())
+
+
+def cached(place: Path) -> list[Path]:
+    """Return the files of the cache of pictures, and what is remembered of their hashes."""
+    return sorted(path for path in (place.parent / "home" / "cache").rglob("*") if path.is_file())
+
+
+def test_opening_a_strangers_file_is_safe(made: Path, world: Path, count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    rng, codes = random.Random(22), Counter[str]()
+    wrong: list[str] = []
+    every = inputs(rng)
+    round_ = [next(every) for _ in range(ROUND)]
+    chosen = rng.sample(round_, count) if count < ROUND else [*round_, *islice(every, count - ROUND)]
+    for number, (kind, name, command, make) in enumerate(chosen):
+        place = stranger(made, world)
+        what = f"{number}, {name} of {kind}: {make(place)}"
+        before = {part: listing(world / part) for part in ("mine", "stranger")}
+        try:
+            found = opened(partial(command, place, world / "written"), capsys, SECONDS)
+        except BaseException as error:
+            wrong.append(f"{what}: {traceback.format_exception(error)[-2:]}")
+            continue
+        codes[f"{name}: {found.code}"] += 1
+        in_place = name in ("report in place", "table")
+        lines = [line for line in found.said.splitlines() if line.startswith("alibench: ")]
+        held = {
+            "exit code": found.code in (0, 1, 2),
+            "traceback": "Traceback" not in found.said,
+            "terminal": "\x1b" not in found.said,
+            "another's files": listing(world / "mine") == before["mine"],
+            "the stranger's files": in_place or listing(world / "stranger") == before["stranger"],
+            "nothing written": found.code != 2 or not list((world / "written").iterdir()),
+            "a line": found.code != 2 or bool(lines) or name == "load_run",
+        }
+        wrong += [f"{what}: {claim} (code {found.code}): {lines}" for claim, holds in held.items() if not holds]
+    print(f"\n{count} inputs, answers by command and exit code: {dict(sorted(codes.items()))}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_flipped_bit_of_any_file_of_an_output_is_noticed_or_harmless(
+    made: Path, world: Path, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng, noticed = random.Random(23), 0
+
+    def seen(out: Path) -> Any:
+        """Return what the project reads of an output, or what it says of it."""
+        run = out / RUN
+        try:
+            page, problems = report.page([out])
+            if problems:
+                return "noticed"
+            found = trained.kept(run), trained.find(out), stored.read_plan(out)
+            weights = files.digest(*(t for _, t in sorted(trained.weights(run / trained.WEIGHTS).items())))
+            arrays = {name: array.tolist() for name, array in pictures.read(run).items()}
+            return page, rows.read(out).to_json(), repr(found), weights, arrays
+        except (BadInput, files.Damaged):
+            return "noticed"
+
+    expected = seen(stranger(made, world) / "out")
+    assert expected != "noticed"
+    every = sorted(path.relative_to(made / "out") for path in (made / "out").rglob("*") if path.is_file())
+    for number in range(count // 5):
+        out = stranger(made, world) / "out"
+        path = out / (every[number] if number < len(every) else rng.choice(every))
+        raw = bytearray(path.read_bytes())
+        if not raw:
+            continue
+        raw[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
+        path.write_bytes(raw)
+        found = seen(out)
+        assert found in ("noticed", expected), path
+        noticed += found == "noticed"
+    print(f"\n{noticed} noticed, the others harmless")
+
+
+def test_the_gate_passes_on_no_number_that_is_not_one(
+    made: Path, world: Path, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, rng = stranger(made, world), random.Random(24)
+    assert GATE["regression"](place, world / "written") == 0  # as it is, it passes
+    for number in range(max(8, count // 10)):
+        place, value = stranger(made, world), rng.choice((float("nan"), None, float("inf"), -float("inf"), "1.5", 1e308))
+        if number % 2:
+            path = place / "mine.baseline.json"
+            body = strangers.body_of(path)
+            rng.choice(rng.choice(body["cells"])["by_seed"])[1] = value
+        else:
+            path = rng.choice(sorted((place / "gate/runs").glob("*/rows.json")))
+            body = strangers.body_of(path)
+            rng.choice(body)["value"] = value
+        rewrite(path, body)
+        assert GATE["regression"](place, world / "written") in (1, 2), f"{path}, {value!r}"
+
+
+def test_no_interpreter_imports_from_the_folder_that_is_read(
+    made: Path, world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stranger(made, world)  # with pickle.py, struct.py and others that say so where we stand
+    given = ["evaluate", "out", "--metrics", "reconstruction", "--device", "cpu", "--out", str(world / "written/again")]
+    assert main(given) == 0
+    assert isinstance(rows.read(world / "written/again"), pd.DataFrame)

@@ -10,22 +10,32 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-SAFE = {"PYTHONSAFEPATH": "1"}  # as python -P; what these interpreters start has it too
+SAFE = {"PYTHONSAFEPATH": "1"}  # as python -P; the interpreters hand it on to those that they start
 
 
 @contextmanager
 def inherited(environment: Mapping[str, str]) -> Iterator[None]:
-    """Give interpreters that start meanwhile SAFE and an environment, and no ear for Ctrl-C.
-
-    It reaches the whole group of processes, and the command itself ends its workers.
-    """
-    before, main = dict(os.environ), threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
-    os.environ.update({**environment, **SAFE})
+    """Give interpreters that start meanwhile SAFE and an environment."""
+    given = {**environment, **SAFE}
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """Give processes that start meanwhile no ear for Ctrl-C: it reaches the whole group, and the command ends its workers."""
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+    try:
+        yield
+    finally:
         if main:
             signal.signal(signal.SIGINT, handler)

@@ -22,7 +22,7 @@ import torch
 from benchmarks import data, jobs, plugins, worker
 from benchmarks.config import Suite
 from benchmarks.engine import Group, Listener
-from benchmarks.interpreters import inherited
+from benchmarks.interpreters import deaf, inherited
 from benchmarks.jobs import Job
 from benchmarks.stopping import Request
 
@@ -87,7 +87,7 @@ class Worker:
         self.connection, theirs = context.Pipe()
         given = tuple(plugins.LOADED)
         self.process = context.Process(target=_serve, args=(theirs, given, do), daemon=True)
-        with inherited(environment):
+        with inherited(environment), deaf():
             self.process.start()
         theirs.close()
         self.group: Group = ()

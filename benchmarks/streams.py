@@ -12,7 +12,7 @@ PIPE = 141  # what shells expect of a command whose reader went away: 128 + SIGP
 
 
 class Unwritable(BaseException):
-    """A stream cannot be written. Like KeyboardInterrupt it is no error, so that nothing on its way takes it for one."""
+    """A stream cannot be written. Like KeyboardInterrupt it is not an Exception, so that no handler of errors catches it."""
 
     def __init__(self, name: str, error: OSError) -> None:
         super().__init__(f"{name} cannot be written ({error.strerror}): make room, or send it elsewhere")

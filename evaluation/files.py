@@ -2,7 +2,8 @@
 
 Tensors are kept as safetensors, all else as JSON. Each file carries the version of its format and a checksum of all that is
 read from it, so that damage is noticed instead of becoming a number. A checksum says that a file is whole, not who made it:
-so what is read is a regular file of bounded size, of the schema of its kind, and what is written stays below its folder.
+so only regular files of bounded size are read, their contents must fit the schema of their kind, and writing stays below
+a folder.
 
 A file is written beside its place, brought to the disk and renamed into it: whoever is killed meanwhile leaves the old one,
 and a `.part` that the next writer removes.
@@ -45,7 +46,7 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*\\(?:[bfr]|u00(?:[01]|7f|[89])|u20(?:2[89a-e]|6[6-9]))")  # the same in JSON's text
 
 Name = Annotated[str, Meta(pattern=rf"\A(?:{NAME.pattern})\Z")]
-RunName = Annotated[str, Meta(pattern=r"\A\w[\w .+()-]{0,119}\Z")]  # a suite's, a model's and what is done, joined
+RunName = Annotated[str, Meta(pattern=r"\A\w[\w .+()-]{0,119}\Z")]  # suite, model and kind of job, joined
 LONGEST_LINE = 2000  # characters
 Line = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*\Z", max_length=LONGEST_LINE)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
@@ -58,7 +59,7 @@ class Damaged(Exception):
 
 
 class Unsafe(OSError):
-    """A path is none that is read or written here; `strerror` says why."""
+    """A path must not be read or written; `strerror` says why."""
 
     def __init__(self, path: Path | str, why: str) -> None:
         super().__init__(None, why, str(path))
@@ -262,9 +263,11 @@ def write_json(path: Path, kind: str, version: int, body: Any, dumps: Callable[[
     replace(path, f'{{"version": {version}, "sha256": "{_sha256(text)}",\n"{kind}": {text}}}\n')
 
 
-def read_json(path: Path, kind: str, version: int, schema: Any = Any, dumps: Callable[[Any], str] = json.dumps) -> Any:
+def read_json(
+    path: Path, kind: str, version: int, schema: Any = Any, dumps: Callable[[Any], str] = json.dumps, links: bool = False
+) -> Any:
     """Return the body, which is as `schema` says. Raises Damaged, or OSError if the file cannot be read."""
-    raw = read(path, links=False)
+    raw = read(path, links=links)
     try:
         stored = json.loads(raw)
         found = stored["version"]

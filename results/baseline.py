@@ -195,7 +195,9 @@ def write(path: Path, baseline: Baseline) -> None:
     """Store a baseline, whole or not at all. Raises BadInput for one that no gate could use."""
     for cell in baseline.cells:
         if not all(is_measured(value) for value in cell.numbers):
-            raise BadInput(f"{cell.name} of '{cell.model}' holds what is not a finite number: no gate could judge by it")
+            raise BadInput(
+                f"{cell.name} of '{cell.model}' has a value that is not a finite number: a gate cannot judge by it"
+            )
         if not cell.gated.over and len(cell.numbers) < FEWEST:
             lost = f" ({next(iter(cell.reasons.values()))})" if cell.reasons else ""
             raise BadInput(
@@ -223,7 +225,7 @@ def _body(content: Mapping[str, Any]) -> str:
 def read(path: Path) -> Baseline:
     """Return a stored baseline. Raises BadInput if it is not there, or not what was written."""
     try:
-        body = files.read_json(path, "baseline", VERSION, _Content, _body)
+        body = files.read_json(path, "baseline", VERSION, _Content, _body, links=True)
     except OSError as error:
         raise BadInput(
             f"baseline {path} cannot be read ({error.strerror}): make one with --update-baseline, or name one by --baseline"

@@ -68,7 +68,7 @@ class Entry(msgspec.Struct):
 
 
 class Config(msgspec.Struct):
-    """Of a suite's settings what is looked at here; benchmarks/config.py knows all of it."""
+    """The settings of a suite that are read here; benchmarks/config.py has the whole schema."""
 
     name: Name
     models: Models
@@ -199,7 +199,7 @@ def read_origin(folder: Path, named: bool = True) -> dict[str, Any]:
 
 
 def read_run(folder: Path, suite: str | None = None) -> list[dict[str, Any]]:
-    """Return the rows of one run, all of `suite`. Raises Damaged, also where a row says that it is a number and is none."""
+    """Return the rows of one run, all of `suite`. Raises Damaged, also for a row with status ok and no number."""
     rows: list[dict[str, Any]] = _read_of_run(folder, ROWS)
     for row in rows:
         if row["run_id"] != folder.name:
@@ -228,7 +228,7 @@ def read_curves(folder: Path, origin: Mapping[str, Any]) -> pd.DataFrame:
         raise Damaged(f"{path} cannot be read (it has no phases and steps)")
     are_numbers = all(dtype.kind in "iuf" for dtype in numbers.dtypes)
     if not are_numbers or not (numbers.isna() | (numbers.abs() <= LARGEST_NUMBER)).to_numpy().all():
-        raise Damaged(f"{path} cannot be read (it holds what is not a number)")
+        raise Damaged(f"{path} cannot be read (a column holds something other than numbers)")
     frame["phase"] = frame.phase.map(lambda phase: files.one_line(str(phase)))
     return frame
 
@@ -252,5 +252,5 @@ def run_folders(out: Path) -> list[Path]:
 
 
 def finished(out: Path) -> list[Path]:
-    """Return those of an output's runs that have rows. Raises BadInput if it has no `runs/`."""
+    """Return the folders of the runs that have rows. Raises BadInput if the output has no `runs/`."""
     return [folder for folder in run_folders(out) if os.path.lexists(folder / ROWS)]

@@ -24,7 +24,7 @@ from evaluation import METRICS, files
 from evaluation.base import Data, Split
 from evaluation.pictures import read as read_arrays
 from models import REGISTRY
-from results import report, rows
+from results import report, rows, stored
 from tests.conftest import TINY, in_this_process
 
 ROOT = Path(__file__).parent.parent
@@ -153,9 +153,9 @@ def test_a_trained_model_is_evaluated_again_without_training(
 def test_one_run_by_other_metrics_and_settings(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, run = tmp_path / "one", tmp_path / "run"
     shutil.copytree(finished / "runs" / "digits-ali-seed1", run)
-    stored = rows.read_origin(run)
-    stored["config"]["evaluation"]["newton_steps"] = 50  # as an earlier version had it
-    files.write_json(run / "run.json", "run", rows.ORIGIN, stored, lambda body: json.dumps(body, indent=1))
+    origin = stored.read_origin(run, named=False)
+    origin["config"]["evaluation"]["newton_steps"] = 50  # as an earlier version had it
+    stored.write(run, stored.ORIGIN, origin)
     options = ["--metrics", "neighbours", "reconstruction", "--set", "evaluation.labels=200", "--set", "evaluation.draws=3"]
     assert main(["evaluate", str(run), *options, "--device", "cpu", "--out", str(out), "--json"]) == 0
     captured = capsys.readouterr()

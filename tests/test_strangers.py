@@ -1,6 +1,6 @@
 """What a stranger's output may hold: each kind of it is one line, writes nothing elsewhere and becomes no number.
 
-tests/faults/test_strangers.py opens a thousand inputs of all kinds; here each kind has the one that was seen.
+tests/faults/test_strangers.py opens a thousand inputs of all kinds; here each kind has one example.
 """
 
 import io

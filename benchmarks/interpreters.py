@@ -31,7 +31,7 @@ def inherited(environment: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def deaf() -> Iterator[None]:
-    """Give processes that start meanwhile no ear for Ctrl-C: it reaches the whole group, and the command ends its workers."""
+    """Let processes that start meanwhile ignore Ctrl-C: it reaches the whole group, and the command ends its workers."""
     main = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
     try:

@@ -21,9 +21,10 @@ import models
 from benchmarks import data, plugins
 from benchmarks.data import Options
 from benchmarks.loop import Decay, Rate, Recipe, Trainer, bf16_is_native, has_tf32
-from benchmarks.plugins import NAME, NAMING, check_model
+from benchmarks.plugins import NAMING, check_model
 from evaluation import COLUMNS, METRICS, extractors, files, labels
 from evaluation.base import BadInput, Count, Data, Settings, as_float, check_name, generator
+from evaluation.files import NAME
 from evaluation.messages import say
 from models.base import Model
 from models.layers import TooLarge

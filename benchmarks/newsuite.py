@@ -28,11 +28,12 @@ from rich.console import Console
 from benchmarks import config, data, images, outputs
 from benchmarks.config import Suite
 from benchmarks.outputs import Answer
-from benchmarks.plugins import NAME, NAMING
+from benchmarks.plugins import NAMING
 from benchmarks.sources import SPLITS, Options, Part, Source
 from evaluation import METRICS, extractors, files, labels
 from evaluation.base import BadInput, Data, Settings, check_name
 from evaluation.fidelity import PER_FEATURE
+from evaluation.files import NAME
 from evaluation.messages import say
 from models import REGISTRY
 

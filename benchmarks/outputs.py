@@ -133,8 +133,10 @@ def check_arguments(given: argparse.Namespace) -> None:
 
 
 def plan(suites: Iterable[Suite], device: torch.device, **more: Any) -> dict[str, Any]:
-    """Return what the numbers of a command depend on, as plan.json has it."""
+    """Return what the numbers of a command depend on, as plan.json has it. Raises BadInput for what could not be stored."""
     suites = list(suites)
+    for suite in suites:
+        _check_titles(suite)
     said = {
         "suites": {suite.name: asdict(suite) for suite in suites},
         "data": {suite.name: suite.load().sha256 for suite in suites},
@@ -144,7 +146,16 @@ def plan(suites: Iterable[Suite], device: torch.device, **more: Any) -> dict[str
         **more,
     }
     plain: dict[str, Any] = json.loads(json.dumps(said))  # lists for tuples, as it is stored
+    stored.check_plan({"command": provenance.command(), **plain})
     return plain
+
+
+def _check_titles(suite: Suite) -> None:
+    """Refuse what no row could hold: each is a line of a table. Raises BadInput."""
+    entries = {f"model '{name}'": suite.entry(name).title for name in suite.models}
+    for what, text in {"its title": suite.title, "its data": suite.load().name, **entries}.items():
+        if not files.is_line(text):
+            raise BadInput(f"suite '{suite.name}', {what}: {text!r:.100} is not one line of plain text: rename it")
 
 
 def fresh(out: Path | None, name: str) -> Path:

@@ -13,7 +13,6 @@ import functools
 import hashlib
 import inspect
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,12 +29,13 @@ from torch import Tensor
 
 from benchmarks import cache, images, sources
 from benchmarks.streams import Unwritable
+from evaluation import files
 from evaluation.base import BadInput, as_float, check_name
+from evaluation.files import NAME
 from evaluation.own import ABLE, Elsewhere
 from models import REGISTRY
 from models.base import Model
 
-NAME = re.compile(r"\w[\w .+()-]{0,39}")  # of a suite or a row
 NAMING = "folders are called by it, so name it by a letter or digit and up to 39 letters, digits, spaces or '_.+()-'"
 # rows that stand beside the models in tables; a model of that name would be mixed up with them
 REFERENCES = ("mean", "class mean", "PCA", "raw pixels", "untrained encoder", "noise", "held-out data")
@@ -146,14 +146,14 @@ def hashes() -> dict[str, str]:
 
 def contents() -> dict[str, str]:
     """Return the hashes of what numbers depend on besides the files that were named: others beside them, samples."""
-    files = {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for _, file in _beside()}
+    found = {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for _, file in _beside()}
     for source in LOADED:
         if source.name:
             digest = hashlib.sha256()
             for name in sources.walk(str(source.path)):
                 digest.update(name.encode() + hashlib.sha256((source.path / name).read_bytes()).digest())
-            files[f"samples of {source.name}"] = digest.hexdigest()
-    return dict(sorted(files.items()))
+            found[f"samples of {source.name}"] = digest.hexdigest()
+    return dict(sorted(found.items()))
 
 
 def _beside() -> list[tuple[str, Path]]:
@@ -213,10 +213,10 @@ def told(error: BaseException, kind: type[Model]) -> str:
 def where(kind: type[Model], *methods: str) -> str:
     """Return where a model defines the first of some methods that it does define, or where it is defined itself."""
     made = kind.thing if issubclass(kind, Elsewhere) else kind
-    files = {str(source.path) for source in LOADED}
+    given = {str(source.path) for source in LOADED}
     for method in methods:
         code = getattr(getattr(made, method, None), "__code__", None)
-        if code and code.co_filename in files:
+        if code and code.co_filename in given:
             return f"{shown(Path(code.co_filename))}, line {code.co_firstlineno}, in {code.co_name}"
     return PLACES[kind]
 
@@ -241,7 +241,7 @@ def _syntax(error: BaseException, file: Path) -> str:
 
 def _read(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        return files.read(file)
     except FileNotFoundError:
         raise BadInput(f"there is no file {shown(file)}: name a Python file with models") from None
     except OSError as error:
@@ -413,10 +413,10 @@ def _pictures(path: Path, shape: tuple[int, ...]) -> Tensor:
     return cache.of_files((path, shape), find, lambda found: _decoded(np.array([*found.files.values()]), shape))
 
 
-def _decoded(files: np.ndarray, shape: tuple[int, ...]) -> Tensor:
+def _decoded(pictures: np.ndarray, shape: tuple[int, ...]) -> Tensor:
     channels, *size = shape
     decoded = []
-    for file, image in zip(files, images.decode_all(files, 0, channels, shape), strict=True):
+    for file, image in zip(pictures, images.decode_all(pictures, 0, channels, shape), strict=True):
         if list(image.shape[1:]) != size:
             height, width = image.shape[1:]
             raise BadInput(

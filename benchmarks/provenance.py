@@ -22,7 +22,7 @@ import models
 import results
 from benchmarks import cost, plugins
 from benchmarks.config import Suite
-from evaluation import extractors
+from evaluation import extractors, files
 from evaluation.base import PROTOCOLS
 
 PATIENCE = 20.0  # seconds for nvidia-smi, which wakes the GPUs of a machine that has many
@@ -89,13 +89,13 @@ def code(suites: Iterable[Suite]) -> dict[str, str]:
 def project() -> dict[str, str]:
     """Return the hashes of all of the project's own code, by file."""
     rooms = {module.__name__: Path(str(module.__file__)).parent for module in (models, evaluation, results, benchmarks)}
-    files = {
+    found = {
         f"{name}/{path.relative_to(room)}": path
         for name, room in rooms.items()
         for pattern in ("*.py", "*/*.py")  # no deeper: there may be very many runs in results/
         for path in room.glob(pattern)
     }
-    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sorted(files.items())}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sorted(found.items())}
 
 
 def device_name(device: torch.device) -> str:
@@ -153,7 +153,7 @@ def of(suite: Suite, name: str, seed: int, command: list[str], device: torch.dev
         "data_labels": loaded.labels,
         "protocols": PROTOCOLS,
         "extractor": extractors.provenance(loaded, suite.evaluation) if "fidelity" in suite.metrics else None,
-        "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest() if weights else None,
+        "weights_sha256": files.sha256(weights) if weights else None,
         "command": shlex.join(command),
         "plugins": plugins.hashes(),
         "data_classes": loaded.class_names,

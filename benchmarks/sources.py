@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import Meta
 
 from evaluation.base import BadInput
-from evaluation.files import Size, Unsafe, check_size, opened
+from evaluation.files import Size, Unsafe, check_size, is_line, opened
 
 SPLITS = ("train", "validation", "test")
 
@@ -154,6 +154,8 @@ class Folder(Source):
         for split, found in labels.items():
             self._check(split, set(found), known)
         class_names = [] if known == [""] else known
+        if steering := next((name for name in class_names if not is_line(name)), None):
+            raise BadInput(f"{self.where}: the class folder {steering!r} is not one line of plain text: rename it")
         number = {name: c for c, name in enumerate(class_names)} or {"": -1}
         given = {}
         for split, names in by_split.items():

@@ -42,13 +42,15 @@ LARGEST: dict[Size, int] = {  # bytes
 
 NAME = re.compile(r"\w[\w .+()-]{0,39}")  # of a suite or a model: folders and files are called by it
 # what could steer a terminal: control characters but tab and line break, and those that turn the direction of writing
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_CONTROLS = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+CONTROL = re.compile(f"[{_CONTROLS}]")
 _ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*\\(?:[bfr]|u00(?:[01]|7f|[89])|u20(?:2[89a-e]|6[6-9]))")  # the same in JSON's text
 
 Name = Annotated[str, Meta(pattern=rf"\A(?:{NAME.pattern})\Z")]
 RunName = Annotated[str, Meta(pattern=r"\A\w[\w .+()-]{0,119}\Z")]  # suite, model and kind of job, joined
 LONGEST_LINE = 2000  # characters
-Line = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*\Z", max_length=LONGEST_LINE)]
+_LINE = rf"\A[^\n\t{_CONTROLS}]*\Z"
+Line = Annotated[str, Meta(pattern=_LINE, max_length=LONGEST_LINE)]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Seed = Annotated[int, Meta(ge=0, lt=2**32)]
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
@@ -127,6 +129,11 @@ def sha256(path: Path | str, size: Size | None = "arrays", links: bool = True) -
         while chunk := file.read(1 << 20):  # hashlib.file_digest takes ten times as long on small files
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def is_line(text: str) -> bool:
+    """Return whether a text is as `Line` says."""
+    return len(text) <= LONGEST_LINE and re.search(_LINE, text) is not None
 
 
 def one_line(text: str) -> str:
@@ -277,10 +284,15 @@ def read_json(
         whole, found = False, version
     if not whole:
         raise _unusable(path, found, version)
-    if _ESCAPED.search(text) or ("\\ud" in text and not _is_text(stored[kind])):
-        raise Damaged(f"{path} holds control characters, which alibench never writes")
-    check_schema(path, stored[kind], schema)
+    check_body(path, stored[kind], schema, text)
     return stored[kind]
+
+
+def check_body(path: Path, body: Any, schema: Any, text: str) -> None:
+    """Raise Damaged for a body that `read_json` would not take; `text` is its JSON."""
+    if _ESCAPED.search(text) or ("\\ud" in text and not _is_text(body)):
+        raise Damaged(f"{path} holds control characters, which alibench never writes")
+    check_schema(path, body, schema)
 
 
 def _is_text(body: Any) -> bool:

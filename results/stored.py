@@ -146,6 +146,14 @@ def is_measured(value: float | None) -> bool:
     return value is not None and math.isfinite(value) and abs(value) <= LARGEST_NUMBER
 
 
+def check_plan(plan: Mapping[str, Any]) -> None:
+    """Refuse what could be written and not read again, before anything is done with it. Raises BadInput."""
+    try:
+        files.check_body(Path(PLAN), plan, Plan, indented(plan))
+    except Damaged as problem:
+        raise BadInput(f"what a folder is begun with could not be read again: {problem}; rename what holds it") from None
+
+
 def write(folder: Path, name: str, body: Any) -> None:
     """Write one of the files. Raises OSError."""
     files.write_json(folder / name, KINDS[name], VERSIONS[name], body, LAYOUTS[name])

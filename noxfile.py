@@ -103,9 +103,10 @@ def speed(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kill, interrupt, starve and double commands: `nox -s faults -- [--kills 30] [--short]`, 15 min; nothing may be lost.
+    """Kill, interrupt, starve and double commands: `nox -s faults -- [--kills 30] [--short]`, half an hour.
 
-    The short form, of three minutes, leaves out tests marked `whole` and kills two commands.
+    Nothing may be lost, and nothing done that a stranger's file asks for. The short form, of three and a half minutes,
+    leaves out tests marked `whole`, kills two commands and opens eighty inputs.
     """
     settings = ("-c", "pyproject.toml", "tests/faults", "-m", "faults", "-s")
     python(session, "-m", "pytest", *settings, *session.posargs)

@@ -25,6 +25,7 @@ from models.layers import Discriminator
 T = TypeVar("T")
 Layers = Callable[[Tensor], Mapping[str, Tensor]]  # x (B, ...) in [0, 1] -> its layers in order, the last hidden one named
 HIDDEN = "last hidden layer"
+OF_D = ", features of D"  # ends the name of the row that stands on them
 HIDDEN_LAYERS = 3  # that ALI's protocol takes beside the mean code
 
 
@@ -206,7 +207,7 @@ def measured(subject: Subject, score: Callable[[Sets], list[Measurement]], colum
     discriminator = getattr(model, "discriminator", None)
     if isinstance(discriminator, Discriminator) and discriminator.sees == ("x",):
         found = subject.once("discriminator", lambda: source(discriminator_layers(discriminator.hidden)))
-        rows += [replace(row, reference=f"{model.title}, features of D") for row in score(found)]
+        rows += [replace(row, reference=f"{model.title}{OF_D}") for row in score(found)]
     return rows
 
 

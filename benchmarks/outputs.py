@@ -24,6 +24,7 @@ import torch
 import results
 from benchmarks import checkpoints, provenance
 from benchmarks.config import Suite
+from benchmarks.data import OPENED
 from benchmarks.runner import Interrupted
 from evaluation import files, store
 from evaluation.base import BadInput
@@ -183,6 +184,8 @@ def destined(given: argparse.Namespace, name: str, planned: Mapping[str, Any], n
     check_space(path, needed)
     check_place(path)
     _begun(path, planned, given.force)
+    for line in _moved(path, planned):
+        say(line)
     return path
 
 
@@ -257,6 +260,26 @@ def _begun(path: Path, planned: Mapping[str, Any], force: bool) -> tuple[str, ..
     return ()
 
 
+def _moved(path: Path, planned: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each suite whose data lie elsewhere than when the folder was begun, with the same content."""
+    try:
+        begun = read_plan(path)
+    except (OSError, files.Damaged):
+        return
+    for name, suite in planned["suites"].items():
+        before = begun["suites"].get(name, {}).get("dataset")
+        if before != suite["dataset"] and _only_moved(name, begun, planned):
+            yield f"suite '{name}': its data are read from {suite['dataset']} now; they hold what {before} held"
+
+
+def _only_moved(suite: str, begun: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Return whether two plans have the same files of a suite's data under the same name, maybe in other folders."""
+    data, places = ([plan.get(key, {}).get(suite) for plan in (begun, now)] for key in ("data", "suites"))
+    kinds, names = zip(*(str((place or {}).get("dataset")).partition(":")[::2] for place in places), strict=True)
+    same_name = os.path.basename(os.path.normpath(names[0])) == os.path.basename(os.path.normpath(names[1]))
+    return data[0] == data[1] is not None and kinds[0] == kinds[1] in OPENED and same_name
+
+
 def differences(begun: Mapping[str, Any], now: Mapping[str, Any], when: str = "now") -> str:
     """Say what differs in two plans, by name, with both values where they can be read, or nothing; `when` the second is."""
     a, b = (dict(_flat(each)) for each in (begun, now))
@@ -264,6 +287,8 @@ def differences(begun: Mapping[str, Any], now: Mapping[str, Any], when: str = "n
     for key in [*a, *(key for key in b if key not in a)]:
         before, after = a.get(key), b.get(key)
         # these follow from the suites, those change no number
+        if key[::2] == ("suites", "dataset") and _only_moved(key[1], begun, now):
+            continue
         if key[0] == "runs" or key[2:3] == ("resources",) or key[-2:] == ("recipe", "execution"):
             continue
         default = (key not in a and after in ("", {})) or (key not in b and before in ("", {}))  # of a table that is new

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from benchmarks import cache
+from benchmarks.arrays import Npz
 from benchmarks.cache import forget, settled  # noqa: F401 for whoever loads data
 from benchmarks.published import PUBLISHED
-from benchmarks.sources import Folder, Npz, Options, Source
+from benchmarks.sources import Folder, Options, Source
 from evaluation.base import BadInput, Data, Mixture, Split, as_float, check_name
 
 

@@ -22,20 +22,19 @@ from typing import Any
 import torch
 
 import results
-from benchmarks import checkpoints, provenance
+from benchmarks import checkpoints, data, plugins, provenance
 from benchmarks.config import Suite
 from benchmarks.data import OPENED
 from benchmarks.runner import Interrupted
 from evaluation import files, store
 from evaluation.base import BadInput
-from evaluation.messages import say
+from evaluation.messages import listed, say
 from results import rows, stored
 from results.stored import PLAN, read_plan
 
 RUNS = Path(results.__file__).parent / "runs"
 LOCK = ".lock"
 COLLECT = "collect"  # the command that fills a folder and trains nothing
-SHOWN = 4  # differences in a message
 
 
 @dataclass(frozen=True)
@@ -180,6 +179,8 @@ def destined(given: argparse.Namespace, name: str, planned: Mapping[str, Any], n
     if given.fresh:
         path = _unused(path)
     stored.check_links(path)
+    samples = [f"folder:{source.path}" for source in plugins.LOADED if source.name]
+    check_apart(path, [*(suite["dataset"] for suite in planned["suites"].values()), *samples])
     _check_held(path, given.resume)
     check_space(path, needed)
     check_place(path)
@@ -298,7 +299,7 @@ def differences(begun: Mapping[str, Any], now: Mapping[str, Any], when: str = "n
             said = {"code": f"{name} (its code)", "data": f"the data of suite '{name}'", "device": "the device"}
             values = "" if kind in ("code", "data") else f" ({before!r}, {when} {after!r})"
             found.append(said.get(kind, name) + values)
-    return ", ".join(found[:SHOWN]) + f" and {len(found) - SHOWN} more" * (len(found) > SHOWN)
+    return listed(found)
 
 
 def _flat(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -336,6 +337,16 @@ def _unused(path: Path) -> Path:
     if found != path:
         say(f"{path} was begun already: this is {found}")
     return found
+
+
+def check_apart(path: Path, datasets: Iterable[str]) -> None:
+    """Refuse a place where what is written would be read as data. Raises BadInput."""
+    for kind, _, place in (name.partition(":") for name in datasets):
+        if kind in data.OPENED and place and data.OPENED[kind](place).reads(path):
+            raise BadInput(
+                f"--out {path} lies in the folder of pictures {place}, and would be read with them: name a place outside it "
+                "by --out; nothing was touched"
+            )
 
 
 def check_place(path: Path) -> None:

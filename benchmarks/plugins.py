@@ -151,7 +151,7 @@ def contents() -> dict[str, str]:
         if source.name:
             digest = hashlib.sha256()
             for name in sources.walk(str(source.path)):
-                digest.update(name.encode() + hashlib.sha256((source.path / name).read_bytes()).digest())
+                digest.update(os.fsencode(name) + hashlib.sha256((source.path / name).read_bytes()).digest())
             found[f"samples of {source.name}"] = digest.hexdigest()
     return dict(sorted(found.items()))
 

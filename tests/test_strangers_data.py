@@ -216,7 +216,7 @@ def header(shape: tuple[int, ...], kind: str = "|u1") -> bytes:
 
 
 def test_arrays_that_unpack_to_too_much_are_not_unpacked(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small, zeros = header((100, 4, 4)) + bytes(1600), header((10**6, 4, 4)) + bytes(16 * 10**6)
+    small, zeros = header((100, 4, 4)) + bytes(range(100)) * 16, header((10**6, 4, 4)) + bytes(16 * 10**6)
     packed = npz(place / "set.npz", x=zeros)
     assert packed.stat().st_size < 20_000
     monkeypatch.setenv(files.LIMIT, "0.01")

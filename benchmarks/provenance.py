@@ -44,7 +44,7 @@ TRAINING = (
         "images",
         "published",
     ),
-    *("sources", "jobs", "worker"),
+    *("sources", "arrays", "jobs", "worker"),
 )
 
 

@@ -49,6 +49,10 @@ class Npz(Source):
         """Return the one file; of idx files those that lie beside it, too."""
         if not os.path.exists(self.where):
             raise BadInput(f"there is no file {self.where}")
+        if os.path.isdir(self.where):
+            raise BadInput(
+                f"{self.where} is a folder: write folder:{self.where} for pictures, or name a file of arrays in it"
+            )
         return {"npz": self.where, **self._idx_files()}
 
     def _idx_files(self) -> dict[str, str]:

@@ -290,7 +290,9 @@ def _write(folder: Path, contents: Contents, source: Source, options: Options, c
                 y = np.ascontiguousarray(part.y)
                 digest.update(y.data)
                 file.write(y.data)
-        notes = [*contents.notes, *_about_pixels(headers, levels), *_about_copies(copies, parts)]
+        said = [*contents.notes, *_about_pixels(headers, levels), *_about_copies(copies, parts)]
+        # files may be called anything
+        notes = [files.one_line(note).encode(errors="backslashreplace").decode() for note in said]
         for note in notes:
             say(f"data '{source.name}': {note}")
         body = {

@@ -1,6 +1,7 @@
 """The data sets by name: those made here, the published ones, and anyone's own as folder:PATH or npz:PATH.
 
-Splits are fixed: they depend on no seed of a run, and on no version of a library (numpy's RandomState is frozen).
+Splits are fixed: they depend on no seed of a run, and on no version of a library (numpy's RandomState is frozen). So is the
+order in each, which is random: whoever takes the first n of a split takes a random draw of it.
 """
 
 import functools

@@ -156,7 +156,10 @@ def _eight_bits(image: Image.Image, bits: int) -> Image.Image:
     pixels = np.asarray(image)
     if image.mode == "I" and (pixels.min() < 0 or pixels.max() >= 1 << 16):
         raise ValueError("more than 16 bits a pixel and channel")
-    return Image.fromarray(np.minimum(pixels >> (bits - 8), 255).astype(np.uint8))
+    eight = np.minimum(pixels >> (bits - 8), 255).astype(np.uint8)
+    if isinstance(hidden := image.info.get("transparency"), int):
+        eight[pixels == hidden] = 255  # white, as in BACKGROUND
+    return Image.fromarray(eight)
 
 
 def _convert(image: Image.Image, channels: int, levels: Levels) -> Image.Image:

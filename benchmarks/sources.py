@@ -187,6 +187,8 @@ class Folder(Source):
 
     def files(self) -> dict[str, str]:
         """Return all files that count."""
+        if os.path.isfile(self.where):
+            raise BadInput(f"{self.where} is a file: unpack it, or write npz:{self.where} if it holds arrays")
         if not os.path.isdir(self.where):
             raise BadInput(f"there is no folder {self.where}: name one by --data folder:PATH")
         self.beside = []

@@ -233,6 +233,13 @@ def test_a_folder_of_idx_files_is_told_how_they_are_named(tmp_path: Path) -> Non
         data.load(f"folder:{tmp_path / 'set'}")
 
 
+def test_a_file_in_the_place_of_a_folder_and_a_folder_in_that_of_a_file(tmp_path: Path) -> None:
+    path = save(tmp_path, x=X)
+    with pytest.raises(BadInput, match=rf"set.npz is a file: unpack it, or write npz:{path} if it holds arrays"):
+        data.load(f"folder:{path}")
+    refused(tmp_path, f"{tmp_path} is a folder: write folder:{tmp_path} for pictures, or name a file of arrays in it")
+
+
 def npy(shape: tuple[int, ...], kind: str = "|u1", content: bytes = b"") -> bytes:
     written = io.BytesIO()
     np.lib.format.write_array_header_1_0(written, {"descr": kind, "fortran_order": False, "shape": shape})

@@ -156,6 +156,16 @@ def test_of_several_frames_the_first_is_taken_and_it_is_said(
     said(capsys, loaded, "3 of 20 pictures hold several frames or pages: the first of each was taken")
 
 
+def test_a_16_bit_grey_that_stands_for_nothing_is_white(tmp_path: Path) -> None:
+    draw(tmp_path / "set", levels=1 << 16)
+    wide = np.full((6, 6), 40_000, np.uint16)
+    wide[0] = 5
+    Image.fromarray(wide).save(tmp_path / "set" / "0.png", transparency=5)
+    expected = np.full((6, 6), 40_000 >> 8, np.uint8)
+    expected[0] = 255
+    assert expected.tobytes() in images(read(tmp_path / "set"))
+
+
 # Copies
 
 
@@ -333,6 +343,12 @@ def test_what_other_programs_leave_beside_pictures_is_passed_over_aloud(
     (tmp_path / "set" / "labels.csv").write_text("other labels")
     read(tmp_path / "set", channels=1)
     assert len([*(tmp_path / "home" / "cache").glob("*/header.json")]) == built  # they are no part of the data
+
+
+def test_what_is_passed_over_may_be_called_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = os.fsencode(draw(tmp_path / "set"))
+    Path(os.fsdecode(os.path.join(folder, b"a\x1b[31m\n\xff.csv"))).write_text("")
+    said(capsys, read(tmp_path / "set"), "passed over, as they are not pictures: a\\x1b[31m \\udcff.csv")
 
 
 def test_a_class_with_nothing_but_such_files_is_named(tmp_path: Path) -> None:

@@ -199,6 +199,11 @@ def blame(error: BaseException) -> str:
     return f"{shown(Path(code.co_filename))}, line {line}{function}: {said(error)}"
 
 
+def source_line(error: BaseException) -> str:
+    """Return the innermost line of code that an error came through, as text."""
+    return traceback.extract_tb(error.__traceback__)[-1].line or ""
+
+
 def told(error: BaseException, kind: type[Model]) -> str:
     """Return an exception with its line in a plug-in, or with where the model is defined that it came of."""
     if isinstance(error, Blamed):

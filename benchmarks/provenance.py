@@ -43,6 +43,7 @@ TRAINING = (
         "data",
         "images",
         "published",
+        "randomness",
     ),
     *("sources", "jobs", "worker"),
 )

@@ -580,6 +580,14 @@ def rehearse(suites: Iterable[Suite]) -> None:
                 raise BadInput(f"{problem} (suite '{suite.name}'; nothing was trained)")
 
 
+def remark(suites: Iterable[Suite]) -> None:
+    """Say what a reader of their numbers has to know of stored samples."""
+    for suite in suites:
+        for name in suite.models:
+            for note in plugins.notes(suite.kind(name), suite.load().shape, suite.dataset):
+                say(f"{plugins.PLACES[suite.kind(name)]}: the samples are {note} (suite '{suite.name}')")
+
+
 def beside(suites: Sequence[Suite], names: Iterable[str]) -> list[Suite]:
     """Return suites with models that were trained elsewhere beside their own: each where it can be, since it has its data.
 

@@ -1,4 +1,4 @@
-"""Models from outside the project: files with models of the user's, objects trained elsewhere, folders of samples.
+"""Models from outside the project: files with models of the user's, objects trained elsewhere, stored samples.
 
 What a file defines becomes an entry of models.REGISTRY, so that suites, tables and the gate take it as any other model:
 
@@ -23,14 +23,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from benchmarks import cache, images, sources
+from benchmarks import samples
+from benchmarks.samples import Folder, shown
 from benchmarks.streams import Unwritable
 from evaluation import files
-from evaluation.base import BadInput, as_float, check_name
+from evaluation.base import BadInput, check_name
 from evaluation.files import NAME
 from evaluation.own import ABLE, Elsewhere
 from models import REGISTRY
@@ -57,7 +54,7 @@ class Blamed(BadInput):
 
 @dataclass(frozen=True)
 class Source:
-    """What the user named: a file, or a folder of samples with the name of the model that made them."""
+    """What the user named: a file, or stored samples with the name of the model that made them."""
 
     path: Path
     name: str = ""
@@ -96,12 +93,12 @@ def load(path: str | Path, complete: bool = True) -> tuple[type[Model], ...]:
     return LOADED[source]
 
 
-def load_samples(name: str, folder: str | Path) -> tuple[type[Model], ...]:
-    """Register a folder of images as samples of a model of that name. Raises BadInput, also for a folder without images."""
-    source = Source(Path(folder).expanduser().resolve(), name)
+def load_samples(name: str, path: str | Path) -> tuple[type[Model], ...]:
+    """Register a folder of images, or an .npz or .npy, as samples of a model of that name. Raises BadInput if there are none."""
+    source = Source(Path(path).expanduser().resolve(), name)
     if source not in LOADED:
         place = f"--samples {name}={shown(source.path)}"
-        list(sources.walk(str(source.path)))
+        samples.found(source.path)
         kind = _elsewhere(__name__, Folder, lambda shape: Folder(source.path, shape), name, name, SOURCE)
         _register(source, {kind: place}, complete=True)
     return LOADED[source]
@@ -150,8 +147,8 @@ def contents() -> dict[str, str]:
     for source in LOADED:
         if source.name:
             digest = hashlib.sha256()
-            for name in sources.walk(str(source.path)):
-                digest.update(name.encode() + hashlib.sha256((source.path / name).read_bytes()).digest())
+            for name, file in samples.found(source.path).items():
+                digest.update(name.encode() + hashlib.sha256(Path(file).read_bytes()).digest())
             found[f"samples of {source.name}"] = digest.hexdigest()
     return dict(sorted(found.items()))
 
@@ -168,11 +165,6 @@ def _beside() -> list[tuple[str, Path]]:
 
 
 # ------------------------------------------------------------------------------------------------ what is said of mistakes
-
-
-def shown(path: Path) -> str:
-    """Return a path as a user reads it: from the working folder, where it lies below that."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def said(error: BaseException) -> str:
@@ -376,57 +368,24 @@ def undeclared(kind: type[Model], known: Mapping[str, type[Model]] = REGISTRY) -
     return ""
 
 
-# ------------------------------------------------------------------------------------------------ folders of samples
+# ------------------------------------------------------------------------------------------------ stored samples
 
 
 def is_folder(kind: type[Model]) -> bool:
-    """Return whether a model is a folder of its samples."""
+    """Return whether a model is stored samples."""
     return issubclass(kind, Elsewhere) and kind.thing is Folder
 
 
+def samples_of(kind: type[Model]) -> Path:
+    """Return where the samples of a model are stored."""
+    return next(source.path for source in LOADED if source.name == kind.name)
+
+
 def size(kind: type[Model]) -> int:
-    """Return how many samples the folder of a model holds."""
-    return next(len(list(sources.walk(str(source.path)))) for source in LOADED if source.name == kind.name)
+    """Return how many samples of a model are stored."""
+    return samples.count(samples_of(kind))
 
 
-class Folder:
-    """Images of a folder, hidden files left aside, as the samples of a model: as they are, of exactly the data's size."""
-
-    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
-        self.path = path
-        self.x = _pictures(path, shape)
-        self.order, self.rng = torch.empty(0, dtype=torch.long), torch.Generator()
-
-    def sample(self, n: int, rng: torch.Generator) -> Tensor:
-        """Return n of the images (n, C, H, W) in [0, 1], by chance; none comes twice from one generator before all came."""
-        if n > len(self.x):
-            raise BadInput(f"{n} samples are needed, {shown(self.path)} holds {len(self.x)} images")
-        if rng is not self.rng or n > len(self.order):
-            self.order, self.rng = torch.randperm(len(self.x), generator=rng), rng
-        drawn, self.order = self.order[:n], self.order[n:]
-        return as_float(self.x[drawn])
-
-
-def _pictures(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """Return all images below a folder (N, C, H, W), uint8. Raises BadInput for one that is none, or of another size."""
-    if len(shape) != 3:
-        raise BadInput(f"{shown(path)} holds images, the data are points: name a suite of images")
-
-    def find() -> cache.Found:
-        return cache.look({name: os.path.join(path, name) for name in sources.walk(str(path))}, "unpacked")
-
-    return cache.of_files((path, shape), find, lambda found: _decoded(np.array([*found.files.values()]), shape))
-
-
-def _decoded(pictures: np.ndarray, shape: tuple[int, ...]) -> Tensor:
-    channels, *size = shape
-    decoded = []
-    for file, image in zip(pictures, images.decode_all(pictures, 0, channels, shape), strict=True):
-        if list(image.shape[1:]) != size:
-            height, width = image.shape[1:]
-            raise BadInput(
-                f"{shown(Path(file))} is {width}x{height} pixels, the data are {size[1]}x{size[0]}: give samples of their "
-                "size; resized ones would have another FID"
-            )
-        decoded.append(image)
-    return torch.from_numpy(np.stack(decoded))
+def notes(kind: type[Model], shape: tuple[int, ...], dataset: str) -> list[str]:
+    """Return what a reader of a model's numbers has to know of its stored samples; nothing of any other model."""
+    return samples.notes(samples_of(kind), shape, dataset) if is_folder(kind) else []

@@ -198,11 +198,37 @@ def _check_unpacked(where: str, file: IO[bytes]) -> None:
         claimed = 0
         for member in archive.infolist():
             with archive.open(member) as array:
-                version = np.lib.format.read_magic(array)
-                header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, _, kind = header(array)
-            claimed += math.prod(shape) * max(1, kind.itemsize)
+                claimed += _claimed(array)
         check_size(where, "claims to unpack to", claimed, "unpacked")
+
+
+def _claimed(array: IO[bytes]) -> int:
+    """Return how many bytes an array takes by its header."""
+    version = np.lib.format.read_magic(array)
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, kind = header(array)
+    return math.prod(shape) * max(1, kind.itemsize)
+
+
+def arrays(where: str) -> dict[str, np.ndarray]:
+    """Return the arrays of an .npz by their names, or the one of an .npy as "array". Raises BadInput; runs no code."""
+    found, key = {}, "the file"
+    try:
+        with opened(where, "unpacked") as file:
+            if where.lower().endswith(".npy"):
+                check_size(where, "claims to hold", _claimed(file), "unpacked")
+                file.seek(0)
+                return {"array": np.load(file, allow_pickle=False)}
+            _check_unpacked(where, file)
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                for key in archive.files:
+                    found[key] = archive[key]
+    except Unsafe as problem:
+        raise BadInput(str(problem)) from None
+    except Exception as error:  # a broken archive shows as whatever it breaks: OSError, BadZipFile, zlib.error, EOFError
+        raise BadInput(f"{where}: {key} cannot be read ({error}): save plain arrays by numpy.savez") from None
+    return found
 
 
 class Npz(Source):
@@ -246,19 +272,7 @@ class Npz(Source):
         return Contents(*complete(given, seed, self.where), classes)
 
     def _arrays(self) -> dict[str, np.ndarray]:
-        arrays, key = {}, "the file"
-        try:
-            with opened(self.where, self.largest) as file:
-                _check_unpacked(self.where, file)
-                file.seek(0)
-                with np.load(file, allow_pickle=False) as archive:
-                    for key in archive.files:
-                        arrays[key] = archive[key]
-        except Unsafe as problem:
-            raise BadInput(str(problem)) from None
-        except Exception as error:  # a broken archive shows as whatever it breaks: OSError, BadZipFile, zlib.error, EOFError
-            raise BadInput(f"{self.where}: {key} cannot be read ({error}): save plain arrays by numpy.savez") from None
-        return arrays
+        return arrays(self.where)
 
     def _images(self, key: str, x: np.ndarray) -> np.ndarray:
         """Return images as (N, H, W) or (N, H, W, 3)."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ ABLE = ("sample", "encode", "decode", "features")
 
 class Own(Model):
     """An object of the user's, as the metrics take it. What it cannot do is an empty cell with the reason.
+
+    It gets tensors, and gives tensors or numpy arrays:
 
     sample(n) or sample(n, rng)   n images (n, C, H, W) in [0, 1], or points (n, D)
     encode(x)                     codes (B, latent) of x
@@ -43,7 +46,7 @@ class Own(Model):
     def generate(self, n: int, rng: torch.Generator, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return no codes, and n samples; by rng if `sample` takes one."""
         draws = len(inspect.signature(self._own().sample).parameters) > 1
-        x = self._own().sample(n, rng) if draws else self._own().sample(n)
+        x = self._given("sample", self._own().sample(n, rng) if draws else self._own().sample(n))
         if not isinstance(x, Tensor) or len(x) != n:
             raise BadInput(f"sample({n}) returned {shape_of(x)}: {n} samples as one tensor are needed")
         return x.new_empty(n, 0), x.float()
@@ -68,7 +71,16 @@ class Own(Model):
         return {name: h.flatten(1).float() for name, h in found.items()}
 
     def _ask(self, what: Literal["encode", "decode", "features"], x: Tensor) -> Any:
-        return getattr(self._own(), what)(x)
+        return self._given(what, getattr(self._own(), what)(x))
+
+    def _given(self, method: str, x: Any) -> Any:
+        """Return what a method gave, with tensors in place of arrays. Raises BadInput for images of 0 to 255."""
+        if isinstance(x, Mapping):
+            return {name: self._given(method, h) for name, h in x.items()}
+        x = torch.from_numpy(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) and x.dtype.kind in "fiub" else x
+        if method in ("sample", "decode") and isinstance(x, Tensor) and x.dtype == torch.uint8:
+            raise BadInput(f"{method} returned uint8: images are floats in [0, 1], divide them by 255")
+        return x
 
 
 class Elsewhere(Own):

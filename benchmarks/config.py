@@ -391,6 +391,9 @@ def stored(run: Mapping[str, Any], metrics: Iterable[str], overrides: Iterable[s
     table["metrics"] = list(metrics) or table["metrics"]
     where = f"suite '{table['name']}'"
     suite: Suite = parse(table, Suite, where)
+    for name in plugins.samples_in(str(run["command"])):
+        if name in suite.models and name not in models.REGISTRY:
+            raise BadInput(f"'{name}' stands for stored samples: name them again by --samples {name}=FOLDER or FILE.npz")
     check(suite)
     return suite
 

@@ -13,12 +13,13 @@ import functools
 import hashlib
 import inspect
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,7 +27,7 @@ from typing import Any
 from benchmarks import samples
 from benchmarks.samples import Folder, shown
 from benchmarks.streams import Unwritable
-from evaluation import files
+from evaluation import extractors, files, script
 from evaluation.base import BadInput, check_name
 from evaluation.files import NAME
 from evaluation.own import ABLE, Elsewhere
@@ -77,6 +78,7 @@ def load(path: str | Path, complete: bool = True) -> tuple[type[Model], ...]:
         module = ModuleType(_free(MODULE + file.stem))
         module.__file__ = str(file)
         sys.modules[module.__name__] = module
+        before = set(script.REGISTERED)
         if str(file.parent) not in sys.path:
             sys.path.append(str(file.parent))  # last, so that nothing beside the file hides what others import
         try:
@@ -86,7 +88,10 @@ def load(path: str | Path, complete: bool = True) -> tuple[type[Model], ...]:
                 raise
             except BaseException as error:
                 raise BadInput(_syntax(error, file) or blame(error) or f"{shown(file)}: {said(error)}") from None
-            _register(source, _defined(module, text), complete)
+            extractors_of_it = script.REGISTERED.keys() - before
+            for name in extractors_of_it:  # workers load the file, too
+                del script.REGISTERED[name]
+            _register(source, _defined(module, text, needed=not extractors_of_it), complete)
         except BaseException:
             del sys.modules[module.__name__]
             raise
@@ -116,7 +121,7 @@ def again(given: Iterable[Source]) -> None:
 @contextmanager
 def meanwhile() -> Iterator[None]:
     """Forget afterwards what was loaded meanwhile, files beside plug-ins included: one command leaves another nothing."""
-    loaded, places, registry = dict(LOADED), dict(PLACES), dict(REGISTRY)
+    loaded, places, registry, makers = dict(LOADED), dict(PLACES), dict(REGISTRY), dict(extractors._MADE)
     path, modules = list(sys.path), set(sys.modules)
     try:
         yield
@@ -125,9 +130,9 @@ def meanwhile() -> Iterator[None]:
         for name in sys.modules.keys() - modules:
             if name.startswith(MODULE) or name in beside:
                 del sys.modules[name]
-        for now, before in ((LOADED, loaded), (PLACES, places), (REGISTRY, registry)):
-            now.clear()
-            now.update(before)  # type: ignore[arg-type]
+        for now, before in ((LOADED, loaded), (PLACES, places), (REGISTRY, registry), (extractors._MADE, makers)):
+            now.clear()  # type: ignore[attr-defined]
+            now.update(before)  # type: ignore[attr-defined]
         sys.path[:] = path
 
 
@@ -250,8 +255,11 @@ def _free(name: str) -> str:
     return next(free for i in count(1) if (free := name if i == 1 else f"{name}_{i}") not in sys.modules)
 
 
-def _defined(module: ModuleType, text: bytes) -> dict[type[Model], str]:
-    """Return the models of a module, each with its place. Raises BadInput if there is none, or one without a name."""
+def _defined(module: ModuleType, text: bytes, needed: bool) -> dict[type[Model], str]:
+    """Return the models of a module, each with its place.
+
+    Raises BadInput if there is none and one is `needed`, or for one without a name.
+    """
     file = Path(str(module.__file__))
     lines = {}
     for node in ast.walk(ast.parse(text)):
@@ -287,7 +295,7 @@ def _defined(module: ModuleType, text: bytes) -> dict[type[Model], str]:
     found: dict[type[Model], str] = {**named}
     for thing, at in [*others, *objects]:
         found[_wrapped(module, thing)] = at
-    if not found:
+    if not found and needed:
         raise BadInput(f"{shown(file)} defines no model: {WANTED}")
     return found
 
@@ -369,6 +377,14 @@ def undeclared(kind: type[Model], known: Mapping[str, type[Model]] = REGISTRY) -
 
 
 # ------------------------------------------------------------------------------------------------ stored samples
+
+
+def samples_in(command: str) -> list[str]:
+    """Return the models that a command got stored samples of, by its --samples NAME=PATH."""
+    words = shlex.split(command)
+    named = [after for word, after in pairwise([*words, ""]) if word == "--samples"]
+    named += [word.removeprefix("--samples=") for word in words if word.startswith("--samples=")]
+    return [name.partition("=")[0] for name in named]
 
 
 def is_folder(kind: type[Model]) -> bool:

@@ -132,8 +132,8 @@ class Case:
             first, second = model.state_dict(), self.suite.build(self.name, 0).state_dict()
             if other := [key for key in first if key not in second or not _equal(first[key], second[key])]:
                 raise Missing(
-                    f"two models that were built from one seed differ in {_listed(other)}: draw first weights by torch, whose "
-                    "generators are seeded then, or from networks.rng, not by numpy, random or the system",
+                    f"two models that were built from one seed differ in {_listed(other)}: draw first weights by torch, "
+                    "whose generators are seeded then, or from networks.rng, not by numpy, random or the system",
                     "__init__",
                 )
         numbers = sum(p.numel() for p in model.parameters())
@@ -234,8 +234,8 @@ class Case:
         draws = model.noise(len(part))
         if wrong := [name for name, draw in draws.items() if not isinstance(draw, Draw)]:
             raise Missing(
-                f"noise returned {shape_of(draws[wrong[0]])} for '{wrong[0]}': return how it is drawn, as Draw('normal', (n, "
-                "width)); the numbers are in batch.noise then",
+                f"noise returned {shape_of(draws[wrong[0]])} for '{wrong[0]}': return how it is drawn, as Draw('normal', "
+                "(n, width)); the numbers are in batch.noise then",
                 "noise",
             )
         rng = generator(0, "checkup")

@@ -391,9 +391,10 @@ def stored(run: Mapping[str, Any], metrics: Iterable[str], overrides: Iterable[s
     table["metrics"] = list(metrics) or table["metrics"]
     where = f"suite '{table['name']}'"
     suite: Suite = parse(table, Suite, where)
-    for name in plugins.samples_in(str(run["command"])):
-        if name in suite.models and name not in models.REGISTRY:
-            raise BadInput(f"'{name}' stands for stored samples: name them again by --samples {name}=FOLDER or FILE.npz")
+    of_samples = set(plugins.samples_in(str(run["command"]))) & set(suite.models) - set(models.REGISTRY)
+    if of_samples:
+        options = " ".join(f"--samples {name}=PATH" for name in sorted(of_samples))
+        raise BadInput(f"{where} has stored samples beside its models: name their folder or .npz again, by {options}")
     check(suite)
     return suite
 

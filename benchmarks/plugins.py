@@ -99,7 +99,7 @@ def load(path: str | Path, complete: bool = True) -> tuple[type[Model], ...]:
 
 
 def load_samples(name: str, path: str | Path) -> tuple[type[Model], ...]:
-    """Register a folder of images, or an .npz or .npy, as samples of a model of that name. Raises BadInput if there are none."""
+    """Register a folder of images, or an .npz or .npy, as a model's samples. Raises BadInput if there are none."""
     source = Source(Path(path).expanduser().resolve(), name)
     if source not in LOADED:
         place = f"--samples {name}={shown(source.path)}"
@@ -131,8 +131,8 @@ def meanwhile() -> Iterator[None]:
             if name.startswith(MODULE) or name in beside:
                 del sys.modules[name]
         for now, before in ((LOADED, loaded), (PLACES, places), (REGISTRY, registry), (extractors._MADE, makers)):
-            now.clear()  # type: ignore[attr-defined]
-            now.update(before)  # type: ignore[attr-defined]
+            now.clear()
+            now.update(before)  # type: ignore[arg-type]
         sys.path[:] = path
 
 
@@ -381,9 +381,11 @@ def undeclared(kind: type[Model], known: Mapping[str, type[Model]] = REGISTRY) -
 
 def samples_in(command: str) -> list[str]:
     """Return the models that a command got stored samples of, by its --samples NAME=PATH."""
-    words = shlex.split(command)
-    named = [after for word, after in pairwise([*words, ""]) if word == "--samples"]
-    named += [word.removeprefix("--samples=") for word in words if word.startswith("--samples=")]
+    named = []
+    for word, after in pairwise([*shlex.split(command), ""]):
+        option, joined, value = word.partition("=")
+        if option == "--samples":
+            named.append(value if joined else after)
     return [name.partition("=")[0] for name in named]
 
 

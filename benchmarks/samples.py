@@ -4,7 +4,7 @@ They are taken as they are, of exactly the data's shape: what resizes, or turns 
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +57,7 @@ class Folder:
         self.order, self.rng = torch.empty(0, dtype=torch.long), torch.Generator()
 
     def sample(self, n: int, rng: torch.Generator) -> Tensor:
-        """Return n of the samples (n, ...), images in [0, 1], by chance; none comes twice from one generator before all came."""
+        """Return n samples (n, ...) by chance, images in [0, 1]; none comes twice from one generator before all came."""
         if n > len(self.x):
             raise BadInput(f"{n} samples are needed, {shown(self.path)} holds {len(self.x)} images")
         if rng is not self.rng or n > len(self.order):
@@ -158,7 +158,7 @@ def _decoded(pictures: np.ndarray, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.stack(decoded))
 
 
-def _coloured(pictures: Sequence[str]) -> str:
+def _coloured(pictures: np.ndarray) -> str:
     """Return the first image with a pixel that is not grey; nothing if there is none."""
     for file in pictures:
         if not images.is_grey(file):

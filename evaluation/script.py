@@ -47,8 +47,8 @@ def problem(extractor: str) -> str:
     path, here, at = file(), line(), REGISTERED.get(extractor)
     if path is None and at is not None:
         return (
-            f"extractor '{extractor}' was registered in a notebook or by python -c, and the processes that do runs do not see "
-            "it: put it into a file and name that by --plugin FILE, or measure here by evaluation.evaluate"
+            f"extractor '{extractor}' was registered in a notebook or by python -c, and the processes that do runs do not "
+            "see it: put it into a file and name that by --plugin FILE, or measure here by evaluation.evaluate"
         )
     if path is not None and here and not is_conditional(here):
         return (

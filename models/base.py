@@ -166,7 +166,7 @@ class Model(nn.Module):
         """Return a parameter, a buffer or a network. What a property lacks is named, where torch would name the property."""
         found = getattr(type(self), name, None)
         if isinstance(found, property) and found.fget:
-            return found.fget(self)  # type: ignore[no-any-return]  # raises what it raised before
+            return found.fget(self)  # raises what it raised before
         return super().__getattr__(name)
 
     @property

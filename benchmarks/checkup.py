@@ -31,7 +31,7 @@ from evaluation import health, pictures, throughput
 from evaluation.base import POINTS, BadInput, Data, Split, Subject, as_float, check_name, generator, unfit
 from evaluation.messages import say
 from evaluation.own import shape_of
-from evaluation.representation import encoder_layers, one_core_a_thread
+from evaluation.representation import CODE_ALONE, encoder_layers, one_core_a_thread
 from models.base import Batch, Draw, Model, Phase, Terms
 
 CPU = torch.device("cpu")
@@ -121,7 +121,7 @@ class Case:
 
     def builds(self, strict: bool) -> str:
         """It can be built for the suite's data, and always with the same first weights from the same seed."""
-        model = self.model
+        model, fixed = self.model, False
         if lazy := [name for name, p in model.named_parameters() if is_lazy(p)]:
             raise Missing(
                 f"{_listed(lazy)} have no size before the first batch: give it, networks.shape is that of one x", "__init__"
@@ -129,15 +129,16 @@ class Case:
         if strict:
             np.random.rand()  # noqa: NPY002  # what is not seeded moves on meanwhile
             random.random()
-            first, second = model.state_dict(), self.suite.build(self.name, 0).state_dict()
+            first, second, third = (self.suite.build(self.name, seed).state_dict() for seed in (0, 0, 1))
             if other := [key for key in first if key not in second or not _equal(first[key], second[key])]:
                 raise Missing(
                     f"two models that were built from one seed differ in {_listed(other)}: draw first weights by torch, "
                     "whose generators are seeded then, or from networks.rng, not by numpy, random or the system",
                     "__init__",
                 )
+            fixed = all(_equal(first[key], third[key]) for key in first)
         numbers = sum(p.numel() for p in model.parameters())
-        return f"{numbers:,} parameters" if numbers else ""
+        return f"{numbers:,} parameters{', the same from every seed' * fixed}" if numbers else ""
 
     def players(self) -> str:
         """What its players and phases name is there."""
@@ -436,7 +437,7 @@ class Case:
                     if not isinstance(h, Tensor) or h.dim() != 2 or len(h) != len(x):
                         raise Missing(f"features '{name}' come as {shape_of(h)}: ({len(x)}, F) is expected", "features")
                 told = f"classifiers get {', '.join(f'{name} ({h.shape[1]})' for name, h in layers.items())}"
-                told += f" alone: {self._layers}" * (len(layers) == 1)
+                told += f": {self._layers}" * (CODE_ALONE in layers)
             if model.likelihood:
                 seen = model.observe(x, generator(0, "checkup"))
                 if seen.shape != x.shape:

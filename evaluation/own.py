@@ -31,8 +31,10 @@ class Own(Model):
 
     name, title, source, players = "own", "own model", "the user's", {}
 
-    def __init__(self, own: Any) -> None:
+    def __init__(self, own: Any, shape: tuple[int, ...] | None = None) -> None:
+        """Take an object; of what it samples and decodes the `shape` of one x is looked at, if it is known."""
         nn.Module.__init__(self)
+        self.shape = shape
         self._own: Callable[[], Any] = lambda: own  # not as a module: its parameters are its owner's
         able = {name for name in ABLE if callable(getattr(own, name, None))}
         if not able & {"sample", "encode"}:
@@ -49,6 +51,7 @@ class Own(Model):
         x = self._given("sample", self._own().sample(n, rng) if draws else self._own().sample(n))
         if not isinstance(x, Tensor) or len(x) != n:
             raise BadInput(f"sample({n}) returned {shape_of(x)}: {n} samples as one tensor are needed")
+        self._check_shape(f"sample({n})", x)
         return x.new_empty(n, 0), x.float()
 
     def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -63,6 +66,7 @@ class Own(Model):
         x = self._ask("decode", z)
         if not isinstance(x, Tensor) or len(x) != len(z):
             raise BadInput(f"decode of {len(z)} codes returned {shape_of(x)}: as many x in one tensor are needed")
+        self._check_shape(f"decode of {len(z)} codes", x)
         return x.float()
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
@@ -72,6 +76,11 @@ class Own(Model):
 
     def _ask(self, what: Literal["encode", "decode", "features"], x: Tensor) -> Any:
         return self._given(what, getattr(self._own(), what)(x))
+
+    def _check_shape(self, what: str, x: Tensor) -> None:
+        """Raise BadInput for x (B, ...) of another shape than the data's: colours of grey data, channels last."""
+        if self.shape is not None and tuple(x.shape[1:]) != self.shape:
+            raise BadInput(f"{what} returned {shape_of(x)}: x of shape {self.shape}, as the data have it, are needed")
 
     def _given(self, method: str, x: Any) -> Any:
         """Return what a method gave, with tensors in place of arrays. Raises BadInput for images of 0 to 255."""
@@ -149,7 +158,9 @@ def evaluate(
     if chosen is None:
         chosen = [name for name, module in METRICS.items() if name != "throughput" and not module.refuses(data, settings)]
     was_training = isinstance(model, nn.Module) and model.training
-    subject = Subject(model if isinstance(model, Model) else Own(model), data, settings, seed, split, torch.device(device))
+    subject = Subject(
+        model if isinstance(model, Model) else Own(model, data.shape), data, settings, seed, split, torch.device(device)
+    )
     if isinstance(model, nn.Module):
         model.eval()
     try:

@@ -1,6 +1,7 @@
 """Models of plain torch and objects of other libraries are taken as they are: seeded, resumed, checked, measured."""
 
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -176,6 +177,15 @@ def test_an_encoder_of_plain_torch_need_not_know_of_what_it_does_not_use(kind: s
     assert not model.draws_x
 
 
+def test_the_page_shows_the_examples_parts() -> None:
+    page = (EXAMPLES.parent / "own-model.md").read_text()
+    (block,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class PlainVAE" in block)
+    text = PLAIN.read_text()
+    for line in block.splitlines():
+        shown = line.partition("#")[0].partition("(")[0].partition(":")[0].strip()
+        assert shown in text
+
+
 # what is written in place of a part -> what `check` says of it
 STUMBLES = {
     "forward(x)": (
@@ -254,7 +264,19 @@ def test_the_plainest_model_is_sound(tmp_path: Path) -> None:
     findings = list(checkup.examine(suite, name, steps=2))
     assert [finding for finding in findings if not finding.ok] == []
     (metrics,) = (finding for finding in findings if finding.check == "metrics")
-    assert metrics.what.startswith(f"classifiers get {CODE_ALONE} (8) alone: a method hidden(x) of its encoder would give")
+    assert metrics.what.startswith(f"classifiers get {CODE_ALONE} (8): a method hidden(x) of its encoder would give")
+
+
+def test_first_weights_that_no_seed_changes_are_said(tmp_path: Path) -> None:
+    seeded = "    def __init__(self, networks):\n        torch.manual_seed(0)\n        super().__init__(networks)\n"
+    path = written(tmp_path, f"{SOUND}\nclass Mine(Sound):\n    name = title = 'mine'\n{seeded}")
+    plugins.load(path)
+    (suite,) = config.load("digits", ["recipe.steps=2"], only=["sound", "mine"])
+    found = {
+        name: next(f.what for f in checkup.examine(replace(suite, models=[name]), name, steps=2) if f.check == "builds")
+        for name in suite.models
+    }
+    assert found == {"sound": "1,096 parameters", "mine": "1,096 parameters, the same from every seed"}
 
 
 @pytest.mark.parametrize("stumble", STUMBLES)
@@ -331,6 +353,18 @@ def test_images_of_0_to_255_are_refused_with_the_remedy(method: str, make: Any, 
     own = SimpleNamespace(encode=lambda x: x.flatten(1), **{method: whole})
     with pytest.raises(BadInput, match=rf"{method} returned uint8: images are floats in \[0, 1\], divide them by 255"):
         evaluate(own, digits, ["fidelity" if method == "sample" else "reconstruction"], FEW)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (8, 8, 1), (8, 8)])
+def test_images_of_another_shape_than_the_datas_are_refused(shape: tuple[int, ...], digits: Data) -> None:
+    own = SimpleNamespace(
+        sample=lambda n: np.zeros((n, *shape)), encode=lambda x: x.flatten(1), decode=lambda z: np.zeros((len(z), *shape))
+    )
+    for metric, what in (("fidelity", "sample"), ("reconstruction", "decode of 355 codes")):
+        with pytest.raises(BadInput) as refused:
+            evaluate(own, digits, [metric], FEW)
+        assert str(refused.value).startswith(what)
+        assert str(refused.value).endswith("x of shape (1, 8, 8), as the data have it, are needed")
 
 
 def test_the_global_generators_are_put_back() -> None:

@@ -295,19 +295,20 @@ def test_what_a_newcomer_stumbles_over_is_said_with_its_remedy(stumble: str, tmp
 def test_numbers_on_the_code_alone_say_so_in_their_row_and_below_their_table(digits: Data) -> None:
     metrics = ["svm", "neighbours", "probe"]
     own = SimpleNamespace(encode=lambda x: x.flatten(1)[:, 20:28])
-    alone = evaluate(own, digits, metrics, FEW)
+    few = Settings(labels=50, draws=1)
+    alone = evaluate(own, digits, metrics, few)
     accuracies = alone[alone.metric.str.endswith("_accuracy")]
     assert set(accuracies.protocol) == {
         *("C by validation, code alone", "C by labels, code alone"),
         *("k = 1, code alone", "k = 5, code alone", "penalty by validation, code alone"),
     }
-    standardised = evaluate(own, digits, ["svm"], Settings(labels=50, draws=1, standardise=True))
+    standardised = evaluate(own, digits, ["svm"], replace(few, standardise=True))
     assert "C by validation, code alone, standardised" in set(standardised.protocol)
-    others = evaluate(build("vae").eval(), digits, metrics, FEW)
+    others = evaluate(build("vae").eval(), digits, ["neighbours"], few)
     assert not others.protocol.str.contains("alone").any()
     # hidden layers that it shows are no longer the code alone
     shown = SimpleNamespace(encode=own.encode, features=lambda x: {"first": x.flatten(1), "code": own.encode(x)})
-    assert not evaluate(shown, digits, ["svm"], FEW).protocol.str.contains("alone").any()
+    assert not evaluate(shown, digits, ["neighbours"], few).protocol.str.contains("alone").any()
 
     frames = []
     for name, frame in (("mine", alone), ("vae", others)):

@@ -105,7 +105,7 @@ def named(text: str) -> tuple[str, str]:
     """Return a name and what it stands for. Raises ArgumentTypeError if one of them is not there."""
     name, _, rest = text.partition("=")
     if not name or not rest:
-        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=FOLDER")
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=FOLDER or NAME=FILE.npz")
     return name, rest
 
 
@@ -200,9 +200,9 @@ def parser() -> argparse.ArgumentParser:
         text = "a Python file with models of your own (docs/own-model.md); may be given several times"
         commands.choices[name].add_argument("--plugin", action="append", default=[], metavar="FILE", help=text)
     for name in ("run", "evaluate"):
-        text = "images that a model made elsewhere, as samples of one called NAME; may be given several times"
+        text = "images that a model made elsewhere, a folder, .npz or .npy, as samples of NAME; may be given several times"
         commands.choices[name].add_argument(
-            "--samples", action="append", default=[], type=named, metavar="NAME=FOLDER", help=text
+            "--samples", action="append", default=[], type=named, metavar="NAME=PATH", help=text
         )
     for name, sub in commands.choices.items():
         sub.epilog = sub.epilog or examples(EXAMPLES.get(name, ()))

@@ -6,18 +6,22 @@ is trained or written.
 
 import argparse
 import copy
+import inspect
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor, nn
 from torch.autograd import grad
+from torch.nn.parameter import is_lazy
 
-from benchmarks import config, cost, outputs, plugins
+from benchmarks import config, cost, outputs, plugins, randomness
 from benchmarks.config import Suite
 from benchmarks.gradients import Learners
 from benchmarks.loop import Diverged, Trainer, train
@@ -27,11 +31,12 @@ from evaluation import health, pictures, throughput
 from evaluation.base import POINTS, BadInput, Data, Split, Subject, as_float, check_name, generator, unfit
 from evaluation.messages import say
 from evaluation.own import shape_of
-from evaluation.representation import encoder_layers, one_core_a_thread
-from models.base import Batch, Model, Phase
+from evaluation.representation import CODE_ALONE, encoder_layers, one_core_a_thread
+from models.base import Batch, Draw, Model, Phase, Terms
 
 CPU = torch.device("cpu")
 BATCH = 16  # samples that are trained on
+FEWEST = 4  # that a first pass is made with
 HELD_OUT = 40  # samples that are looked at: some more than any picture or measure of health needs
 LOOKS = 5  # batches that a parameter may wait for its first gradient
 ROUNDS = 3  # before a stop, and after it
@@ -114,10 +119,26 @@ class Case:
 
     # -------------------------------------------------------------------------------------------- before training
 
-    def builds(self) -> str:
-        """It can be built for the suite's data."""
-        numbers = sum(p.numel() for p in self.model.parameters())
-        return f"{numbers:,} parameters" if numbers else ""
+    def builds(self, strict: bool) -> str:
+        """It can be built for the suite's data, and always with the same first weights from the same seed."""
+        model, fixed = self.model, False
+        if lazy := [name for name, p in model.named_parameters() if is_lazy(p)]:
+            raise Missing(
+                f"{_listed(lazy)} have no size before the first batch: give it, networks.shape is that of one x", "__init__"
+            )
+        if strict:
+            np.random.rand()  # noqa: NPY002  # what is not seeded moves on meanwhile
+            random.random()
+            first, second, third = (self.suite.build(self.name, seed).state_dict() for seed in (0, 0, 1))
+            if other := [key for key in first if key not in second or not _equal(first[key], second[key])]:
+                raise Missing(
+                    f"two models that were built from one seed differ in {_listed(other)}: draw first weights by torch, "
+                    "whose generators are seeded then, or from networks.rng, not by numpy, random or the system",
+                    "__init__",
+                )
+            fixed = all(_equal(first[key], third[key]) for key in first)
+        numbers = sum(p.numel() for p in model.parameters())
+        return f"{numbers:,} parameters{', the same from every seed' * fixed}" if numbers else ""
 
     def players(self) -> str:
         """What its players and phases name is there."""
@@ -163,6 +184,7 @@ class Case:
 
     def losses(self) -> str:
         """Every player that learns has a loss for each sample."""
+        self._pass()
         model, last = self.model, dict[str, float]()
         for phase, batch, learners in self.groups(model):
             n = len(batch.x)
@@ -190,7 +212,7 @@ class Case:
                 if tuple(losses[player].shape) != (n,):
                     raise Missing(
                         f"the loss of '{player}' has shape {tuple(losses[player].shape)}, ({n},) is expected: one a sample, "
-                        "without a mean over the batch",
+                        "without a mean over the batch, as by .flatten(1).sum(1)",
                         "game",
                         "forward",
                     )
@@ -198,6 +220,44 @@ class Case:
                     raise Missing(f"the loss of '{player}' is not finite on the first batch", "game", "forward")
             last |= {player: float(losses[player].detach().mean()) for player in learners}
         return ", ".join(f"{player} {loss:.3g}" for player, loss in last.items())
+
+    def _pass(self) -> None:
+        """Make a pass through a copy of the model as the loop does, and say what it gets and gives in another form."""
+        model, part = copy.deepcopy(self.model), _first(self.few.train, FEWEST)
+        try:
+            inspect.signature(model.forward).bind(part, ())
+        except TypeError:
+            takes = inspect.signature(model.forward)
+            raise Missing(
+                f"forward takes {takes}: the loop calls forward(batch, learners), batch.x holds the x", "forward"
+            ) from None
+
+        draws = model.noise(len(part))
+        if wrong := [name for name, draw in draws.items() if not isinstance(draw, Draw)]:
+            raise Missing(
+                f"noise returned {shape_of(draws[wrong[0]])} for '{wrong[0]}': return how it is drawn, as Draw('normal', "
+                "(n, width)); the numbers are in batch.noise then",
+                "noise",
+            )
+        rng = generator(0, "checkup")
+        noise = {name: draw(rng) for name, draw in draws.items()}
+        batch = Batch(as_float(part.x), noise, part.y, (as_float(part.x), part.y.clamp(min=0)))
+        for phase in model.phases:
+            for learners in phase.round:
+                try:
+                    terms = model(batch, tuple(learners))
+                except KeyError as lacking:
+                    if lacking.args[0] in noise or "noise" not in plugins.source_line(lacking):
+                        raise
+                    there = ", ".join(noise) or "nothing"
+                    raise Missing(
+                        f"batch.noise has no {lacking}: it holds what `noise` names, which is {there}", "noise", "forward"
+                    ) from None
+                if not isinstance(terms, Terms):
+                    raise Missing(
+                        f"forward returned {shape_of(terms)}: return Terms(losses={{player: its loss of each sample}})",
+                        "forward",
+                    )
 
     def gradients(self) -> str:
         """Every parameter gets a gradient from its player's loss."""
@@ -231,22 +291,27 @@ class Case:
         return ""
 
     def pure(self) -> str:
-        """An update is a function of its batch."""
+        """An update is a function of its batch, and of what it draws from torch's generators."""
+        draws = False
         for phase, batch, learners in self.groups(self.model):
-            found = []
-            for seed in (1, 2):
+
+            def losses(seed: int, batch: Batch = batch, learners: Learners = learners) -> dict[str, Tensor]:
                 model = copy.deepcopy(self.model)
-                with torch.random.fork_rng(devices=[]):
-                    torch.manual_seed(seed)
-                    found.append(model.losses(model(batch, tuple(learners)), batch.y))
+                with randomness.seeded(seed):
+                    return model.losses(model(batch, tuple(learners)), batch.y)
+
+            first, second, other = losses(1), losses(1), losses(2)
             for player in learners:
-                if not torch.equal(*(losses[player].nan_to_num() for losses in found)):
+                if not _equal(first[player], second[player]):
                     raise Missing(
                         f"two passes over one batch give '{player}' two losses in phase '{phase.name}': name the random "
-                        "numbers that it draws in `noise` and take them from batch.noise; dropout, too",
+                        "numbers that it draws in `noise` and take them from batch.noise, or draw them by torch, whose "
+                        "generators are seeded; numpy's, random's and the system's are not, and a stopped training "
+                        "would end at other numbers",
                         "forward",
                     )
-        return ""
+                draws = draws or not _equal(first[player], other[player])
+        return "draws by torch's generators, as nn.Dropout does: seeded, kept in checkpoints" if draws else ""
 
     def rounds(self) -> str:
         """A round of each phase can be made."""
@@ -271,27 +336,36 @@ class Case:
         return f"{steps} steps in {left.seconds:.1f} s"
 
     def resumes(self) -> str:
-        """A training that stops and goes on, in a new object, ends at the same weights."""
+        """A training that is stopped and resumed, in a new object, ends at the same weights."""
+        with randomness.seeded(0):
+            return self._resumes()
+
+    def _resumes(self) -> str:
         whole = self.suite.build(self.name, 0)
         for phase in whole.phases:
             trainer = self.trainer(whole, phase)
             for _ in range(ROUNDS):
                 trainer.round()
             state = {key: tensor.clone() for key, tensor in trainer.state().items()}
+            for _ in range(ROUNDS):
+                trainer.round()
+            end = {key: tensor.clone() for key, tensor in trainer.state().items()}
+
             other = self.trainer(self.suite.build(self.name, 1), phase)
             other.restore(state)
             other.judges = trainer.judges
             for _ in range(ROUNDS):
-                trainer.round()
                 other.round()
-            ends = trainer.state(), other.state()
-            for key in ends[0]:
-                if key not in ends[1] or not torch.equal(*(end[key].nan_to_num() for end in ends)):
+            resumed = other.state()
+
+            for key in end:
+                if key not in resumed or not _equal(end[key], resumed[key]):
                     raise Missing(
-                        f"a training that stops and goes on ends at other numbers ({key.removeprefix('model.')}): keep all "
-                        "that changes while it trains in parameters or by register_buffer",
+                        f"a training that is stopped and resumed ends at other numbers ({key.removeprefix('model.')}): keep "
+                        "all that changes while it trains in parameters or by register_buffer",
                         "forward",
                     )
+            randomness.restore([end["torch.0"]], CPU)
         return f"after {ROUNDS} rounds of each phase"
 
     # -------------------------------------------------------------------------------------------- use
@@ -334,7 +408,11 @@ class Case:
             if not bool(z.isfinite().all()):
                 raise Missing(f"{what} are not finite", *methods)
             if strict and not torch.equal(z, getattr(again, what.replace(" ", "_"))):
-                raise Missing(f"the same x has other {what} when asked again: draw random numbers by rng alone", *methods)
+                raise Missing(
+                    f"the same x has other {what} when asked again: draw random numbers by rng alone; dropout ends with "
+                    "training as nn.Dropout, or as F.dropout(..., training=self.training)",
+                    *methods,
+                )
         if strict and _flat(subject.codes):
             raise Missing("every x has the same code: the encoder ignores x", *methods)
         return f"{subject.codes.shape[1]} numbers"
@@ -347,10 +425,10 @@ class Case:
             self._check(subject.drawn_reconstructions, len(self.few.test), "reconstructions of drawn codes", "decode")
         return _range(subject.reconstructions) if strict else ""
 
-    def measures(self) -> str:
+    def measures(self, strict: bool) -> str:
         """What metrics and pictures ask for is there."""
         model, subject = self.model, self.subject(self.model)
-        x, y = as_float(self.few.test.x), self.few.test.y
+        x, y, told = as_float(self.few.test.x), self.few.test.y, ""
         pictures.arrays(subject)
         with torch.no_grad():
             if model.inference != "none" and not model.conditional:
@@ -358,22 +436,31 @@ class Case:
                 for name, h in layers.items():
                     if not isinstance(h, Tensor) or h.dim() != 2 or len(h) != len(x):
                         raise Missing(f"features '{name}' come as {shape_of(h)}: ({len(x)}, F) is expected", "features")
+                told = f"classifiers get {', '.join(f'{name} ({h.shape[1]})' for name, h in layers.items())}"
+                told += f": {self._layers}" * (CODE_ALONE in layers)
             if model.likelihood:
                 seen = model.observe(x, generator(0, "checkup"))
                 if seen.shape != x.shape:
                     raise Missing(f"observe gives {shape_of(seen)}, {tuple(x.shape)} is expected", "observe")
             if model.semi_supervised:
-                told = model.classify(x)
-                if tuple(told.shape) != (len(x), self.data.classes):
+                logits = model.classify(x)
+                if tuple(logits.shape) != (len(x), self.data.classes):
                     raise Missing(
-                        f"classify gives {shape_of(told)}, ({len(x)}, {self.data.classes}) is expected", "classify"
+                        f"classify gives {shape_of(logits)}, ({len(x)}, {self.data.classes}) is expected", "classify"
                     )
         if "health" in self.suite.metrics:
             health.measure(subject)
         if "throughput" in self.suite.metrics and not plugins.is_folder(self.kind):
             for work, _ in throughput.works(subject, len(y)).values():
                 work()
-        return ""
+        return told if strict and self.data.images else ""
+
+    @property
+    def _layers(self) -> str:
+        """Say where hidden layers would come from."""
+        if self.kind.elsewhere:
+            return "features(x) would give hidden layers, too"
+        return "a method hidden(x) of its encoder would give hidden layers, {'name': (B, ...)}"
 
     def weights(self) -> str:
         """A new object with its weights is the same model."""
@@ -409,11 +496,11 @@ class Case:
             if self.model.inverts:
                 found.append(Check("reconstructions", lambda: self.reconstructions(strict), ("codes",)))
         yield from found
-        yield Check("metrics", self.measures, ("losses", *(check.name for check in found)))
+        yield Check("metrics", lambda: self.measures(strict), ("losses", *(check.name for check in found)))
 
     def rehearsal(self) -> Iterator[Check]:
         """Yield the checks that a run depends on."""
-        yield Check("builds", self.builds)
+        yield Check("builds", lambda: self.builds(strict=False))
         if not self.kind.elsewhere:
             yield Check("players", self.players)
             yield Check("owners", self.owners)
@@ -423,7 +510,7 @@ class Case:
 
     def checkup(self, steps: int) -> Iterator[Check]:
         """Yield all checks that apply."""
-        yield Check("builds", self.builds)
+        yield Check("builds", lambda: self.builds(strict=True))
         if not self.kind.elsewhere:
             yield Check("players", self.players)
             yield Check("parameters", self.parameters)
@@ -466,6 +553,11 @@ def _listed(names: Sequence[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + f" and {len(names) - most} more" * (len(names) > most)
 
 
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Return whether two tensors hold the same numbers, or none at the same places."""
+    return a.shape == b.shape and torch.equal(a.nan_to_num(), b.nan_to_num())
+
+
 def _flat(x: Tensor) -> bool:
     """Return whether all of x (N, ...) are the same, but for rounding."""
     return bool((x.amax(0) - x.amin(0)).max() <= FLAT * x.abs().max())
@@ -487,6 +579,14 @@ def rehearse(suites: Iterable[Suite]) -> None:
         for name in suite.models:
             if suite.kind(name) in plugins.PLACES and (problem := _problem(suite, name)):
                 raise BadInput(f"{problem} (suite '{suite.name}'; nothing was trained)")
+
+
+def remark(suites: Iterable[Suite]) -> None:
+    """Say what a reader of their numbers has to know of stored samples."""
+    for suite in suites:
+        for name in suite.models:
+            for note in plugins.notes(suite.kind(name), suite.load().shape, suite.dataset):
+                say(f"{plugins.PLACES[suite.kind(name)]}: the samples are {note} (suite '{suite.name}')")
 
 
 def beside(suites: Sequence[Suite], names: Iterable[str]) -> list[Suite]:

@@ -105,6 +105,7 @@ def _run(given: argparse.Namespace, console: Console) -> Answer:
         if given.models and name not in given.models:
             raise BadInput(f"--samples {name}=...: name '{name}' in --models too, or leave --models out")
     checkup.rehearse(suites)
+    checkup.remark(suites)
     needed = cost.disk(suites, engine.size)
     runs = [f"{s.name}-{name}-seed{seed}" for s in suites for name in s.models for seed in s.seeds_of(name)]
     planned = outputs.plan(suites, device, runs=runs, plugins=plugins.contents())
@@ -281,6 +282,7 @@ def _evaluate(given: argparse.Namespace, console: Console) -> Answer:
             other = f"its model was trained on other data than '{loaded.name}' holds now"
             raise BadInput(f"{run.weights.parent}: {other}: name those by --data")
     suites = {suite.name: suite for suite in checkup.beside(list(suites.values()), plugins.names(elsewhere=True))}
+    checkup.remark(suites.values())
     engine = engines.of(given, list(suites.values()))
     device = engine.device
     weights = {run.origin["run_id"]: run.origin["weights_sha256"] for run in runs}

@@ -18,7 +18,7 @@ import torch
 from msgspec import Meta
 
 import models
-from benchmarks import data, plugins
+from benchmarks import data, plugins, randomness
 from benchmarks.data import Options
 from benchmarks.loop import Decay, Rate, Recipe, Trainer, bf16_is_native, has_tf32
 from benchmarks.plugins import NAMING, check_model
@@ -176,9 +176,10 @@ class Suite:
         networks = Networks(self.family(seed), shape, scale, self.latent, rng, prior, labels, mean)
         where = f"suite '{self.name}', model.{name}"
         try:
-            model: Model = _call(
-                models.REGISTRY[entry.of], entry.options, f"{where}.options", f"model '{entry.of}'", networks
-            )
+            with randomness.seeded(generator(seed, "modules").initial_seed()):  # what networks.rng does not draw
+                model: Model = _call(
+                    models.REGISTRY[entry.of], entry.options, f"{where}.options", f"model '{entry.of}'", networks
+                )
         except TooLarge as problem:
             raise BadInput(f"{where}: {problem}: set a smaller latent, or smaller images by --size") from None
         except BadInput:
@@ -393,6 +394,10 @@ def stored(run: Mapping[str, Any], metrics: Iterable[str], overrides: Iterable[s
         table["dataset"] = dataset
     where = f"suite '{table['name']}'"
     suite: Suite = parse(table, Suite, where)
+    of_samples = set(plugins.samples_in(str(run["command"]))) & set(suite.models) - set(models.REGISTRY)
+    if of_samples:
+        options = " ".join(f"--samples {name}=PATH" for name in sorted(of_samples))
+        raise BadInput(f"{where} has stored samples beside its models: name their folder or .npz again, by {options}")
     check(suite)
     return suite
 

@@ -25,6 +25,8 @@ from benchmarks.engine import Group, Listener
 from benchmarks.interpreters import deaf, inherited
 from benchmarks.jobs import Job
 from benchmarks.stopping import Request
+from evaluation import script
+from evaluation.base import BadInput
 
 PATIENCE = 10.0  # seconds for an idle worker to end
 VISIBLE = "CUDA_VISIBLE_DEVICES"  # the GPUs that a process sees, in its environment; all, if it is not set
@@ -135,7 +137,10 @@ class Local:
         self.size = self.queued = workers(device, suites)
 
     def check(self, work: Sequence[Job], planned: Mapping[str, Any]) -> None:
-        """Refuse nothing: what is here has been looked at."""
+        """Refuse what the workers, which import the script anew, could not do. Raises BadInput."""
+        for extractor in dict.fromkeys(job.suite.evaluation.extractor for job in work):
+            if reason := script.problem(extractor):
+                raise BadInput(reason)
 
     def grouped(self, work: Iterable[Job]) -> list[Group]:
         """On an accelerator small trainings go together."""

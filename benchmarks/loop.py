@@ -20,7 +20,7 @@ from msgspec import Meta
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from benchmarks import compiled
+from benchmarks import compiled, randomness
 from benchmarks.checkpoints import Checkpoints
 from benchmarks.compiled import Compiled
 from benchmarks.data import Batches, placed
@@ -297,6 +297,7 @@ class Trainer:
         for name, optimiser in self._optimisers():
             for i, parameter in enumerate(optimiser.param_groups[0]["params"]):
                 found |= {f"{name}.{i}.{key}": moment for key, moment in optimiser.state.get(parameter, {}).items()}
+        found |= {f"torch.{i}": state for i, state in enumerate(randomness.states(self.rng.device))}
         for i, source in enumerate(self.sources):
             found[f"generator.{i}"] = source.rng.get_state()
             for name, batches in source._batches():
@@ -310,6 +311,8 @@ class Trainer:
             return {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
 
         self.model.load_state_dict(below("model."))
+        if "torch.0" in state:  # an earlier version did not keep them
+            randomness.restore(list(below("torch.").values()), self.rng.device)
         for name, optimiser in self._optimisers():
             for i, parameter in enumerate(optimiser.param_groups[0]["params"]):
                 for key, moment in below(f"{name}.{i}.").items():
@@ -451,6 +454,22 @@ def train_together(
     from the newest, if there is one, to the result it would have had; raises what they raise. `logs` are one a seed or
     none at all.
     """
+    with randomness.seeded(generator(seeds[0], "modules in training").initial_seed()):
+        return _train(models, split, recipe, seeds, device, report, labelled, checkpoints, logs)
+
+
+def _train(
+    models: Sequence[Model],
+    split: Split,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    device: torch.device,
+    report: Callable[[int], None],
+    labelled: Sequence[Split | None],
+    checkpoints: Checkpoints | None,
+    logs: Sequence[Log],
+) -> list[Trained | Diverged]:
+    """Train, as `train_together` says."""
     rngs = [generator(seed, "training", device) for seed in seeds]
     lost: dict[int, Diverged] = {}
     outcomes = [Trained(updates={network: 0 for own in model.players.values() for network in own}) for model in models]

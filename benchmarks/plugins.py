@@ -1,4 +1,4 @@
-"""Models from outside the project: files with models of the user's, objects trained elsewhere, folders of samples.
+"""Models from outside the project: files with models of the user's, objects trained elsewhere, stored samples.
 
 What a file defines becomes an entry of models.REGISTRY, so that suites, tables and the gate take it as any other model:
 
@@ -13,24 +13,22 @@ import functools
 import hashlib
 import inspect
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from benchmarks import cache, images, sources
+from benchmarks import samples
+from benchmarks.samples import Folder, shown
 from benchmarks.streams import Unwritable
-from evaluation import files
-from evaluation.base import BadInput, as_float, check_name
+from evaluation import extractors, files, script
+from evaluation.base import BadInput, check_name
 from evaluation.files import NAME
 from evaluation.own import ABLE, Elsewhere
 from models import REGISTRY
@@ -57,7 +55,7 @@ class Blamed(BadInput):
 
 @dataclass(frozen=True)
 class Source:
-    """What the user named: a file, or a folder of samples with the name of the model that made them."""
+    """What the user named: a file, or stored samples with the name of the model that made them."""
 
     path: Path
     name: str = ""
@@ -80,6 +78,7 @@ def load(path: str | Path, complete: bool = True) -> tuple[type[Model], ...]:
         module = ModuleType(_free(MODULE + file.stem))
         module.__file__ = str(file)
         sys.modules[module.__name__] = module
+        before = set(script.REGISTERED)
         if str(file.parent) not in sys.path:
             sys.path.append(str(file.parent))  # last, so that nothing beside the file hides what others import
         try:
@@ -89,19 +88,22 @@ def load(path: str | Path, complete: bool = True) -> tuple[type[Model], ...]:
                 raise
             except BaseException as error:
                 raise BadInput(_syntax(error, file) or blame(error) or f"{shown(file)}: {said(error)}") from None
-            _register(source, _defined(module, text), complete)
+            extractors_of_it = script.REGISTERED.keys() - before
+            for name in extractors_of_it:  # workers load the file, too
+                del script.REGISTERED[name]
+            _register(source, _defined(module, text, needed=not extractors_of_it), complete)
         except BaseException:
             del sys.modules[module.__name__]
             raise
     return LOADED[source]
 
 
-def load_samples(name: str, folder: str | Path) -> tuple[type[Model], ...]:
-    """Register a folder of images as samples of a model of that name. Raises BadInput, also for a folder without images."""
-    source = Source(Path(folder).expanduser().resolve(), name)
+def load_samples(name: str, path: str | Path) -> tuple[type[Model], ...]:
+    """Register a folder of images, or an .npz or .npy, as a model's samples. Raises BadInput if there are none."""
+    source = Source(Path(path).expanduser().resolve(), name)
     if source not in LOADED:
         place = f"--samples {name}={shown(source.path)}"
-        list(sources.walk(str(source.path)))
+        samples.found(source.path)
         kind = _elsewhere(__name__, Folder, lambda shape: Folder(source.path, shape), name, name, SOURCE)
         _register(source, {kind: place}, complete=True)
     return LOADED[source]
@@ -119,7 +121,7 @@ def again(given: Iterable[Source]) -> None:
 @contextmanager
 def meanwhile() -> Iterator[None]:
     """Forget afterwards what was loaded meanwhile, files beside plug-ins included: one command leaves another nothing."""
-    loaded, places, registry = dict(LOADED), dict(PLACES), dict(REGISTRY)
+    loaded, places, registry, makers = dict(LOADED), dict(PLACES), dict(REGISTRY), dict(extractors._MADE)
     path, modules = list(sys.path), set(sys.modules)
     try:
         yield
@@ -128,7 +130,7 @@ def meanwhile() -> Iterator[None]:
         for name in sys.modules.keys() - modules:
             if name.startswith(MODULE) or name in beside:
                 del sys.modules[name]
-        for now, before in ((LOADED, loaded), (PLACES, places), (REGISTRY, registry)):
+        for now, before in ((LOADED, loaded), (PLACES, places), (REGISTRY, registry), (extractors._MADE, makers)):
             now.clear()
             now.update(before)  # type: ignore[arg-type]
         sys.path[:] = path
@@ -150,8 +152,8 @@ def contents() -> dict[str, str]:
     for source in LOADED:
         if source.name:
             digest = hashlib.sha256()
-            for name in sources.walk(str(source.path)):
-                digest.update(os.fsencode(name) + hashlib.sha256((source.path / name).read_bytes()).digest())
+            for name, file in samples.found(source.path).items():
+                digest.update(os.fsencode(name) + hashlib.sha256(Path(file).read_bytes()).digest())
             found[f"samples of {source.name}"] = digest.hexdigest()
     return dict(sorted(found.items()))
 
@@ -168,11 +170,6 @@ def _beside() -> list[tuple[str, Path]]:
 
 
 # ------------------------------------------------------------------------------------------------ what is said of mistakes
-
-
-def shown(path: Path) -> str:
-    """Return a path as a user reads it: from the working folder, where it lies below that."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def said(error: BaseException) -> str:
@@ -197,6 +194,11 @@ def blame(error: BaseException) -> str:
     code, line = frames[-1]
     function = "" if code.co_name == "<module>" else f", in {code.co_name}"
     return f"{shown(Path(code.co_filename))}, line {line}{function}: {said(error)}"
+
+
+def source_line(error: BaseException) -> str:
+    """Return the innermost line of code that an error came through, as text."""
+    return traceback.extract_tb(error.__traceback__)[-1].line or ""
 
 
 def told(error: BaseException, kind: type[Model]) -> str:
@@ -253,8 +255,11 @@ def _free(name: str) -> str:
     return next(free for i in count(1) if (free := name if i == 1 else f"{name}_{i}") not in sys.modules)
 
 
-def _defined(module: ModuleType, text: bytes) -> dict[type[Model], str]:
-    """Return the models of a module, each with its place. Raises BadInput if there is none, or one without a name."""
+def _defined(module: ModuleType, text: bytes, needed: bool) -> dict[type[Model], str]:
+    """Return the models of a module, each with its place.
+
+    Raises BadInput if there is none and one is `needed`, or for one without a name.
+    """
     file = Path(str(module.__file__))
     lines = {}
     for node in ast.walk(ast.parse(text)):
@@ -290,7 +295,7 @@ def _defined(module: ModuleType, text: bytes) -> dict[type[Model], str]:
     found: dict[type[Model], str] = {**named}
     for thing, at in [*others, *objects]:
         found[_wrapped(module, thing)] = at
-    if not found:
+    if not found and needed:
         raise BadInput(f"{shown(file)} defines no model: {WANTED}")
     return found
 
@@ -371,57 +376,34 @@ def undeclared(kind: type[Model], known: Mapping[str, type[Model]] = REGISTRY) -
     return ""
 
 
-# ------------------------------------------------------------------------------------------------ folders of samples
+# ------------------------------------------------------------------------------------------------ stored samples
+
+
+def samples_in(command: str) -> list[str]:
+    """Return the models that a command got stored samples of, by its --samples NAME=PATH."""
+    named = []
+    for word, after in pairwise([*shlex.split(command), ""]):
+        option, joined, value = word.partition("=")
+        if option == "--samples":
+            named.append(value if joined else after)
+    return [name.partition("=")[0] for name in named]
 
 
 def is_folder(kind: type[Model]) -> bool:
-    """Return whether a model is a folder of its samples."""
+    """Return whether a model is stored samples."""
     return issubclass(kind, Elsewhere) and kind.thing is Folder
 
 
+def samples_of(kind: type[Model]) -> Path:
+    """Return where the samples of a model are stored."""
+    return next(source.path for source in LOADED if source.name == kind.name)
+
+
 def size(kind: type[Model]) -> int:
-    """Return how many samples the folder of a model holds."""
-    return next(len(list(sources.walk(str(source.path)))) for source in LOADED if source.name == kind.name)
+    """Return how many samples of a model are stored."""
+    return samples.count(samples_of(kind))
 
 
-class Folder:
-    """Images of a folder, hidden files left aside, as the samples of a model: as they are, of exactly the data's size."""
-
-    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
-        self.path = path
-        self.x = _pictures(path, shape)
-        self.order, self.rng = torch.empty(0, dtype=torch.long), torch.Generator()
-
-    def sample(self, n: int, rng: torch.Generator) -> Tensor:
-        """Return n of the images (n, C, H, W) in [0, 1], by chance; none comes twice from one generator before all came."""
-        if n > len(self.x):
-            raise BadInput(f"{n} samples are needed, {shown(self.path)} holds {len(self.x)} images")
-        if rng is not self.rng or n > len(self.order):
-            self.order, self.rng = torch.randperm(len(self.x), generator=rng), rng
-        drawn, self.order = self.order[:n], self.order[n:]
-        return as_float(self.x[drawn])
-
-
-def _pictures(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """Return all images below a folder (N, C, H, W), uint8. Raises BadInput for one that is none, or of another size."""
-    if len(shape) != 3:
-        raise BadInput(f"{shown(path)} holds images, the data are points: name a suite of images")
-
-    def find() -> cache.Found:
-        return cache.look({name: os.path.join(path, name) for name in sources.walk(str(path))}, "unpacked")
-
-    return cache.of_files((path, shape), find, lambda found: _decoded(np.array([*found.files.values()]), shape))
-
-
-def _decoded(pictures: np.ndarray, shape: tuple[int, ...]) -> Tensor:
-    channels, *size = shape
-    decoded = []
-    for file, image in zip(pictures, images.decode_all(pictures, 0, channels, shape), strict=True):
-        if list(image.shape[1:]) != size:
-            height, width = image.shape[1:]
-            raise BadInput(
-                f"{shown(Path(file))} is {width}x{height} pixels, the data are {size[1]}x{size[0]}: give samples of their "
-                "size; resized ones would have another FID"
-            )
-        decoded.append(image)
-    return torch.from_numpy(np.stack(decoded))
+def notes(kind: type[Model], shape: tuple[int, ...], dataset: str) -> list[str]:
+    """Return what a reader of a model's numbers has to know of its stored samples; nothing of any other model."""
+    return samples.notes(samples_of(kind), shape, dataset) if is_folder(kind) else []

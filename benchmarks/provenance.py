@@ -43,8 +43,9 @@ TRAINING = (
         "data",
         "images",
         "published",
+        "randomness",
     ),
-    *("sources", "arrays", "jobs", "worker"),
+    *("samples", "sources", "arrays", "jobs", "worker"),
 )
 
 
@@ -156,6 +157,7 @@ def of(suite: Suite, name: str, seed: int, command: list[str], device: torch.dev
         "weights_sha256": files.sha256(weights) if weights else None,
         "command": shlex.join(command),
         "plugins": plugins.hashes(),
+        "samples": plugins.notes(suite.kind(name), loaded.shape, suite.dataset),
         "data_classes": loaded.class_names,
     }
 

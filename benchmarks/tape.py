@@ -73,7 +73,7 @@ class Tape:
         found = [*replayed, *_gradients(learners), *self._copies()]
         self._put_back(before)
         monitored = learn(batch, learners)
-        expected = [*monitored.values(), *_gradients(learners), *self.buffers]
+        expected = [*monitored.values(), *_gradients(learners), *self._copies()]
         if not all(_same(a, b) for a, b in zip(found, expected, strict=True)):
             self._leave("its numbers depend on more than batch and parameters")
         return monitored
@@ -87,11 +87,14 @@ class Tape:
         return dict(zip(self.names, monitored, strict=True))
 
     def _copies(self) -> list[Tensor]:
-        return [buffer.clone() for buffer in self.buffers]
+        """Return what an update moves beside gradients: buffers, and the generator that nn.Dropout draws from."""
+        return [*(buffer.clone() for buffer in self.buffers), torch.get_rng_state()]
 
     def _put_back(self, copies: Sequence[Tensor]) -> None:
-        for buffer, copy in zip(self.buffers, copies, strict=True):
+        *buffers, generator = copies
+        for buffer, copy in zip(self.buffers, buffers, strict=True):
             buffer.copy_(copy)
+        torch.set_rng_state(generator)
 
     def _leave(self, reason: str) -> None:
         """Record nothing from now on, and say why."""

@@ -25,7 +25,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from evaluation import files
+from evaluation import files, script
 from evaluation.arithmetic import tf32
 from evaluation.base import BadInput, Data, Settings, Split, as_float, check_name, generator
 from evaluation.messages import say
@@ -73,11 +73,12 @@ _MADE: dict[str, Maker] = {}
 def register(name: str, make: Maker) -> None:
     """Add an extractor of the user's, made for data, settings and a device; `evaluation.extractor` then takes its name.
 
-    Do it where a script begins, not under `if __name__ == "__main__"`: the processes that do runs import the script again.
+    Do it in a file that `--plugin` names, or where a script begins, before its `if __name__ == "__main__":` the processes
+    that do runs import the script again. In a notebook it serves `evaluate`, not runs.
     """
     if name in ("classifier", "inception"):
         raise BadInput(f"extractor '{name}' is built in: register yours by another name")
-    _MADE[name] = make
+    _MADE[name], script.REGISTERED[name] = make, script.line()
 
 
 def maker(name: str) -> Maker:

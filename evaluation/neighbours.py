@@ -32,7 +32,7 @@ def score(sets: Sets) -> list[Measurement]:
     sets, k = sets.last_hidden(), sets.settings.neighbours
     rows = []
     for metric, count in (("nn_accuracy", 1), ("knn_accuracy", k)):
-        protocol = f"k = {count}, last hidden layer"
+        protocol = f"k = {count}, {sets.last}"
         reason = useless(sets.labelled[0]) or (f"{k} neighbours of {sets.count} labels" if count > sets.count else "")
         if reason:
             rows.append(

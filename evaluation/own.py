@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ ABLE = ("sample", "encode", "decode", "features")
 class Own(Model):
     """An object of the user's, as the metrics take it. What it cannot do is an empty cell with the reason.
 
+    It gets tensors, and gives tensors or numpy arrays:
+
     sample(n) or sample(n, rng)   n images (n, C, H, W) in [0, 1], or points (n, D)
     encode(x)                     codes (B, latent) of x
     decode(z)                     x (B, ...) for codes
@@ -28,8 +31,10 @@ class Own(Model):
 
     name, title, source, players = "own", "own model", "the user's", {}
 
-    def __init__(self, own: Any) -> None:
+    def __init__(self, own: Any, shape: tuple[int, ...] | None = None) -> None:
+        """Take an object; of what it samples and decodes the `shape` of one x is looked at, if it is known."""
         nn.Module.__init__(self)
+        self.shape = shape
         self._own: Callable[[], Any] = lambda: own  # not as a module: its parameters are its owner's
         able = {name for name in ABLE if callable(getattr(own, name, None))}
         if not able & {"sample", "encode"}:
@@ -43,9 +48,10 @@ class Own(Model):
     def generate(self, n: int, rng: torch.Generator, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return no codes, and n samples; by rng if `sample` takes one."""
         draws = len(inspect.signature(self._own().sample).parameters) > 1
-        x = self._own().sample(n, rng) if draws else self._own().sample(n)
+        x = self._given("sample", self._own().sample(n, rng) if draws else self._own().sample(n))
         if not isinstance(x, Tensor) or len(x) != n:
             raise BadInput(f"sample({n}) returned {shape_of(x)}: {n} samples as one tensor are needed")
+        self._check_shape(f"sample({n})", x)
         return x.new_empty(n, 0), x.float()
 
     def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
@@ -60,6 +66,7 @@ class Own(Model):
         x = self._ask("decode", z)
         if not isinstance(x, Tensor) or len(x) != len(z):
             raise BadInput(f"decode of {len(z)} codes returned {shape_of(x)}: as many x in one tensor are needed")
+        self._check_shape(f"decode of {len(z)} codes", x)
         return x.float()
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
@@ -68,7 +75,21 @@ class Own(Model):
         return {name: h.flatten(1).float() for name, h in found.items()}
 
     def _ask(self, what: Literal["encode", "decode", "features"], x: Tensor) -> Any:
-        return getattr(self._own(), what)(x)
+        return self._given(what, getattr(self._own(), what)(x))
+
+    def _check_shape(self, what: str, x: Tensor) -> None:
+        """Raise BadInput for x (B, ...) of another shape than the data's: colours of grey data, channels last."""
+        if self.shape is not None and tuple(x.shape[1:]) != self.shape:
+            raise BadInput(f"{what} returned {shape_of(x)}: x of shape {self.shape}, as the data have it, are needed")
+
+    def _given(self, method: str, x: Any) -> Any:
+        """Return what a method gave, with tensors in place of arrays. Raises BadInput for images of 0 to 255."""
+        if isinstance(x, Mapping):
+            return {name: self._given(method, h) for name, h in x.items()}
+        x = torch.from_numpy(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) and x.dtype.kind in "fiub" else x
+        if method in ("sample", "decode") and isinstance(x, Tensor) and x.dtype == torch.uint8:
+            raise BadInput(f"{method} returned uint8: images are floats in [0, 1], divide them by 255")
+        return x
 
 
 class Elsewhere(Own):
@@ -137,7 +158,9 @@ def evaluate(
     if chosen is None:
         chosen = [name for name, module in METRICS.items() if name != "throughput" and not module.refuses(data, settings)]
     was_training = isinstance(model, nn.Module) and model.training
-    subject = Subject(model if isinstance(model, Model) else Own(model), data, settings, seed, split, torch.device(device))
+    subject = Subject(
+        model if isinstance(model, Model) else Own(model, data.shape), data, settings, seed, split, torch.device(device)
+    )
     if isinstance(model, nn.Module):
         model.eval()
     try:

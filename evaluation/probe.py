@@ -52,7 +52,7 @@ def score(sets: Sets) -> list[Measurement]:
     values = sets.over_draws(on_scored)
     missed = len(values) - sum(converged)
     note = f"not converged: {missed} of {len(values)} draws" if missed else ""
-    return list(measurements("probe_accuracy", "penalty by validation, last hidden layer", values, sets, note))
+    return list(measurements("probe_accuracy", f"penalty by validation, {sets.last}", values, sets, note))
 
 
 def measure(subject: Subject) -> list[Measurement]:

@@ -23,9 +23,11 @@ from evaluation.base import BATCH, Baseline, Column, Data, Measurement, Settings
 from models.layers import Discriminator
 
 T = TypeVar("T")
-Layers = Callable[[Tensor], Mapping[str, Tensor]]  # x (B, ...) in [0, 1] -> its layers in order, the last hidden one named
+# x (B, ...) in [0, 1] -> its layers in order; the last hidden one is named, or there is the code alone
+Layers = Callable[[Tensor], Mapping[str, Tensor]]
 HIDDEN = "last hidden layer"
 OF_D = ", features of D"  # ends the name of the row that stands on them
+CODE_ALONE = "code alone"  # of a model that shows no hidden layer
 HIDDEN_LAYERS = 3  # that ALI's protocol takes beside the mean code
 
 
@@ -42,6 +44,12 @@ class Sets:
     hidden: slice  # which features are those of the last hidden layer
     split: str  # that is scored
     settings: Settings
+    code_alone: bool = False  # the features are a code, where others have hidden layers, too
+
+    @property
+    def last(self) -> str:
+        """What the features of the last hidden layer are."""
+        return CODE_ALONE if self.code_alone else HIDDEN
 
     def last_hidden(self) -> "Sets":
         """Return the same with the features of the last hidden layer alone (as views)."""
@@ -71,9 +79,9 @@ def one_core_a_thread() -> Iterator[int]:
         torch.set_num_threads(cores)
 
 
-def _features(layers: Layers, x: Tensor, device: torch.device) -> tuple[np.ndarray, slice]:
-    """Return all layers of uint8 images concatenated (N, F), and where the last hidden one lies."""
-    out, hidden = np.empty((0, 0), dtype=np.float32), slice(None)
+def _features(layers: Layers, x: Tensor, device: torch.device) -> tuple[np.ndarray, slice, bool]:
+    """Return all layers of uint8 images concatenated (N, F), where the last hidden one lies, and whether they are a code."""
+    out, hidden, alone = np.empty((0, 0), dtype=np.float32), slice(None), False
     with torch.no_grad():
         for start in range(0, len(x), BATCH):
             found = {
@@ -82,10 +90,11 @@ def _features(layers: Layers, x: Tensor, device: torch.device) -> tuple[np.ndarr
             if not start:
                 widths = np.cumsum([0, *(part.shape[1] for part in found.values())])
                 out = np.empty((len(x), int(widths[-1])), dtype=np.float32)
-                place = list(found).index(HIDDEN)
+                alone = list(found) == [CODE_ALONE]
+                place = 0 if alone else list(found).index(HIDDEN)
                 hidden = slice(int(widths[place]), int(widths[place + 1]))
             np.concatenate(list(found.values()), axis=1, out=out[start : start + BATCH])
-    return out, hidden
+    return out, hidden, alone
 
 
 def sets(layers: Layers, data: Data, settings: Settings, split: Literal["validation", "test"], device: torch.device) -> Sets:
@@ -99,7 +108,7 @@ def sets(layers: Layers, data: Data, settings: Settings, split: Literal["validat
     index = torch.from_numpy(known)
     scored = data.test if split == "test" else pools.choosing
     known_images = Split(pools.labelled.x[index], pools.labelled.y[index])
-    (x, hidden), (x_choosing, _), (x_scored, _) = (
+    (x, hidden, alone), (x_choosing, _, _), (x_scored, _, _) = (
         _features(layers, part.x, device) for part in (known_images, pools.choosing, scored)
     )
     return Sets(
@@ -112,16 +121,20 @@ def sets(layers: Layers, data: Data, settings: Settings, split: Literal["validat
         hidden,
         split,
         settings,
+        alone,
     )
 
 
 def encoder_layers(features: Callable[[Tensor], Mapping[str, Tensor]]) -> Layers:
-    """Return ALI's choice of layers: the encoder's last three hidden ones and the mean code (section 4.3)."""
+    """Return ALI's choice of layers: the encoder's last three hidden ones and the mean code (section 4.3).
+
+    Of an encoder that shows no hidden layer the code, as CODE_ALONE.
+    """
 
     def layers(x: Tensor) -> dict[str, Tensor]:
         *hidden, code = features(x).values()
         named = {f"hidden {i}": h for i, h in enumerate(hidden[-HIDDEN_LAYERS:-1])}
-        return {**named, HIDDEN: hidden[-1], "code": code} if hidden else {HIDDEN: code}
+        return {**named, HIDDEN: hidden[-1], "code": code} if hidden else {CODE_ALONE: code}
 
     return layers
 

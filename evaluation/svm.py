@@ -15,7 +15,7 @@ from sklearn.model_selection import StratifiedKFold
 from evaluation import labels, representation
 from evaluation.base import Baseline, Column, Data, Measurement, Settings, Subject
 from evaluation.linear_svm import Span, cross_validate, path, solve
-from evaluation.representation import Sets, measurements, one_core_a_thread, scaler, useless
+from evaluation.representation import CODE_ALONE, Sets, measurements, one_core_a_thread, scaler, useless
 
 COLUMNS = (
     Column("svm_accuracy", "SVM accuracy, %", "higher", 2, percent=True),
@@ -78,7 +78,7 @@ def _missed(count: int, of: str) -> str:
 
 def score(sets: Sets) -> list[Measurement]:
     """Return the accuracy of every draw by both protocols, and the C that validation chose."""
-    suffix = ", standardised" if sets.settings.standardise else ""
+    suffix = f", {CODE_ALONE}" * sets.code_alone + ", standardised" * sets.settings.standardise
     protocols = {by: f"C by {by}{suffix}" for by in ("validation", "labels")}
     reason = useless(sets.labelled[0])
     if reason:

@@ -36,7 +36,7 @@ class AAE(Model):
         """D runs on codes of data ("q") and of the prior ("p")."""
         z_hat = self.encoder(batch.x)
         pairs = {"q": (z_hat,), "p": (batch.noise["z"],)}
-        error = (batch.x - self.decoder(z_hat, batch.noise.get("xi"))).square().flatten(1).sum(1)
+        error = (batch.x - self.image_of(z_hat, batch.noise.get("xi"))).square().flatten(1).sum(1)
         return Terms(pairs, self.discriminator.compare(pairs, batch.noise), {"autoencoder": error})
 
     def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ class Autoencoder(Model):
 
     def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
         """Return the reconstruction error per sample, summed over x."""
-        x_hat = self.decoder(self.encoder(batch.x), batch.noise.get("xi"))
+        x_hat = self.image_of(self.encoder(batch.x), batch.noise.get("xi"))
         return Terms(losses={"autoencoder": self.error((batch.x - x_hat).flatten(1))})
 
 

@@ -37,7 +37,7 @@ class ALI(Model):
         """Return encoder pairs "q" and decoder pairs "p"."""
         x, z, c = batch.x, batch.noise["z"], self.condition(batch.y)
         z_hat = self.infer(x, batch.noise.get("eps"), batch.y)
-        return {"q": (x, z_hat), "p": (self.decoder(z, batch.noise.get("xi"), c), z)}
+        return {"q": (x, z_hat), "p": (self.image_of(z, batch.noise.get("xi"), c), z)}
 
     def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
         """D runs on both kinds of pair, told the same labels on both sides."""

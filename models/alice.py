@@ -35,7 +35,7 @@ class ALICE(ALI):
     def cycles(self, pairs: Mapping[str, tuple[Tensor, ...]], batch: Batch) -> tuple[Tensor, Tensor]:
         """Return Gx(Gz(x)) and Gz(Gx(z)), by the noise that made the pairs."""
         (_, z_hat), (x_tilde, _) = pairs["q"], pairs["p"]
-        x_hat = self.decoder(z_hat, batch.noise.get("xi"), self.condition(batch.y))
+        x_hat = self.image_of(z_hat, batch.noise.get("xi"), self.condition(batch.y))
         return x_hat, self.infer(x_tilde, batch.noise.get("eps"), batch.y)
 
     def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:

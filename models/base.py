@@ -7,7 +7,16 @@ pure function of its parameters and one batch:
 
 Every random number comes in with the batch: the model says which it needs (`noise`), the loop draws them from the seed's
 generator. So a stopped run resumes exactly, replicas stacked with `torch.vmap` equal each seed trained alone, and an update
-can be recorded once and replayed.
+can be recorded once and replayed. What a network of plain torch draws by itself (nn.Dropout, torch.randn_like) comes from
+torch's global generators, which belong to the training: its seed seeds them, its checkpoints keep them. Draws of numpy,
+`random` and the system are nobody's: `alibench check` finds them.
+
+Networks are built from the seed, too. Those that `Networks` builds draw their first weights from `networks.rng`, and
+torch's global generators are seeded while a model is built, so that any nn.Module starts from the seed.
+
+Encoder and decoder may be any nn.Module. They are called with as many arguments as there are: encoder(x), and
+encoder(x, eps) only if it says `noise`, the width of eps, to draw z by its input; decoder(z) in the same way. Hidden layers
+for the classifiers come from the encoder's method hidden(x), if it has one.
 
 Players are the sides of the game. Each owns some networks, every trainable parameter belongs to exactly one player, and a
 player learns only from its own loss. A phase says who learns, in rounds: a round is a sequence of groups of players, and
@@ -31,7 +40,7 @@ encoder's draw is differentiated by reparametrisation. A discrete x or z has no 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from msgspec import Meta
@@ -146,12 +155,19 @@ class Model(nn.Module):
     priors: ClassVar[tuple[str, ...]] = ("normal",)  # of z, that it can work with
     players: ClassVar[Mapping[str, tuple[str, ...]]]  # player -> the attributes that hold its networks
 
-    encoder: "Encoder"
-    decoder: "Decoder"
+    encoder: "Encoder"  # or any nn.Module: x (B, ...) -> codes (B, latent), or (B, 2 latent): mean, then log sigma
+    decoder: "Decoder"  # or any nn.Module: z (B, latent) -> x (B, ...)
 
     def __init__(self, networks: "Networks") -> None:
         super().__init__()
         self.latent, self.uniform = networks.latent, networks.prior == "uniform"
+
+    def __getattr__(self, name: str) -> Tensor | nn.Module:
+        """Return a parameter, a buffer or a network. What a property lacks is named, where torch would name the property."""
+        found = getattr(type(self), name, None)
+        if isinstance(found, property) and found.fget:
+            return found.fget(self)  # raises what it raised before
+        return super().__getattr__(name)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -161,12 +177,12 @@ class Model(nn.Module):
     # ---------------------------------------------------------------------------------------------- one update
 
     def noise(self, n: int) -> dict[str, Draw]:
-        """Return what random numbers an update on n samples needs, by name."""
-        raise NotImplementedError
+        """Return what random numbers an update on n samples needs, by name; none, unless a model says so."""
+        return {}
 
     def draws(self, n: int, *names: Literal["z", "eps", "xi"]) -> dict[str, Draw]:
         """Return those of z (from the prior), eps (the encoder's noise) and xi (the decoder's) that the networks take."""
-        widths = {"z": self.latent, "eps": self._eps if self.stochastic else 0, "xi": self.decoder.noise}
+        widths = {"z": self.latent, "eps": self._eps if self.stochastic else 0, "xi": self._xi}
         return {
             name: Draw("centred" if name == "z" and self.uniform else "normal", (n, widths[name]))
             for name in names
@@ -195,17 +211,39 @@ class Model(nn.Module):
 
     @property
     def _eps(self) -> int:
-        return self.encoder.noise or self.latent
+        return _noise_width(self.encoder) or self.latent
+
+    @property
+    def _xi(self) -> int:
+        return _noise_width(self.decoder)
 
     @property
     def implicit(self) -> bool:
         """Whether the encoder draws z by its input (x, eps), so that q(z|x) has no mean in closed form."""
-        return self.stochastic and bool(self.encoder.noise)
+        return self.stochastic and bool(_noise_width(self.encoder))
 
     @property
     def draws_x(self) -> bool:
         """Whether the decoder draws x by its input (z, xi)."""
-        return bool(self.decoder.noise)
+        return bool(self._xi)
+
+    def code_of(self, x: Tensor, eps: Tensor | None = None, y: Tensor | None = None) -> Tensor:
+        """Return what the encoder gives (B, latent), or (B, 2 latent) if it gives mean and log sigma.
+
+        Raises ValueError for anything else.
+        """
+        code = _through(self.encoder, x, eps, self.condition(y))
+        width = self.latent if not self.stochastic or self.implicit else 2 * self.latent
+        if not isinstance(code, Tensor) or code.shape != (len(x), width):
+            shape = f"a tensor {tuple(code.shape)}" if isinstance(code, Tensor) else f"a {type(code).__name__}"
+            halves = ", the mean and log sigma side by side: torch.cat([mean, log_sigma], 1)" if width > self.latent else ""
+            raise ValueError(f"the encoder gave {shape}: one tensor ({len(x)}, {width}) is needed{halves}")
+        return code
+
+    def image_of(self, z: Tensor, xi: Tensor | None = None, c: Tensor | None = None) -> Tensor:
+        """Return what the decoder gives (B, ...) for codes, its noise xi and a condition c."""
+        x: Tensor = _through(self.decoder, z, xi, c)
+        return x
 
     def condition(self, y: Tensor | None) -> Tensor | None:
         """Return what the networks are told of the labels (B, E); nothing, unless the model is conditional."""
@@ -220,8 +258,8 @@ class Model(nn.Module):
         """
         if self.inference == "none":
             raise NotImplementedError(f"{self.name} has no encoder")
-        code = self.encoder(x, None, self.condition(y))
-        if not self.stochastic or self.encoder.noise:
+        code = self.code_of(x, None, y)
+        if not self.stochastic or self.implicit:
             return code, None
         mean, log_sigma = code.chunk(2, dim=1)
         return mean, log_sigma.clamp(*LOG_SIGMA)
@@ -231,9 +269,8 @@ class Model(nn.Module):
 
         Without eps the mean.
         """
-        if self.stochastic and self.encoder.noise:
-            z: Tensor = self.encoder(x, eps, self.condition(y))
-            return z
+        if self.implicit:
+            return self.code_of(x, eps, y)
         mean, log_sigma = self.posterior(x, y)
         return mean if eps is None or log_sigma is None else mean + log_sigma.exp() * eps
 
@@ -259,8 +296,7 @@ class Model(nn.Module):
         """Return x (B, ...) for z (B, latent); a decoder that draws x takes its noise from rng, or none of it."""
         draws = self.draws(len(z), "xi")
         xi = draws["xi"](rng) if draws and rng is not None else None
-        x: Tensor = self.decoder(z, xi, self.condition(y))
-        return x
+        return self.image_of(z, xi, self.condition(y))
 
     def reconstruct(
         self, x: Tensor, draw: bool = False, rng: torch.Generator | None = None, y: Tensor | None = None
@@ -277,6 +313,25 @@ class Model(nn.Module):
         raise NotImplementedError(f"{self.name} learns no classes")
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the encoder's hidden layers, in order, and the mean code last, each (B, F)."""
-        code = self.encode(x)
-        return {name: h.flatten(1) for name, h in self.encoder.hidden(x).items()} | {"code": code}
+        """Return the encoder's hidden layers, in order, and the mean code last, each (B, F).
+
+        Of an encoder without a method hidden(x) the code alone.
+        """
+        code, hidden = self.encode(x), getattr(self.encoder, "hidden", None)
+        layers = hidden(x) if callable(hidden) else {}
+        if not isinstance(layers, Mapping):
+            raise TypeError(f"hidden(x) of the encoder returned a {type(layers).__name__}: {{'name': (B, ...)}} is needed")
+        return {name: h.flatten(1) for name, h in layers.items()} | {"code": code}
+
+
+def _noise_width(network: nn.Module) -> int:
+    """Return how many numbers a network takes beside its input to draw by; most take none and say nothing."""
+    width = getattr(network, "noise", 0)
+    return width if isinstance(width, int) else 0
+
+
+def _through(network: nn.Module, *inputs: Tensor | None) -> Any:
+    """Return what a network gives; it is not passed the last inputs if they are not there, so it need not know of them."""
+    while inputs[-1] is None:
+        inputs = inputs[:-1]
+    return network(*inputs)

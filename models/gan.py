@@ -61,9 +61,9 @@ class GAN(Model):
         z, xi = batch.noise["z"], batch.noise.get("xi")
         if "encoder" in learners:
             with torch.no_grad():
-                x_tilde = self.decoder(z, xi)
+                x_tilde = self.image_of(z, xi)
             return Terms(losses={"encoder": self.distance(z, x_tilde)})
-        pairs = {"q": (batch.x,), "p": (self.decoder(z, xi),)}
+        pairs = {"q": (batch.x,), "p": (self.image_of(z, xi),)}
         return Terms(pairs, self.discriminator.compare(pairs, batch.noise))
 
     def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:

@@ -52,7 +52,7 @@ class PostHocGAN(GAN):
             return super().forward(batch, learners)
         z = batch.noise["z"]
         with torch.no_grad():
-            x_tilde = self.decoder(z, batch.noise.get("xi"))
+            x_tilde = self.image_of(z, batch.noise.get("xi"))
         pairs = {"q inference": (batch.x, self.infer(batch.x, batch.noise["eps"])), "p inference": (x_tilde, z)}
         return Terms(pairs, self.pair_discriminator.compare(pairs, batch.noise))
 

@@ -42,7 +42,7 @@ class SemiSupervisedALI(ALI):
         z, x = batch.noise["z"], torch.cat([batch.x, batch.labelled[0]])
         z_hat = self.infer(x, batch.noise.get("eps"))
         q, labelled = zip(x.chunk(2), z_hat.chunk(2), strict=True)
-        return {"q": q, "p": (self.decoder(z, batch.noise.get("xi")), z), "labelled": labelled}
+        return {"q": q, "p": (self.image_of(z, batch.noise.get("xi")), z), "labelled": labelled}
 
     def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
         """D runs on three kinds of pair at once; the labelled ones' cross-entropy is over the K classes."""

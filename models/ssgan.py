@@ -44,7 +44,7 @@ class SemiSupervisedGAN(Model):
         """D runs on three kinds of image at once; the labelled ones' cross-entropy is over the K classes."""
         assert batch.labelled is not None
         x_labelled, y = batch.labelled
-        pairs = {"q": (batch.x,), "p": (self.decoder(batch.noise["z"], batch.noise.get("xi")),), "labelled": (x_labelled,)}
+        pairs = {"q": (batch.x,), "p": (self.image_of(batch.noise["z"], batch.noise.get("xi")),), "labelled": (x_labelled,)}
         judged = self.discriminator.judge_all(pairs, batch.noise)
         features, logits = ({kind: part[i] for kind, part in judged.items()} for i in (0, 1))
         named = cross_entropy(logits.pop("labelled"), y, reduction="none")

@@ -115,6 +115,7 @@ class Origin(msgspec.Struct):
     extractor: dict[str, Any] | None = None
     accelerator: dict[str, str] = {}
     plugins: dict[str, Sha256] = {}
+    samples: list[Line] = []  # what is to be known of stored ones
     resumed: list[dict[str, Any]] = []
 
 

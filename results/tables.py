@@ -12,7 +12,7 @@ import pandas as pd
 
 from evaluation import COLUMNS
 from evaluation.base import Column
-from evaluation.representation import OF_D
+from evaluation.representation import CODE_ALONE, OF_D
 from results import formats, statistics
 from results.formats import Sheet
 from results.layouts import ARROWS, CATALOGUE, DRAWN, SPREAD, TABLES, Cell, Table
@@ -165,6 +165,8 @@ def facts(rows: pd.DataFrame, table: Table, tests: str) -> str:
         parts += [f"{labels} labels" for labels in sorted(quality.labels.dropna().unique())]
         if quality.protocol.str.endswith(", standardised").any():
             parts.append("features standardised by the labelled images")
+        if alone := sorted(set(quality[quality.protocol.str.contains(f", {CODE_ALONE}")].title)):
+            parts.append(f"{', '.join(alone)}: the code alone, without hidden layers")
         parts.append(f"weights: {', '.join(sorted(set(quality.weights)))}")
         if (quality[quality.metric == "kid"].value < 0).any():
             parts.append("KID is estimated without bias, so a value below 0 means a distance near 0")

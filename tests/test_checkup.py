@@ -14,7 +14,11 @@ from benchmarks.cli import main
 from models import REGISTRY
 from tests.test_plugins import ELSEWHERE, OWN, nothing_left_behind, written
 
-HEAD = """import torch
+HEAD = """import os
+import random
+
+import numpy as np
+import torch
 from torch import nn
 from models.bigan import BiGAN
 from models.base import Phase, Terms
@@ -59,17 +63,29 @@ DEFECTS = {
         "    def infer(self, x, eps, y=None):\n        return 0 * super().infer(x, eps, y) + 1\n",
         ("gradients", None, "the loss of 'generator' gives no gradient to encoder.stack.layers.0.op.weight"),
     ),
-    "noise drawn inside forward": (
+    "first weights by numpy": (
+        "    def __init__(self, networks):\n        super().__init__(networks)\n"
+        "        self.encoder.stack.layers[0].op.weight.data += float(np.random.rand())\n",
+        ("builds", 0, "in __init__: two models that were built from one seed differ in encoder.stack.layers.0.op.weight"),
+    ),
+    "first weights by random": (
+        "    def __init__(self, networks):\n        super().__init__(networks)\n"
+        "        self.encoder.stack.layers[0].op.weight.data += random.random()\n",
+        ("builds", 0, "draw first weights by torch, whose generators are seeded then, or from networks.rng"),
+    ),
+    "first weights by the system": (
+        "    def __init__(self, networks):\n        super().__init__(networks)\n"
+        "        self.encoder.stack.layers[0].op.weight.data += os.urandom(1)[0] + random.SystemRandom().random()\n",
+        ("builds", 0, "two models that were built from one seed differ"),
+    ),
+    "noise of numpy inside forward": (
         "    def forward(self, batch, learners):\n        terms = super().forward(batch, learners)\n"
-        "        return Terms(terms.pairs, {k: v + torch.randn_like(v) for k, v in terms.logits.items()})\n",
+        "        return Terms(terms.pairs, {k: v + float(np.random.rand()) for k, v in terms.logits.items()})\n",
         ("noise", 0, "in forward: two passes over one batch give 'generator' two losses"),
     ),
-    "dropout of its own": (
-        "    players = {'generator': ('encoder', 'decoder'), 'discriminator': ('discriminator', 'drop')}\n"
-        "    def __init__(self, networks):\n        super().__init__(networks)\n        self.drop = nn.Dropout(0.5)\n"
-        "    def forward(self, batch, learners):\n        terms = super().forward(batch, learners)\n"
-        "        return Terms(terms.pairs, {k: self.drop(v) for k, v in terms.logits.items()})\n",
-        ("noise", 4, "in forward: two passes over one batch"),
+    "dropout that never ends": (
+        "    def posterior(self, x, y=None):\n        return nn.functional.dropout(super().posterior(x, y)[0], 0.5), None\n",
+        ("codes", 0, "nn.Dropout, or as F.dropout(..., training=self.training)"),
     ),
     "a training that diverges": (
         "    def game(self, logits, y=None):\n        return {k: 1e37 * v for k, v in super().game(logits, y).items()}\n",
@@ -79,7 +95,7 @@ DEFECTS = {
         "    rounds = 0\n    def forward(self, batch, learners):\n        self.rounds += 1\n"
         "        terms = super().forward(batch, learners)\n"
         "        return Terms(terms.pairs, {k: v * self.rounds for k, v in terms.logits.items()})\n",
-        ("stop and go on", 1, "in forward: a training that stops and goes on ends at other numbers"),
+        ("stop and go on", 1, "in forward: a training that is stopped and resumed ends at other numbers"),
     ),
     "samples in [-1, 1]": (
         "    def decode(self, z, rng=None, y=None):\n        return 2 * super().decode(z, rng, y) - 1\n",
@@ -107,7 +123,7 @@ DEFECTS = {
     ),
     "features that are no vectors": (
         "    def features(self, x):\n        return {'code': x}\n",
-        ("metrics", 0, "in features: features 'last hidden layer' come as a tensor (40, 1, 8, 8): (40, F) is expected"),
+        ("metrics", 0, "in features: features 'code alone' come as a tensor (40, 1, 8, 8): (40, F) is expected"),
     ),
     "weights that are not all": (
         "    gain = 1.0\n    def conclude(self, batches, rng):\n        self.gain = 0.5\n"

@@ -117,6 +117,7 @@ def place(quick: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "made").mkdir()
     for i, x in enumerate(data.load("digits").train.x[:400, 0].numpy()):
         Image.fromarray(x).save(folder / "made" / f"{i}.png")
+    np.savez(folder / "made.npz", samples=data.load("digits").train.x[:400, 0].numpy())
     np.savez(folder / "mine.npz", x=rng.randint(256, size=(200, 16, 16), dtype=np.uint8), y=np.arange(200) % 2)
     for example in (ROOT / "docs" / "examples").iterdir():
         shutil.copy(example, folder)

@@ -165,6 +165,8 @@ def test_an_evaluation_takes_trained_plug_ins_and_adds_others(
     run = str(place / "out" / "runs" / "digits-lsali-seed1")
     options = ["--metrics", "reconstruction", "--out", str(tmp_path / "out"), "--dry-run", "--json"]
     assert main(["evaluate", run, *options]) == 2
+    assert "name their folder or .npz again, by --samples made=PATH" in capsys.readouterr().out
+    assert main(["evaluate", run, *GIVEN[-2:], *options]) == 2
     assert plugins.NEEDED in capsys.readouterr().out
     assert main(["evaluate", run, *GIVEN, *options]) == 0
     entries = json.loads(capsys.readouterr().out)["entries"]

@@ -30,7 +30,7 @@ class LeastSquaresALI(ALI):
         """ALI's pairs and logits, and the generator's direct loss (B,)."""
         terms = super().forward(batch, learners)
         x, z_hat = terms.pairs["q"]
-        error = (x - self.decoder(z_hat, batch.noise.get("xi"))).square().flatten(1).mean(1)
+        error = (x - self.image_of(z_hat, batch.noise.get("xi"))).square().flatten(1).mean(1)
         return Terms(terms.pairs, terms.logits, {"generator": self.cycle * error} if "generator" in learners else {})
 
     def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:

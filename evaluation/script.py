@@ -1,0 +1,63 @@
+"""The script that Python was started with, as the processes see it that it starts: they import it again, or cannot.
+
+Python's own way to start a process (spawn) runs the script there under another name than `__main__`. What is typed in a
+notebook, or given to `python -c`, is not a file and is not run there.
+"""
+
+import ast
+import inspect
+import sys
+from pathlib import Path
+
+GUARD = 'if __name__ == "__main__":'
+REGISTERED: dict[str, int] = {}  # extractors, and the line at which the script was then; 0: none
+
+
+def file() -> Path | None:
+    """Return the script's file, or nothing if processes have none to import."""
+    path = getattr(sys.modules["__main__"], "__file__", None)
+    return Path(path) if path and Path(path).is_file() else None
+
+
+def line() -> int:
+    """Return the line at which the script is now; 0 if this is not called by it."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_globals is vars(sys.modules["__main__"]) and frame.f_code.co_name == "<module>":
+            return frame.f_lineno
+        frame = frame.f_back
+    return 0
+
+
+def is_conditional(line: int) -> bool:
+    """Return whether a line of the script stands under an `if`, as GUARD is one."""
+    path = file()
+    if path is None:
+        return False
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return True  # it is not Python as it stands there: nothing is known
+    conditions = (node for node in ast.walk(tree) if isinstance(node, ast.If))
+    return any(node.lineno <= line <= (node.end_lineno or node.lineno) for node in conditions)
+
+
+def problem(extractor: str) -> str:
+    """Say why processes that are started now could not do runs with an extractor; nothing if they can."""
+    path, here, at = file(), line(), REGISTERED.get(extractor)
+    if path is None and at is not None:
+        return (
+            f"extractor '{extractor}' was registered in a notebook or by python -c, and the processes that do runs do not "
+            "see it: put it into a file and name that by --plugin FILE, or measure here by evaluation.evaluate"
+        )
+    if path is not None and here and not is_conditional(here):
+        return (
+            f"{path}, line {here}: the processes that do runs import this script, and would run it again: put this line "
+            f"under '{GUARD}', and what they need, as extractors.register, before it"
+        )
+    if at and is_conditional(at):
+        return (
+            f"{path}, line {at}: extractor '{extractor}' is registered under an 'if' that the processes that do runs do not "
+            f"enter: register it before '{GUARD}', or in a file that --plugin names"
+        )
+    return ""

@@ -72,6 +72,10 @@ class Source(ABC):
     def read(self, files: Mapping[str, str], seed: int) -> Contents:
         """Return which image stands where, given what `files` returned. Raises BadInput."""
 
+    def extractor(self, options: Options) -> str:
+        """Return the extractor that comes with the project for the images as they are read; nothing, if none does."""
+        return ""
+
 
 def walk(folder: str, prefix: str = "") -> Iterator[str]:
     """Yield the files below a folder, as names/with/slashes; hidden ones are no part of it. Raises BadInput.

@@ -252,7 +252,8 @@ def _without_extractor(dataset: str, read: Mapping[str, int], loaded: Data) -> s
     """Fit the data's extractor if it is not there; say why there is none where that would take minutes."""
     if loaded.classes < 2 or extractors.path(loaded).exists():
         return ""
-    seen = min(40 * len(loaded.train), 400_000)  # pictures, of extractors.fit
+    plan = extractors.schedule(loaded)
+    seen = plan.steps * plan.batch  # pictures
     if config.device(None).type == "cpu" and seen * loaded.shape[1] * loaded.shape[2] > FITTED:
         return f"to fit its feature extractor takes minutes on this CPU; do it first, by {_fitting(dataset, read)}"
     if store.is_unwritten():

@@ -207,8 +207,12 @@ SHIPPED: dict[str, type[DigitsCNN] | type[MnistCNN]] = {
     "mnist-cnn": MnistCNN,
     "fashion_mnist-cnn": MnistCNN,
 }
-SHA256_SHIPPED = {"digits-cnn": "6dd237b5b3f91a84393e129b6eeb13edaf15545fcec56dd854f22d373cbbc6b6"}  # of their files
-SIGNIFICANT = 0.01
+SHA256_SHIPPED = {  # of their files
+    "digits-cnn": "6dd237b5b3f91a84393e129b6eeb13edaf15545fcec56dd854f22d373cbbc6b6",
+    "mnist-cnn": "fd9f9004dd1abf0f400fe888716d2ff0bd4c20226159a4c257ae94cc38a7da95",
+    "fashion_mnist-cnn": "31c5a9de2c30531d96af85218e78dd1727c5978b9909a3ca410f3f328e1c4da4",
+}
+SIGNIFICANT = 0.05
 KIND, VERSION = "classifier", 1  # of a file of weights that were fitted here
 
 
@@ -308,7 +312,7 @@ class Skill:
         return f"right in {right} of validation, by chance in {chance}"
 
     def check(self, data: Data) -> None:
-        """Refuse one that is not better than chance, by an exact one-sided binomial test at 1 %. Raises BadInput."""
+        """Refuse one that is not better than chance, by an exact one-sided binomial test at 5 %. Raises BadInput."""
         from scipy.stats import binomtest  # takes a second to import
 
         chance = self.largest / self.images

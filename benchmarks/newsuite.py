@@ -262,7 +262,7 @@ def _without_extractor(dataset: str, read: Mapping[str, int], loaded: Data) -> s
     count, started = f"{len(loaded.train):,} train pictures and their classes", time.monotonic()
     say(f"fitting a feature extractor to {count}, for FID and KID")
     path, right = fit_extractor(dataset, read, loaded)
-    say(f"it is right in {right}, after {time.monotonic() - started:.0f} s: {path}")
+    say(f"it is {right}, after {time.monotonic() - started:.0f} s: {path}")
     return ""
 
 

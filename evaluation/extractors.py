@@ -397,7 +397,7 @@ def save(network: nn.Module, data: Data, command: str) -> tuple[Path, str]:
     Weights that come with the project are not replaced: those are written beside the user's. Raises BadInput if they cannot
     be written.
     """
-    network.to(CPU, memory_format=torch.contiguous_format)
+    network.to(CPU).to(memory_format=torch.contiguous_format)
     skill = Skill.of(network, data)
     metadata = {
         "command": command,

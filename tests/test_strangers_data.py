@@ -154,7 +154,7 @@ def test_only_files_of_a_bounded_size_are_opened(
     check(place / "inception.pth", lambda: inception(place / "inception.pth", digits))
     (place / perceptual.CHANNELS).touch()
     check(place / perceptual.VGG, lambda: perceptual.load(Settings(perceptual=str(place))))
-    check(place / "samples" / "0.png", lambda: plugins._pictures(place / "samples", (1, 4, 4)))
+    check(place / "samples" / "0.png", lambda: samples.read(place / "samples", (1, 4, 4)))
 
 
 def inception(path: Path, digits: Data) -> None:
@@ -312,9 +312,9 @@ def test_data_are_loaded_anew_once_their_files_change(place: Path) -> None:
 
 def test_samples_are_read_anew_once_their_files_change(place: Path) -> None:
     draw(place / "set", 4)
-    assert len(plugins._pictures(place / "set", (1, 4, 4))) == 4
+    assert len(samples.read(place / "set", (1, 4, 4))) == 4
     draw(place / "set", 6)
-    assert len(plugins._pictures(place / "set", (1, 4, 4))) == 6
+    assert len(samples.read(place / "set", (1, 4, 4))) == 6
 
 
 # ---------------------------------------------------------------------------------------------- what a run names

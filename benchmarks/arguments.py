@@ -39,6 +39,7 @@ EXAMPLES = {
     "evaluate": (
         "alibench evaluate out --metrics svm neighbours",
         "alibench evaluate out/runs/digits-ali-seed0 --set evaluation.labels=200",
+        "alibench evaluate from-a-colleague --data folder:pictures",
     ),
     "check": ("alibench check my_model.py", "alibench check my_model.py --suite grid25_easy --steps 1000"),
     "list": ("alibench list", "alibench list --plugin my_model.py", "alibench list --json"),
@@ -151,6 +152,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("folder", type=outputs.place, metavar="DIR", help="what --out named, or one run of it (DIR/runs/RUN)")
     sub.add_argument("--metrics", nargs="+", default=[], metavar="METRIC", help="default: those of the suite")
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="evaluation.KEY=VALUE")
+    text = "where the data lie now, if not where they lay in training: folder:PATH or npz:PATH with the same content"
+    sub.add_argument("--data", metavar="NAME", help=text)
     sub.add_argument("--device", help="cpu, cuda, cuda:1 or mps; default: the best there is")
     outputs.add_arguments(sub, trains=False)
     engines.add_arguments(sub)

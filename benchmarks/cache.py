@@ -17,7 +17,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks import images
-from benchmarks.sources import SPLITS, Contents, Options, Source
+from benchmarks.sources import SPLITS, Contents, Options, Part, Source
 from evaluation import files
 from evaluation.base import BadInput, Data, Split
 from evaluation.files import Damaged, Sha256
@@ -41,7 +41,7 @@ from evaluation.store import home
 
 FORMAT = 2  # of a cache's files
 HEADER = "header.json"
-READING = 1  # how images are split and decoded; raised when the same files and options begin to give other arrays
+READING = 2  # how images are split and decoded; raised when the same files and options begin to give other arrays
 HASH = 1  # the format of a remembered hash
 TICK = 2_000_000_000  # nanoseconds; no file system's clock is coarser
 
@@ -146,6 +146,8 @@ def find(source: Source) -> Found:
 
 def load(source: Source, options: Options, found: Found | None = None) -> Data:
     """Return the source's data from its cache, which is built if it is not there. Raises BadInput."""
+    if source.reads(_folder()):
+        raise BadInput(f"{home()} lies in the folder of pictures {source.where}: name a place outside it by ALIBENCH_DATA")
     found = found or find(source)
     content = _content(found, source)
     folder = _folder() / _sha256(json.dumps([READING, type(source).__name__, asdict(options), content]))
@@ -248,19 +250,28 @@ def _content(found: Found, source: Source) -> str:
 def _write(folder: Path, contents: Contents, source: Source, options: Options, content: str) -> None:
     """Decode all images into the arrays of a new cache. Raises BadInput for one that is broken or of another size."""
     parts = [getattr(contents, split) for split in SPLITS]
-    size, channels = options.size or source.size, options.channels
-    if not channels:
-        channels = 1 if all(map(images.is_grey, chain.from_iterable(part.images for part in parts))) else 3
-    shape = images.decode(contents.train.images[0], size, channels).shape
+    pictures = [part.images for part in parts]
+    if pictures[0].dtype == object:  # paths: all that cannot be read are named together
+        pictures = [np.concatenate(pictures)]
+    headers = images.headers(*pictures)
+    size, channels = options.size or source.size, options.channels or (1 if all(h.grey for h in headers) else 3)
+
+    # what becomes black and white, of the whole set
+    deep = [picture for picture, header in zip(chain(*pictures), headers, strict=True) if header.deep]
+    levels = images.find_levels(source.where, chain(*pictures), deep, channels)
+
+    shape = images.decode(contents.train.images[0], size, channels, levels).shape
     count = sum(map(len, parts))
     needed = count * int(np.prod(shape))
     _check_space(source.name, needed)
-    decoded = chain.from_iterable(images.decode_all(part.images, size, channels, shape) for part in parts)
+    decoded = chain.from_iterable(images.decode_all(each, size, channels, shape, levels) for each in pictures)
     stream = iter(_track(decoded, count, f"decoding {source.name}"))
     digest = hashlib.sha256()  # as Data.sha256
+    seen, copies = set[bytes](), dict[str, int]()  # of train; of the other splits
     with _writing(f"the cache of '{source.name}', {needed:,} bytes,"):
         folder.mkdir(parents=True)
         for split, part in zip(SPLITS, parts, strict=True):
+            copies[split] = 0
             with _file(folder / f"{split}-x") as file:
                 for origin, image in zip(part.images, islice(stream, len(part)), strict=True):
                     if image.shape != shape:
@@ -270,20 +281,50 @@ def _write(folder: Path, contents: Contents, source: Source, options: Options, c
                         )
                     digest.update(image.data)
                     file.write(image)
+                    pixels = hashlib.blake2b(image.data, digest_size=16).digest()
+                    if split == "train":
+                        seen.add(pixels)
+                    else:
+                        copies[split] += pixels in seen
             with _file(folder / f"{split}-y") as file:
                 y = np.ascontiguousarray(part.y)
                 digest.update(y.data)
                 file.write(y.data)
+        said = [*contents.notes, *_about_pixels(headers, levels), *_about_copies(copies, parts)]
+        # files may be called anything
+        notes = [files.one_line(note).encode(errors="backslashreplace").decode() for note in said]
+        for note in notes:
+            say(f"data '{source.name}': {note}")
         body = {
             "content": digest.hexdigest(),
             "source": content,
             "classes": contents.classes,
             "class_names": contents.class_names,
-            "splits": contents.splits,
+            "splits": "; ".join([contents.splits, *notes]),
             "x": {split: [len(part), *shape] for split, part in zip(SPLITS, parts, strict=True)},
             "y": {split: [part.y.dtype.str, *part.y.shape] for split, part in zip(SPLITS, parts, strict=True)},
         }
         files.write_json(folder / HEADER, "cache", FORMAT, body)
+
+
+def _about_pixels(headers: Sequence[images.Header], levels: images.Levels) -> Iterator[str]:
+    """Say what was done with pictures of unusual kinds."""
+    several, transparent, deep = (sum(getattr(header, flag) for header in headers) for flag in images.UNUSUAL)
+    if several:
+        yield f"{several:,} of {len(headers):,} pictures hold several frames or pages: the first of each was taken"
+    if transparent:
+        yield f"{transparent:,} of {len(headers):,} pictures can be transparent: they were put on {images.BACKGROUND}"
+    if deep and levels.bits < images.FULL.bits:
+        yield f"{deep:,} pictures use {levels.bits} of 16 bits: their upper 8 were taken"
+    if levels.binary:
+        yield "no pixel was brighter than 1 of 255: the pictures were taken for masks, in which 1 became 255"
+
+
+def _about_copies(copies: Mapping[str, int], parts: Sequence[Part]) -> Iterator[str]:
+    """Say how many images a model was trained on that it is judged by."""
+    for split, part in zip(SPLITS, parts, strict=True):
+        if copies[split]:
+            yield f"{copies[split]:,} of {len(part):,} {split} images are exact copies of train images"
 
 
 def _check_space(name: str, needed: int) -> None:

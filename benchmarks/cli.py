@@ -242,15 +242,45 @@ def _draw(out: Path, frame: pd.DataFrame) -> None:
         drawn.add(key)
 
 
+def _moved(runs: Iterable[trained.Run], dataset: str) -> dict[str, str]:
+    """Return the suites that were trained on these data, with the place where they lie now. Raises BadInput if none was."""
+    trained_on = {run.origin["suite"]: run.origin for run in runs}
+    moved, problems = dict[str, str](), list[str]()
+    for name, origin in trained_on.items():
+        try:
+            options = config.parse(origin["config"].get("data", {}), data.Options, f"suite '{name}', data")
+            held = data.load(dataset, options).sha256
+        except BadInput as problem:
+            problems.append(str(problem))
+            continue
+        if held == origin["data_sha256"]:
+            moved[name] = dataset
+        else:
+            wanted = f"{origin['dataset']} (sha256 {origin['data_sha256'][:16]})"
+            problems.append(
+                f"--data {dataset} holds other data (sha256 {held[:16]}) than suite '{name}' was trained on, {wanted}"
+            )
+    if not moved:
+        raise BadInput("; ".join(problems))
+    return moved
+
+
 def _evaluate(given: argparse.Namespace, console: Console) -> Answer:
     runs = trained.find(given.folder)
+    moved = _moved(runs, given.data) if given.data else {}
     for run in runs:
-        data.check_known(run.origin)
-    suites = {run.origin["suite"]: config.stored(run.origin, given.metrics, given.set) for run in runs}
+        if run.origin["suite"] not in moved:
+            data.check_known(run.origin)
+    suites = {
+        name: config.stored(run.origin, given.metrics, given.set, moved.get(name))
+        for run in runs
+        if (name := run.origin["suite"])
+    }
     for run in runs:
         loaded = suites[run.origin["suite"]].load()
         if loaded.sha256 != run.origin["data_sha256"]:
-            raise BadInput(f"{run.weights.parent}: its model was trained on other data than '{loaded.name}' holds now")
+            other = f"its model was trained on other data than '{loaded.name}' holds now"
+            raise BadInput(f"{run.weights.parent}: {other}: name those by --data")
     suites = {suite.name: suite for suite in checkup.beside(list(suites.values()), plugins.names(elsewhere=True))}
     checkup.remark(suites.values())
     engine = engines.of(given, list(suites.values()))

@@ -371,17 +371,18 @@ def of_table(
     return [suite]
 
 
-def stored(run: Mapping[str, Any], metrics: Iterable[str], overrides: Iterable[str]) -> Suite:
+def stored(run: Mapping[str, Any], metrics: Iterable[str], overrides: Iterable[str], dataset: str | None = None) -> Suite:
     """Return the suite of a run, from its run.json, with other metrics or settings of the evaluation. Raises BadInput.
 
-    Settings of the evaluation that the run's version had and this one has not are left out, aloud.
+    `dataset` is where its data lie now; none: where they lay when it was trained. Settings of the evaluation that the run's
+    version had and this one has not are left out, aloud.
     """
     table = _table_of(run)
-    known = {f.name for f in fields(Settings)}
-    gone = sorted(table["evaluation"].keys() - known)
-    if gone:
-        say(f"settings of an earlier version are left out: {', '.join(gone)}")
-    table["evaluation"] = {key: value for key, value in table["evaluation"].items() if key in known}
+    settings, known = table.get("evaluation"), {f.name for f in fields(Settings)}
+    if isinstance(settings, dict):
+        if gone := sorted(settings.keys() - known):
+            say(f"settings of an earlier version are left out: {', '.join(gone)}")
+        table["evaluation"] = {key: value for key, value in settings.items() if key in known}
     for assignment in overrides:
         if not assignment.startswith("evaluation."):
             raise BadInput(
@@ -389,6 +390,8 @@ def stored(run: Mapping[str, Any], metrics: Iterable[str], overrides: Iterable[s
             )
         _override(table, assignment)
     table["metrics"] = list(metrics) or table["metrics"]
+    if dataset:
+        table["dataset"] = dataset
     where = f"suite '{table['name']}'"
     suite: Suite = parse(table, Suite, where)
     of_samples = set(plugins.samples_in(str(run["command"]))) & set(suite.models) - set(models.REGISTRY)

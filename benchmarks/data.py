@@ -1,14 +1,13 @@
 """The data sets by name: those made here, the published ones, and anyone's own as folder:PATH or npz:PATH.
 
-Splits are fixed: they depend on no seed of a run, and on no version of a library (numpy's RandomState is frozen).
+Splits are fixed: they depend on no seed of a run, and on no version of a library (numpy's RandomState is frozen). So is the
+order in each, which is random: whoever takes the first n of a split takes a random draw of it.
 """
 
 import functools
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,10 @@ import torch
 from torch import Tensor
 
 from benchmarks import cache
+from benchmarks.arrays import Npz
 from benchmarks.cache import forget, settled  # noqa: F401 for whoever loads data
 from benchmarks.published import PUBLISHED
-from benchmarks.sources import Folder, Npz, Options, Source
+from benchmarks.sources import Folder, Options, Source
 from evaluation.base import BadInput, Data, Mixture, Split, as_float, check_name
 
 
@@ -125,16 +125,12 @@ def _made_here(make: Callable[[], Data]) -> Data:
 
 def check_known(run: Mapping[str, Any]) -> None:
     """Refuse to open a path that a run.json names, unless the same data were read on this machine. Raises BadInput."""
-    name, options = run["config"].get("dataset"), run["config"].get("data")
+    name = run["config"].get("dataset")
     if not isinstance(name, str) or name.partition(":")[0] not in OPENED or cache.holds(run["data_sha256"]):
         return
-    given = options if isinstance(options, dict) else {}
-    asked = [f"--set=data.{f.name}={value}" for f in fields(Options) if isinstance(value := given.get(f.name), int)]
-    small = ["--models=vae", "--set=batch=2", "--dry-run"]  # whatever the data are
-    command = shlex.join(["alibench", "run", "digits", "--data", name, *asked, *small])
     raise BadInput(
         f"run {run['run_id']} names the data '{name}', which nobody has read here yet, so it was not opened: if you trust "
-        f"that path, read it once by {command} or set ALIBENCH_DATA to the folder that it was trained with"
+        "that path, or another with the same content, name it by --data"
     )
 
 

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from statistics import median_low
 from typing import Any
@@ -29,12 +29,12 @@ from benchmarks import config, data, images, outputs
 from benchmarks.config import Suite
 from benchmarks.outputs import Answer
 from benchmarks.plugins import NAMING
-from benchmarks.sources import SPLITS, Options, Part, Source
+from benchmarks.sources import IDX, SPLITS, Options, Part, Source
 from evaluation import METRICS, extractors, files, labels
 from evaluation.base import BadInput, Data, Settings, check_name
 from evaluation.fidelity import PER_FEATURE
 from evaluation.files import NAME
-from evaluation.messages import say
+from evaluation.messages import listed, say
 from models import REGISTRY
 
 ROWS = "digits"  # the suite whose rows are compared: its GAN gets ALI's compute
@@ -92,9 +92,8 @@ class Found:
         low, high = (f"{width}x{height}" for width, height in (f(self.sizes, key=min) for f in (min, max)))
         sizes = f"{low} pixels" if len(self.sizes) == 1 else f"{low} to {high} pixels, {len(self.sizes)} sizes"
         yield f"{len(self):,} pictures, {'grey' if self.grey else 'in colour'}, {sizes}"
-        counts = [f"{_shown(name)} ({count:,})" for name, count in islice(self.classes.items(), SHOWN)]
-        more = f" and {len(self.classes) - SHOWN} more" if len(self.classes) > SHOWN else ""
-        yield f"{len(self.classes)} classes: {', '.join(counts)}{more}" if counts else "no classes"
+        counts = [f"{_shown(name)} ({count:,})" for name, count in self.classes.items()]
+        yield f"{len(self.classes)} classes: {listed(counts, SHOWN)}" if counts else "no classes"
         yield f"{' / '.join(f'{self.splits[split]:,}' for split in SPLITS)} to train, validate and test: {self.how}"
 
 
@@ -108,7 +107,8 @@ def look(name: str) -> Found:
     """Look at the pictures of folder:PATH or npz:PATH. Raises BadInput if they are too few, or some cannot be read."""
     kind, colon, path = name.partition(":")
     if not colon:
-        raise BadInput(f"'{name}' names no kind of data: write {'npz' if name.endswith('.npz') else 'folder'}:{name}")
+        is_array = name.endswith((".npz", ".npy")) or IDX.search(name)
+        raise BadInput(f"'{name}' names no kind of data: write {'npz' if is_array else 'folder'}:{name}")
     check_name(kind, data.OPENED, f"'{name}': unknown kind of data")
     if not path:
         raise BadInput(f"'{name}' names no place: write {kind}:PATH")
@@ -133,21 +133,16 @@ def look(name: str) -> Found:
 
 def _headers(parts: Iterable[Part], source: Source) -> tuple[Counter[tuple[int, int]], bool, str]:
     """Return the widths and heights of pictures, whether all are grey, and where the smallest is. Raises BadInput."""
-    sizes: Counter[tuple[int, int]] = Counter()
-    grey, smallest, side = True, source.where, 0
-    for part in parts:
-        if part.images.dtype == object:  # paths
-            for path in part.images:
-                width, height, without_colour = images.header(path)
-                sizes[width, height] += 1
-                grey &= without_colour
-                if not side or min(width, height) < side:
-                    side, smallest = min(width, height), path
-        else:
-            height, width = part.images.shape[1:3]
-            sizes[width, height] += len(part)
-            grey &= part.images.ndim == 3
-    return sizes, grey, smallest
+    pictures = [part.images for part in parts]
+    if pictures[0].dtype == object:  # paths
+        pictures = [np.concatenate(pictures)]
+    headers = images.headers(*pictures)
+    sides = [min(header.width, header.height) for header in headers]
+    smallest = next(islice(chain(*pictures), sides.index(min(sides)), None))
+
+    sizes = Counter((header.width, header.height) for header in headers)
+    grey = all(header.grey for header in headers)
+    return sizes, grey, smallest if isinstance(smallest, str) else source.where
 
 
 # ------------------------------------------------------------------------------------------------ what is chosen
@@ -411,6 +406,7 @@ def make(dataset: str, size: int | None = None, channels: int | None = None) -> 
     read = {"size": chosen.size, "channels": chosen.channels}
     options: Options = config.parse(read, Options, f"data '{dataset}'")
     loaded = data.load(found.name, options)
+    found = replace(found, how=loaded.splits)  # and what else showed when they were decoded
     settings = _settings(loaded, chosen.suite.evaluation)
     without = _without_extractor(found.name, read, loaded)
     left_out = {metric: reason for metric, module in METRICS.items() if (reason := module.refuses(loaded, settings))}
@@ -478,6 +474,7 @@ def command(given: argparse.Namespace, console: Console) -> Answer:
     """Write a suite for someone's pictures, and say what was found. Raises BadInput; no file is overwritten."""
     if given.out is not None:
         _check(given.out)
+    outputs.check_apart(given.out or Path("suite.toml"), [given.pictures])
     made = make(given.pictures, given.size, given.channels)
     out = given.out or Path(f"{made.name}.toml")
     _check(out)

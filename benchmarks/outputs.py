@@ -22,19 +22,19 @@ from typing import Any
 import torch
 
 import results
-from benchmarks import checkpoints, provenance
+from benchmarks import checkpoints, data, plugins, provenance
 from benchmarks.config import Suite
+from benchmarks.data import OPENED
 from benchmarks.runner import Interrupted
 from evaluation import files, store
 from evaluation.base import BadInput
-from evaluation.messages import say
+from evaluation.messages import listed, say
 from results import rows, stored
 from results.stored import PLAN, read_plan
 
 RUNS = Path(results.__file__).parent / "runs"
 LOCK = ".lock"
 COLLECT = "collect"  # the command that fills a folder and trains nothing
-SHOWN = 4  # differences in a message
 
 
 @dataclass(frozen=True)
@@ -179,10 +179,14 @@ def destined(given: argparse.Namespace, name: str, planned: Mapping[str, Any], n
     if given.fresh:
         path = _unused(path)
     stored.check_links(path)
+    samples = [f"folder:{source.path}" for source in plugins.LOADED if source.name]
+    check_apart(path, [*(suite["dataset"] for suite in planned["suites"].values()), *samples])
     _check_held(path, given.resume)
     check_space(path, needed)
     check_place(path)
     _begun(path, planned, given.force)
+    for line in _moved(path, planned):
+        say(line)
     return path
 
 
@@ -257,6 +261,26 @@ def _begun(path: Path, planned: Mapping[str, Any], force: bool) -> tuple[str, ..
     return ()
 
 
+def _moved(path: Path, planned: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each suite whose data lie elsewhere than when the folder was begun, with the same content."""
+    try:
+        begun = read_plan(path)
+    except (OSError, files.Damaged):
+        return
+    for name, suite in planned["suites"].items():
+        before = begun["suites"].get(name, {}).get("dataset")
+        if before != suite["dataset"] and _only_moved(name, begun, planned):
+            yield f"suite '{name}': its data are read from {suite['dataset']} now; they hold what {before} held"
+
+
+def _only_moved(suite: str, begun: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Return whether two plans have the same files of a suite's data under the same name, maybe in other folders."""
+    data, places = ([plan.get(key, {}).get(suite) for plan in (begun, now)] for key in ("data", "suites"))
+    kinds, names = zip(*(str((place or {}).get("dataset")).partition(":")[::2] for place in places), strict=True)
+    same_name = os.path.basename(os.path.normpath(names[0])) == os.path.basename(os.path.normpath(names[1]))
+    return data[0] == data[1] is not None and kinds[0] == kinds[1] in OPENED and same_name
+
+
 def differences(begun: Mapping[str, Any], now: Mapping[str, Any], when: str = "now") -> str:
     """Say what differs in two plans, by name, with both values where they can be read, or nothing; `when` the second is."""
     a, b = (dict(_flat(each)) for each in (begun, now))
@@ -264,6 +288,8 @@ def differences(begun: Mapping[str, Any], now: Mapping[str, Any], when: str = "n
     for key in [*a, *(key for key in b if key not in a)]:
         before, after = a.get(key), b.get(key)
         # these follow from the suites, those change no number
+        if key[::2] == ("suites", "dataset") and _only_moved(key[1], begun, now):
+            continue
         if key[0] == "runs" or key[2:3] == ("resources",) or key[-2:] == ("recipe", "execution"):
             continue
         default = (key not in a and after in ("", {})) or (key not in b and before in ("", {}))  # of a table that is new
@@ -273,7 +299,7 @@ def differences(begun: Mapping[str, Any], now: Mapping[str, Any], when: str = "n
             said = {"code": f"{name} (its code)", "data": f"the data of suite '{name}'", "device": "the device"}
             values = "" if kind in ("code", "data") else f" ({before!r}, {when} {after!r})"
             found.append(said.get(kind, name) + values)
-    return ", ".join(found[:SHOWN]) + f" and {len(found) - SHOWN} more" * (len(found) > SHOWN)
+    return listed(found)
 
 
 def _flat(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -311,6 +337,16 @@ def _unused(path: Path) -> Path:
     if found != path:
         say(f"{path} was begun already: this is {found}")
     return found
+
+
+def check_apart(path: Path, datasets: Iterable[str]) -> None:
+    """Refuse a place where what is written would be read as data. Raises BadInput."""
+    for kind, _, place in (name.partition(":") for name in datasets):
+        if kind in data.OPENED and place and data.OPENED[kind](place).reads(path):
+            raise BadInput(
+                f"--out {path} lies in the folder of pictures {place}, and would be read with them: name a place outside it "
+                "by --out; nothing was touched"
+            )
 
 
 def check_place(path: Path) -> None:

@@ -153,7 +153,7 @@ def contents() -> dict[str, str]:
         if source.name:
             digest = hashlib.sha256()
             for name, file in samples.found(source.path).items():
-                digest.update(name.encode() + hashlib.sha256(Path(file).read_bytes()).digest())
+                digest.update(os.fsencode(name) + hashlib.sha256(Path(file).read_bytes()).digest())
             found[f"samples of {source.name}"] = digest.hexdigest()
     return dict(sorted(found.items()))
 

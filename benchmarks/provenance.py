@@ -45,7 +45,7 @@ TRAINING = (
         "published",
         "randomness",
     ),
-    *("samples", "sources", "jobs", "worker"),
+    *("samples", "sources", "arrays", "jobs", "worker"),
 )
 
 

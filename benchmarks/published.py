@@ -7,10 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from benchmarks.sources import Contents, Part, Source, walk
+from benchmarks.sources import Contents, Part, Source, shuffled, walk
 from evaluation.base import BadInput
 from evaluation.files import Unsafe, opened
 from evaluation.store import home
+
+ORDER = 0  # the seed of the order within each split: MNIST's first 5,000 test digits are easier than the others
 
 
 class Published(Source):
@@ -45,7 +47,7 @@ class Published(Source):
         return files
 
     def read(self, files: Mapping[str, str], seed: int) -> Contents:
-        """Return the paper's splits. Raises BadInput if any image is missing."""
+        """Return the paper's splits, each in an order of its own. Raises BadInput if any image is missing."""
         parts, class_names = self._open(download=False)
         if len(parts) == 2:
             train, test = parts
@@ -53,6 +55,8 @@ class Published(Source):
             parts = [train[order[: self.sizes[0]]], train[order[self.sizes[0] :]], test]
         if (found := tuple(map(len, parts))) != self.sizes:
             raise BadInput(f"data set '{self.name}' has {found} images, not {self.sizes}: {self._remove}")
+        for number, part in enumerate(parts):  # one after the other: each is copied
+            parts[number] = shuffled(part, ORDER)
         train, validation, test = parts
         classes = len(class_names) if train.y.ndim == 1 else 0
         return Contents(train, validation, test, self.splits, classes, tuple(class_names))

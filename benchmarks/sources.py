@@ -1,24 +1,32 @@
-"""Where images come from, before they are decoded: anyone's folders and arrays. Published sets are in published.py.
+"""Where images come from, before they are decoded: anyone's folders. arrays.py has arrays, published.py published sets.
 
 A source names its files and says which image, with which label, stands in which split; cache.py decodes and keeps them.
 """
 
-import math
 import os
-import zipfile
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from msgspec import Meta
 
 from evaluation.base import BadInput
-from evaluation.files import Size, Unsafe, check_size, is_line, opened
+from evaluation.files import Size, is_line
+from evaluation.messages import listed
 
 SPLITS = ("train", "validation", "test")
+SPLIT_NAMES = {  # what folders and arrays are called, in small letters
+    **{"train": "train", "training": "train", "test": "test", "testing": "test"},
+    **{"validation": "validation", "valid": "validation", "val": "validation"},
+}
+# what other programs leave beside pictures, in small letters
+SIDE_FILES, SIDE_FOLDERS = ("thumbs.db", "desktop.ini", "ehthumbs.db"), ("__macosx", "@eadir")
+SIDE_ENDINGS = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".xml", ".md", ".yaml", ".yml")
+IDX = re.compile(r"idx\d-ubyte(\.gz)?$")  # the end of a file's name, as MNIST has it
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Contents:
-    """All that a source says about its images."""
+    """All that a source says about its images.
+
+    Each split is in a fixed random order: whoever takes its first n images takes a random draw of them.
+    """
 
     train: Part
     validation: Part
@@ -54,6 +65,7 @@ class Contents:
     splits: str  # how they were made, in a line
     classes: int = 0
     class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what else is to be said of them, each in a line
 
 
 class Source(ABC):
@@ -68,33 +80,51 @@ class Source(ABC):
     def files(self) -> dict[str, str]:
         """Return the paths of all files, by the names that tell them apart within the source. Raises BadInput."""
 
+    def reads(self, path: Path) -> bool:
+        """Return whether a file at that path, which is not one of the source's, would count as one of them."""
+        return False
+
     @abstractmethod
     def read(self, files: Mapping[str, str], seed: int) -> Contents:
         """Return which image stands where, given what `files` returned. Raises BadInput."""
 
 
-def walk(folder: str, prefix: str = "") -> Iterator[str]:
-    """Yield the files below a folder, as names/with/slashes; hidden ones are no part of it. Raises BadInput.
+def walk(folder: str, prefix: str = "", beside: list[str] | None = None) -> Iterator[str]:
+    """Yield the pictures below a folder, as names/with/slashes; hidden files are no part of it. Raises BadInput.
 
-    Links are followed. What is neither a folder nor a regular file is refused.
+    What other programs leave beside pictures is passed over, and its names are added to `beside`. Links are followed. What
+    is neither a folder nor a regular file is refused.
     """
     here = os.path.normpath(os.path.join(folder, prefix))
     try:
         entries = sorted((entry.name, entry.is_dir(), entry.is_file()) for entry in os.scandir(here))
     except OSError as error:
         raise BadInput(f"cannot read the folder {here}: {error.strerror}") from None
-    entries = [entry for entry in entries if not entry[0].startswith(".")]
-    if not entries:
-        raise BadInput(f"the folder {here} is empty: put images into it or remove it")
-    for name, is_folder, is_file in entries:
+
+    seen = [entry for entry in entries if not entry[0].startswith(".")]
+    kept = [entry for entry in seen if not _is_beside(entry[0], entry[1])]
+    if beside is not None:
+        beside += [prefix + name for name, is_folder, _ in seen if _is_beside(name, is_folder)]
+    if not kept:
+        what = "holds no pictures" if seen else "is empty"
+        raise BadInput(f"the folder {here} {what}: put images into it or remove it")
+
+    for name, is_folder, is_file in kept:
         if is_file:
             yield prefix + name
         elif not is_folder:
             raise BadInput(f"{os.path.join(here, name)} is a pipe, a device or a broken link, not a file: remove it")
         elif prefix.count("/") < 2:
-            yield from walk(folder, f"{prefix}{name}/")
+            yield from walk(folder, f"{prefix}{name}/", beside)
         else:
             raise BadInput(f"{os.path.join(here, name)} lies too deep: class folders hold images alone")
+
+
+def _is_beside(name: str, is_folder: bool) -> bool:
+    small = name.lower()
+    if is_folder:
+        return small in SIDE_FOLDERS
+    return small in SIDE_FILES or small.endswith(SIDE_ENDINGS)
 
 
 def tenths(y: np.ndarray, seed: int) -> np.ndarray:
@@ -106,21 +136,33 @@ def tenths(y: np.ndarray, seed: int) -> np.ndarray:
     return tenth
 
 
+def shuffled(part: Part, seed: int) -> Part:
+    """Return a part in the random order of that seed."""
+    return part[np.random.RandomState(seed).permutation(len(part))]
+
+
 def complete(given: Mapping[str, Part], seed: int, where: str) -> tuple[Part, Part, Part, str]:
-    """Return the three splits and how they were made; what is not given is dealt from train. Raises BadInput."""
+    """Return the three splits, each in random order, and how they were made; what is not given is dealt from train.
+
+    Raises BadInput.
+    """
     train = given["train"]
-    tenth, rule = tenths(train.y, seed), f"within each class by seed {seed}"
+    order = np.random.RandomState(seed).permutation(len(train))
+    tenth, rule = tenths(train.y[order], seed), f"within each class by seed {seed}"
+    held_out = {split: shuffled(part, seed) for split, part in given.items() if split != "train"}
+
     if len(given) == 3:
-        parts, splits = (train, given["validation"], given["test"]), "train / validation / test, as given"
+        parts, splits = (train[order], held_out["validation"], held_out["test"]), "train / validation / test, as given"
     elif "test" in given:
-        parts = train[tenth > 0], train[tenth == 0], given["test"]
+        parts = train[order[tenth > 0]], train[order[tenth == 0]], held_out["test"]
         splits = f"nine tenths of train / a tenth of train, {rule} / test"
     elif "validation" in given:  # as ImageNet comes: its validation images are what papers test on
-        parts = train[tenth > 0], train[tenth == 0], given["validation"]
+        parts = train[order[tenth > 0]], train[order[tenth == 0]], held_out["validation"]
         splits = f"nine tenths of train / a tenth of train, {rule} / validation, as there is no test"
     else:
-        parts = train[tenth % 5 > 0], train[tenth == 0], train[tenth == 5]
+        parts = train[order[tenth % 5 > 0]], train[order[tenth == 0]], train[order[tenth == 5]]
         splits = f"eight tenths / a tenth / a tenth, {rule}"
+
     for split, part in zip(SPLITS, parts, strict=True):
         if not len(part):
             raise BadInput(f"{where}: no images are left for the {split} split: add some")
@@ -130,29 +172,43 @@ def complete(given: Mapping[str, Part], seed: int, where: str) -> tuple[Part, Pa
 class Folder(Source):
     """A folder of images; class folders become labels, and train/, validation/ (or val/) and test/ the splits, if there.
 
-    Hidden files do not count; every other file has to be an image. Each split is shuffled, so that the first images of it
-    are of all classes.
+    Hidden files and what other programs leave beside pictures do not count; every other file has to be an image.
     """
 
-    PLACES: ClassVar = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+    # one of two collections, as image-to-image translation has them
+    DOMAIN: ClassVar = re.compile(r"(train|test|val)[ab]", re.IGNORECASE)
+    # what is called nearly as a split is
+    NEARLY: ClassVar = re.compile(rf"({'|'.join(SPLIT_NAMES)}|dev|eval)[ _-]?(set|data|images|imgs|pictures)", re.IGNORECASE)
 
     def __init__(self, path: str) -> None:
         self.where = os.path.abspath(os.path.expanduser(path))
         self.name = os.path.basename(self.where)
+        self.beside: list[str] = []  # names of what was passed over
 
     def files(self) -> dict[str, str]:
-        """Return all files that are not hidden."""
+        """Return all files that count."""
+        if os.path.isfile(self.where):
+            raise BadInput(f"{self.where} is a file: unpack it, or write npz:{self.where} if it holds arrays")
         if not os.path.isdir(self.where):
             raise BadInput(f"there is no folder {self.where}: name one by --data folder:PATH")
-        return {name: os.path.join(self.where, name) for name in walk(self.where)}
+        self.beside = []
+        return {name: os.path.join(self.where, name) for name in walk(self.where, beside=self.beside)}
+
+    def reads(self, path: Path) -> bool:
+        """Return whether a file at that path would count as a part of the folder, were it there."""
+        here, there = Path(os.path.realpath(self.where)), Path(os.path.realpath(path))
+        return there.is_relative_to(here) and not any(name.startswith(".") for name in there.relative_to(here).parts)
 
     def read(self, files: Mapping[str, str], seed: int) -> Contents:
         """Return the splits; the classes are train's, in the order of their names."""
+        if packed := next((path for name, path in files.items() if IDX.search(name)), None):
+            raise BadInput(f"{packed} is an idx file, as MNIST comes: name the file with the train images, npz:FILE")
         by_split = self._by_split(files)
         labels = {split: [name.rpartition("/")[0] for name in names] for split, names in by_split.items()}
         known = sorted(set(labels["train"]))
         for split, found in labels.items():
             self._check(split, set(found), known)
+
         class_names = [] if known == [""] else known
         if steering := next((name for name in class_names if not is_line(name)), None):
             raise BadInput(f"{self.where}: the class folder {steering!r} is not one line of plain text: rename it")
@@ -160,25 +216,47 @@ class Folder(Source):
         given = {}
         for split, names in by_split.items():
             images, y = np.array([*names.values()], dtype=object), np.array([number[label] for label in labels[split]])
-            given[split] = Part(images, y)[np.random.RandomState(seed).permutation(len(y))]
-        return Contents(*complete(given, seed, self.where), len(class_names), tuple(class_names))
+            given[split] = Part(images, y)
+
+        notes = (f"passed over, as they are not pictures: {listed(self.beside)}",)
+        parts = complete(given, seed, self.where)
+        return Contents(*parts, len(class_names), tuple(class_names), notes if self.beside else ())
 
     def _by_split(self, files: Mapping[str, str]) -> dict[str, dict[str, str]]:
         """Return each split's files, by their names below its folder."""
-        folders = {name.partition("/")[0] for name in files if "/" in name}
-        if not folders & set(self.PLACES):
+        folders = sorted({name.partition("/")[0] for name in files if "/" in name})
+        split_of = {folder: SPLIT_NAMES[folder.lower()] for folder in folders if folder.lower() in SPLIT_NAMES}
+        self._check_split_names(folders, split_of)
+        if not split_of:
             return {"train": dict(files)}
-        if "train" not in folders or {"validation", "val"} <= folders:
-            raise BadInput(
-                f"{self.where}: the folders of splits are train, validation or val (not both) and test; mend them"
-            )
+
         by_split: dict[str, dict[str, str]] = {}
         for name, path in files.items():
             place, _, below = name.partition("/")
-            if place not in self.PLACES or not below:
+            if place not in split_of or not below:
                 raise BadInput(f"{path} lies beside the folders train, validation or val, and test: move it away")
-            by_split.setdefault(self.PLACES[place], {})[below] = path
+            by_split.setdefault(split_of[place], {})[below] = path
         return by_split
+
+    def _check_split_names(self, folders: Sequence[str], split_of: Mapping[str, str]) -> None:
+        """Refuse folders that would be taken for classes, and are splits under other names."""
+        if any(self.DOMAIN.fullmatch(name) and name.lower().startswith("train") for name in folders):
+            named = [name for name in folders if self.DOMAIN.fullmatch(name)]
+            raise BadInput(
+                f"{self.where}: {listed(named)} are two collections, A and B: make a folder for one of them, and in it "
+                "rename trainA to train and testA to test"
+            )
+        nearly = [name for name in folders if self.NEARLY.fullmatch(name)]
+        if len(nearly) > 1 or (nearly and split_of):
+            raise BadInput(
+                f"{self.where}: {listed(nearly)} seem to be splits: rename them to train, validation or test; or, if they "
+                "are classes, otherwise"
+            )
+        if split_of and ("train" not in split_of.values() or len({*split_of.values()}) < len(split_of)):
+            raise BadInput(
+                f"{self.where}: the folders of splits are train, validation or val (not both) and test, here are "
+                f"{listed([*split_of])}; mend them"
+            )
 
     def _check(self, split: str, found: set[str], known: list[str]) -> None:
         for label in sorted(found):
@@ -189,109 +267,3 @@ class Folder(Source):
         if strange := sorted(found - set(known)):
             what = f"the class '{strange[0]}'" if strange[0] else "images without a class folder"
             raise BadInput(f"{self.where}: {split} has {what}, train has not: both must have the same classes")
-
-
-def _check_unpacked(where: str, file: IO[bytes]) -> None:
-    """Refuse an .npz whose arrays are too large, by its directory or by their headers. Raises Unsafe, and what it meets."""
-    with zipfile.ZipFile(file) as archive:
-        check_size(where, "unpacks to", sum(member.file_size for member in archive.infolist()), "unpacked")
-        claimed = 0
-        for member in archive.infolist():
-            with archive.open(member) as array:
-                claimed += _claimed(array)
-        check_size(where, "claims to unpack to", claimed, "unpacked")
-
-
-def _claimed(array: IO[bytes]) -> int:
-    """Return how many bytes an array takes by its header."""
-    version = np.lib.format.read_magic(array)
-    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, kind = header(array)
-    return math.prod(shape) * max(1, kind.itemsize)
-
-
-def arrays(where: str) -> dict[str, np.ndarray]:
-    """Return the arrays of an .npz by their names, or the one of an .npy as "array". Raises BadInput; runs no code."""
-    found, key = {}, "the file"
-    try:
-        with opened(where, "unpacked") as file:
-            if where.lower().endswith(".npy"):
-                check_size(where, "claims to hold", _claimed(file), "unpacked")
-                file.seek(0)
-                return {"array": np.load(file, allow_pickle=False)}
-            _check_unpacked(where, file)
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                for key in archive.files:
-                    found[key] = archive[key]
-    except Unsafe as problem:
-        raise BadInput(str(problem)) from None
-    except Exception as error:  # a broken archive shows as whatever it breaks: OSError, BadZipFile, zlib.error, EOFError
-        raise BadInput(f"{where}: {key} cannot be read ({error}): save plain arrays by numpy.savez") from None
-    return found
-
-
-class Npz(Source):
-    """An .npz of uint8 x_train with integer y_train, and so on for _test and _validation; or of x and y. No y: no labels.
-
-    Images are (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels; the last axis is tried first.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.where = os.path.abspath(os.path.expanduser(path))
-        self.name = Path(path).stem
-
-    def files(self) -> dict[str, str]:
-        """Return the one file."""
-        if not os.path.exists(self.where):
-            raise BadInput(f"there is no file {self.where}")
-        return {"npz": self.where}
-
-    def read(self, files: Mapping[str, str], seed: int) -> Contents:
-        """Return the splits."""
-        arrays = self._arrays()
-        suffixes = {"train": ""} if "x" in arrays else {split: f"_{split}" for split in SPLITS}
-        if unknown := sorted(set(arrays) - {key + suffix for key in "xy" for suffix in suffixes.values()}):
-            raise BadInput(f"{self.where}: unknown array '{unknown[0]}'; known are x and y, or x_train, y_train and so on")
-        there = {split: suffix for split, suffix in suffixes.items() if f"x{suffix}" in arrays}
-        if "train" not in there:
-            raise BadInput(f"{self.where}: there is neither an array x_train nor x; it holds {', '.join(arrays) or 'none'}")
-        labelled = {key for key in arrays if key.startswith("y")}
-        if labelled and labelled != {f"y{suffix}" for suffix in there.values()}:
-            raise BadInput(
-                f"{self.where}: labels are {', '.join(sorted(labelled))} alone: give them for every x or for none"
-            )
-        classes = len(np.unique(arrays[f"y{there['train']}"])) if labelled else 0
-        given = {}
-        for split, suffix in there.items():
-            images = self._images(f"x{suffix}", arrays[f"x{suffix}"])
-            y = self._labels(f"y{suffix}", arrays[f"y{suffix}"], classes) if labelled else np.full(len(images), -1)
-            if len(y) != len(images):
-                raise BadInput(f"{self.where}: x{suffix} holds {len(images)} images, y{suffix} {len(y)} labels")
-            given[split] = Part(images, y)
-        return Contents(*complete(given, seed, self.where), classes)
-
-    def _arrays(self) -> dict[str, np.ndarray]:
-        return arrays(self.where)
-
-    def _images(self, key: str, x: np.ndarray) -> np.ndarray:
-        """Return images as (N, H, W) or (N, H, W, 3)."""
-        images = x
-        if x.ndim == 4 and x.shape[3] not in (1, 3):
-            images = np.moveaxis(x, 1, 3)
-        if images.ndim == 4 and images.shape[3] == 1:
-            images = images[..., 0]
-        if x.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (3,)) or 0 in images.shape[1:]:
-            raise BadInput(
-                f"{self.where}: {key} holds {x.dtype} of shape {x.shape}, images must be uint8 of (N, H, W), (N, H, W, C) "
-                "or (N, C, H, W) with 1 or 3 channels"
-            )
-        return images
-
-    def _labels(self, key: str, y: np.ndarray, classes: int) -> np.ndarray:
-        if y.dtype.kind not in "iu" or y.ndim != 1 or not np.isin(y, np.arange(classes)).all():
-            raise BadInput(
-                f"{self.where}: {key} holds {y.dtype} of shape {y.shape}, labels must be integers (N,) from 0 without gaps, "
-                "in all splits the same"
-            )
-        return y.astype(np.int64)

@@ -71,6 +71,7 @@ class Mixture:
 class Data:
     """A data set in three disjoint splits. Choices are made on validation; test is opened for the table.
 
+    Each split is in random order: metrics take the first n of it for a random draw.
     Raises BadInput for integers that are not images: the method needs gradients through x.
     """
 
@@ -82,7 +83,7 @@ class Data:
     mixture: Mixture | None = None
     extractor: str = ""  # the feature extractor of its images
     class_names: tuple[str, ...] = ()  # or those of the attributes
-    splits: str = ""  # how they were made, in a line
+    splits: str = ""  # how they were made, and what else is to be known of them, in a line
     content: str = ""  # what sha256 is, where that is known
 
     def __post_init__(self) -> None:

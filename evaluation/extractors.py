@@ -172,7 +172,8 @@ def path(data: Data) -> Path:
     """Return where the weights of the data set's classifier are, or would be: named by the data's content."""
     if data.extractor in SHIPPED:
         return WEIGHTS / f"{data.extractor}.safetensors"
-    return home() / "extractors" / f"{data.name}-cnn-{data.sha256[:16]}.safetensors"
+    ending = f"-cnn-{data.sha256[:16]}.safetensors"
+    return home() / "extractors" / f"{files.fitting(data.name, ending)}{ending}"
 
 
 def _network(data: Data) -> DigitsCNN | ImageCNN:

@@ -132,8 +132,8 @@ def sha256(path: Path | str, size: Size | None = "arrays", links: bool = True) -
 
 
 def is_line(text: str) -> bool:
-    """Return whether a text is as `Line` says."""
-    return len(text) <= LONGEST_LINE and re.search(_LINE, text) is not None
+    """Return whether a text is as `Line` says, and can be written: a file's name may not be UTF-8."""
+    return len(text) <= LONGEST_LINE and re.search(_LINE, text) is not None and _is_text(text)
 
 
 def one_line(text: str) -> str:
@@ -191,8 +191,14 @@ LONGEST_NAME = 255  # bytes of a file's name
 def part_of(path: Path) -> Path:
     """Return where to write what will be renamed to `path`: a name of this process's own."""
     ending = f".{uuid.uuid4().hex[:8]}.{_host()}-{os.getpid()}.part"
-    name = os.fsdecode(os.fsencode(path.name)[: LONGEST_NAME - 1 - len(os.fsencode(ending))])
-    return path.with_name(f".{name}{ending}")
+    return path.with_name(f".{fitting(path.name, f'.{ending}')}{ending}")
+
+
+def fitting(name: str, ending: str) -> str:
+    """Return as much of a name as a file's name has room for beside an ending."""
+    room = LONGEST_NAME - len(os.fsencode(ending))
+    raw = os.fsencode(name)
+    return name if len(raw) <= room else raw[:room].decode(errors="ignore")
 
 
 def sync_folder(folder: Path) -> None:

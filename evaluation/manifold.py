@@ -2,6 +2,9 @@
 
 The ball of a real sample reaches to its k-th nearest real neighbour, which lies outside, as in the authors' code: real data
 against themselves have density 1 and coverage 1. Unlike precision and recall neither grows with a few stray samples.
+
+Where more than k real samples are the same, that ball would be a point, which no sample of a model hits. It reaches to the
+nearest real sample that differs; without one it holds exact copies.
 """
 
 import math
@@ -25,8 +28,18 @@ def exact(*sets: Tensor) -> tuple[Tensor, ...]:
 
 
 def radii(x: Tensor, k: int) -> Tensor:
-    """Return the distance (N,) of each of x (N, F) to its k-th nearest neighbour; it is not its own."""
-    return torch.cat([torch.cdist(part, x).kthvalue(k + 1, dim=1).values for part in x.split(CHUNK)])
+    """Return the distance (N,) of each of x (N, F) to its k-th nearest neighbour, or to the nearest that differs from it.
+
+    It is not its own neighbour. Where all of x are the same, the distance is 0.
+    """
+
+    def of_part(part: Tensor) -> Tensor:
+        distances = torch.cdist(part, x)
+        radius = distances.kthvalue(k + 1, dim=1).values
+        differing = distances.masked_fill_(distances == 0, torch.inf).amin(1)
+        return torch.where((radius == 0) & differing.isfinite(), differing, radius)
+
+    return torch.cat([of_part(part) for part in x.split(CHUNK)])
 
 
 def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> tuple[float, float]:
@@ -34,7 +47,8 @@ def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> tuple[float, flo
     real, fake = exact(real, fake)
     inside = covered = 0
     for part, radius in zip(real.split(CHUNK), radii(real, k).split(CHUNK), strict=True):
-        within = torch.cdist(part, fake) < radius[:, None]
+        distances = torch.cdist(part, fake)
+        within = (distances < radius[:, None]) | (distances == 0)
         inside += int(within.sum())
         covered += int(within.any(1).sum())
     return inside / (k * len(fake)), covered / len(real)

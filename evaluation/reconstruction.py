@@ -111,6 +111,12 @@ def _compared(
     return [*rows, row("lpips", float(distances.mean()), extractor=distance.identity)]
 
 
+def _refused(data: Data, reason: str, row: Callable[..., Measurement]) -> list[Measurement]:
+    """Return the empty cells of reconstructions that cannot be measured."""
+    measures = ("reconstruction_error", "psnr", "ssim", "lpips")[: 4 if data.images else 1]
+    return [row(metric, None, status="refused", reason=reason) for metric in measures]
+
+
 def measure(subject: Subject) -> list[Measurement]:
     """Return errors through mean and drawn codes, the latent error, and the posterior's deviation (zero: noise is lost)."""
     data, model, settings = subject.data, subject.model, subject.settings
@@ -125,11 +131,10 @@ def measure(subject: Subject) -> list[Measurement]:
         row = partial(Measurement, n=len(x), split=subject.split, protocol=protocol)
         if reason:
             return [row("reconstruction_error", None, status="not applicable", reason=reason)]
-        found = x_hat()
-        if bad := unfit(found, data.images):
-            measures = ("reconstruction_error", "psnr", "ssim", "lpips")[: 4 if data.images else 1]
-            return [row(metric, None, status="refused", reason=bad) for metric in measures]
-        return _compared(data, settings, x, found, subject.device, row)
+        reconstructed = x_hat()
+        if bad := unfit(reconstructed, data.images):
+            return _refused(data, bad, row)
+        return _compared(data, settings, x, reconstructed, subject.device, row)
 
     found = [
         *rows(lambda: subject.reconstructions, "mean code", no_mean),
@@ -174,29 +179,23 @@ def references(baseline: Baseline) -> list[Measurement]:
     flat = x_train.flatten(1).double().numpy()
     pca = PCA(min(baseline.latent, *flat.shape), random_state=0).fit(flat)
     projected = pca.inverse_transform(pca.transform(x.flatten(1).double().numpy()))
-    candidates = {"mean": x_train.mean(0).expand_as(x), "PCA": x.new_tensor(np.asarray(projected)).view_as(x)}
     notes = {"mean": [part], "class mean": ["told the true class", part], "PCA": [f"{pca.n_components_} components", part]}
-    if data.classes:
+
+    def row(name: str) -> Callable[..., Measurement]:
+        note = ", ".join(filter(None, notes[name]))
+        return partial(Measurement, n=len(held_out), split=split, protocol="mean code", reference=name, note=note)
+
+    candidates = {"mean": x_train.mean(0).expand_as(x)}
+    rows = []
+    if data.classes and (unseen := sorted(set(held_out.y.tolist()) - set(y_train.tolist()))):
+        names = ", ".join(data.class_names[c] if data.class_names else str(c) for c in unseen)
+        rows = _refused(data, f"train holds no sample of class {names}", row("class mean"))
+    elif data.classes:
         by_class = x.new_empty(x.shape)
         for c in range(data.classes):
             by_class[held_out.y == c] = x_train[y_train == c].mean(0)
-        candidates = {"mean": candidates["mean"], "class mean": by_class, "PCA": candidates["PCA"]}
-    return [
-        measurement
-        for name, x_hat in candidates.items()
-        for measurement in _compared(
-            data,
-            baseline.settings,
-            held_out.x,
-            x_hat,
-            baseline.device,
-            partial(
-                Measurement,
-                n=len(held_out),
-                split=split,
-                protocol="mean code",
-                reference=name,
-                note=", ".join(filter(None, notes[name])),
-            ),
-        )
-    ]
+        candidates["class mean"] = by_class
+    candidates["PCA"] = x.new_tensor(np.asarray(projected)).view_as(x)
+    for name, x_hat in candidates.items():
+        rows += _compared(data, baseline.settings, held_out.x, x_hat, baseline.device, row(name))
+    return rows

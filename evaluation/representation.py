@@ -27,6 +27,7 @@ T = TypeVar("T")
 Layers = Callable[[Tensor], Mapping[str, Tensor]]
 HIDDEN = "last hidden layer"
 CODE_ALONE = "code alone"  # of a model that shows no hidden layer
+OF_D = ", features of D"  # ends the name of the row that stands on them
 HIDDEN_LAYERS = 3  # that ALI's protocol takes beside the mean code
 
 
@@ -219,7 +220,7 @@ def measured(subject: Subject, score: Callable[[Sets], list[Measurement]], colum
     discriminator = getattr(model, "discriminator", None)
     if isinstance(discriminator, Discriminator) and discriminator.sees == ("x",):
         found = subject.once("discriminator", lambda: source(discriminator_layers(discriminator.hidden)))
-        rows += [replace(row, reference=f"{model.title}, features of D") for row in score(found)]
+        rows += [replace(row, reference=f"{model.title}{OF_D}") for row in score(found)]
     return rows
 
 

@@ -7,14 +7,19 @@ file of its own or as SVG to stand in a page, in the page's own ink.
 import base64
 import io
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from results.drawing import COLOURS, INK, fonts, styled
+
+# isort: split
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
@@ -28,21 +33,9 @@ from evaluation import files, pictures
 from results import statistics
 from results.formats import Sheet
 
-INK = "#1b1c1d"  # of text and axes; in a page it becomes the page's own
-# the hues of Okabe and Ito, which the colour-blind tell apart, as light as shows on white and on black
-COLOURS = ("#2b8cd6", "#e0702a", "#1fa67a", "#c46aa5", "#b98700", "#7d78d8", "#8c8c8c", "#a3562f")
-STYLE: dict[Any, Any] = {
-    "text.parse_math": False,  # titles that users write are no formulas
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
-}
 EXACT = 200_000  # bytes of a picture in a page; larger ones are kept by WebP at QUALITY, which loses a little
 QUALITY = 90
+LONGEST_NAME = 24  # characters of a name in a legend
 FLAT = 1e-9  # of the largest code: below this a number of the code does not vary
 
 
@@ -100,7 +93,7 @@ def frames(interpolations: np.ndarray) -> Picture:
 def svg(figure: Figure, name: str) -> str:
     """Return a figure as SVG for a page, text in the page's ink; `name` keeps its marks apart from other figures'."""
     made = io.StringIO()
-    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
+    with styled({"svg.hashsalt": name}):
         figure.savefig(made, format="svg", transparent=True, dpi=100, metadata={"Date": None})
     text = made.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
@@ -119,6 +112,19 @@ def _colours(y: np.ndarray) -> dict[str, Any]:
     if y.max() < 10:
         return {"c": y, "cmap": "tab10", "vmin": 0, "vmax": 9}
     return {"c": y * 7 % (y.max() + 1), "cmap": "turbo"}
+
+
+def _legend(axes: Axes, marks: Sequence[Artist], names: Sequence[str], **options: Any) -> None:
+    """Add a legend of marks by any names: matplotlib itself leaves out those that begin with an underscore."""
+    legend = axes.legend(marks, [str(number) for number in range(len(marks))], frameon=False, **options)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_text(name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…")
+
+
+def _inches(names: Sequence[str]) -> float:
+    """Return how broad the longest of some names is in a legend; East Asian signs are twice as broad as others."""
+    widths = (sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in name[:LONGEST_NAME]) for name in names)
+    return 0.08 * max(widths, default=0)
 
 
 def _scatter(axes: Axes, points: np.ndarray, title: str, limit: float | None, **colour: Any) -> None:
@@ -142,7 +148,7 @@ def plane(arrays: Mapping[str, np.ndarray], across: int = 4, size: float = 3.4) 
         *([("reconstructions", arrays["reconstructions"], limit, colour)] if "reconstructions" in arrays else []),
         *([("samples", arrays["samples"], limit, ink)] if "samples" in arrays else []),
     )
-    with mpl.rc_context(STYLE):
+    with styled():
         across = min(across, len(panels))
         down = -(-len(panels) // across)
         figure = Figure(figsize=(size * across, (size + 0.1) * down))
@@ -160,7 +166,7 @@ def walk(arrays: Mapping[str, np.ndarray]) -> Picture:
     """Return interpolations between points (N, STEPS, 2), the frames below one another."""
     lines = arrays["interpolations"]
     limit, size, steps = 1.15 * float(np.abs(arrays["x"]).max()), 2.6, lines.shape[1]
-    with mpl.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(size, size * steps), dpi=90)
         axes = figure.add_axes((0, 0, 1, 1))
         for step in range(steps):
@@ -198,22 +204,24 @@ def latent(codes: np.ndarray, y: np.ndarray, names: Sequence[str] = ()) -> tuple
             parting = LinearDiscriminantAnalysis(n_components=2).fit(codes[half[0]], y[half[0]])
             panels.append(("where classes part most", parting.transform(codes[half[1]]), half[1]))
             told += "; beside them the two linear discriminants, fitted on every other code and drawn with the rest"
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.4 * len(panels) + 0.8, 3.4))
-        figure.subplots_adjust(0.3 / (len(panels) + 0.3), 0.08, 1 - 0.8 / (3.4 * len(panels) + 0.8), 0.92, 0.18)
+    shown = np.unique(y) if y.ndim == 1 and "vmax" in colour else np.array([], dtype=int)
+    classes = [names[c] if len(names) > c else str(c) for c in shown]
+    beside = 0.4 + max(0.4, _inches(classes))  # inches for the legend
+    with styled():
+        width = 3.4 * len(panels) + beside
+        figure = Figure(figsize=(width, 3.4))
+        figure.subplots_adjust(0.6 / width, 0.08, 1 - beside / width, 0.92, 0.18)
         for axes, (title, points, part) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             own = {**colour, "c": colour["c"][part]} if "c" in colour else colour
             axes.scatter(points[:, 0], points[:, 1], s=9, linewidths=0, rasterized=True, **own)
             axes.set(title=title)
             axes.axis("equal")
             axes.locator_params(nbins=4)
-        classes = np.unique(y) if y.ndim == 1 and "vmax" in colour else np.array([])
-        for c in classes:
+        if len(shown):
             colours = mpl.colormaps["tab10"]
             assert isinstance(colours, ListedColormap)
-            axes.scatter([], [], s=20, color=colours(int(c)), label=names[c] if len(names) > c else str(c))
-        if len(classes):
-            axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, handletextpad=0, title="class")
+            marks = [axes.scatter([], [], s=20, color=colours(int(c))) for c in shown]
+            _legend(axes, marks, classes, loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0, title="class")
     return figure, told
 
 
@@ -222,7 +230,7 @@ def curves(by_seed: Mapping[int, pd.DataFrame]) -> Figure:
     first = next(iter(by_seed.values()))
     kinds = {kind: [name for name in first.columns if name.startswith(f"{kind} ")] for kind in ("loss", "logit")}
     kinds = {kind: names for kind, names in kinds.items() if names}
-    with mpl.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(3.6 * max(1, len(kinds)), 2.6), layout="constrained")
         for axes, (kind, names) in zip(
             figure.subplots(1, max(1, len(kinds)), squeeze=False)[0], kinds.items(), strict=False
@@ -230,15 +238,16 @@ def curves(by_seed: Mapping[int, pd.DataFrame]) -> Figure:
             for i, frame in enumerate(by_seed.values()):
                 ends = frame.groupby("phase", sort=False).step.max()
                 at = frame.step + frame.phase.map(ends.cumsum() - ends)
-                for name, colour in zip(names, COLOURS, strict=False):
-                    label = name.removeprefix(f"{kind} ") if not i else None
-                    axes.plot(at, frame[name], color=colour, linewidth=1, alpha=0.8, label=label)
+                lines = [
+                    axes.plot(at, frame[name], color=colour, linewidth=1, alpha=0.8)[0]
+                    for name, colour in zip(names, COLOURS, strict=False)
+                ]
                 if not i:
+                    _legend(axes, lines, [name.removeprefix(f"{kind} ") for name in names[: len(lines)]], fontsize=8)
                     for end in ends.cumsum()[:-1]:
                         axes.axvline(end, color=INK, linewidth=0.6, linestyle=":")
             title = "loss of each player" if kind == "loss" else "D's mean logit by kind of pair"
             axes.set(title=title, xlabel="updates")
-            axes.legend(frameon=False, fontsize=8)
     return figure
 
 
@@ -251,7 +260,7 @@ def spread(sheet: Sheet, rows: Sequence[str], most: int = 6) -> Figure | None:
         return None
     across = min(3, len(columns))
     down = -(-len(columns) // across)
-    with mpl.rc_context(STYLE):
+    with styled():
         size = 3.3 * across + 0.9, down * (0.34 * len(kept) + 0.9)
         figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.12))
         grid = figure.subplots(down, across, squeeze=False, sharey=True)
@@ -279,7 +288,7 @@ def bars(sheet: Sheet, rows: Sequence[str]) -> Figure | None:
     columns = [name for name in kept.columns if kept[name].map(len).any()]
     if not columns:
         return None
-    with mpl.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(3.3 * len(columns) + 0.9, 0.34 * len(kept) + 0.9), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(columns), squeeze=False, sharey=True)[0], columns, strict=True):
             heights = [float(np.mean(values)) if len(values) else 0.0 for values in kept[name]]
@@ -299,7 +308,7 @@ def _images(arrays: Mapping[str, np.ndarray]) -> Figure:
     panels = {"samples": arrays["samples"]} if "samples" in arrays else {}
     if "reconstructions" in arrays:
         panels |= {"pairs: original, reconstruction": pairs(arrays)}
-    with mpl.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(5.5 * max(1, len(panels)), 5.8), layout="constrained")
         row = figure.subplots(1, max(1, len(panels)), squeeze=False)[0]
         for axes, (name, panel) in zip(row, panels.items(), strict=False):
@@ -317,7 +326,7 @@ def draw(folder: Path, title: str, path: Path) -> None:
     arrays = pictures.read(folder)
     images = arrays["x"].ndim == 4
     figure, made = (_images if images else plane)(arrays), io.BytesIO()
-    with mpl.rc_context(STYLE):
+    with styled({"font.family": fonts()}):
         figure.suptitle(title, y=0.99)
         figure.savefig(made, format="png", dpi=120 if images else 110)
     files.replace(path, made.getvalue())

@@ -3,6 +3,9 @@
 import re
 from pathlib import Path
 
+from results.drawing import COLOURS, INK, styled
+
+# isort: split
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,7 +14,6 @@ from matplotlib.patches import FancyBboxPatch
 
 from evaluation import files
 from results import figures, formats, layouts, papers, rows, tables
-from results.figures import COLOURS, INK
 from results.formats import Sheet
 
 ROOT = Path(__file__).parent.parent
@@ -39,7 +41,7 @@ def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], col
 
 def game() -> Figure:
     """Draw ALI's game (Dumoulin et al. 2017, figure 1): which pairs there are, who sees them, who learns what."""
-    with mpl.rc_context(figures.STYLE):
+    with styled():
         figure = Figure(figsize=(9.6, 3.5))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, 12), ylim=(0, 4.4))
@@ -76,8 +78,8 @@ def overview() -> Sheet:
     frame = rows.read(papers.REFERENCE / SHOWN)
     sheet = tables.sheet(frame, layouts.OVERVIEW)
     assert sheet is not None
-    own = set(frame[tables.own(frame)].title)
-    kept = [title for title in sheet.frame.index if title in own or title in LINES]
+    rivals = set(frame[tables.rivals(frame)].title)
+    kept = [title for title in sheet.frame.index if title in rivals or title in LINES]
     columns = [name for name in sheet.frame.columns if name not in LEFT_OUT]
 
     def part(of: pd.DataFrame) -> pd.DataFrame:
@@ -103,7 +105,7 @@ def spread() -> Figure:
 def write(root: Path) -> None:
     """Write the pictures below docs/, and README's table into its place. Raises OSError."""
     for name, figure in (("game", game()), ("digits", spread())):
-        with mpl.rc_context({**figures.STYLE, "svg.fonttype": "path", "svg.hashsalt": name}):
+        with styled({"svg.fonttype": "path", "svg.hashsalt": name}):
             (root / "docs" / "figures").mkdir(exist_ok=True)
             figure.savefig(root / "docs" / "figures" / f"{name}.svg", facecolor="white", metadata={"Date": None})
     readme = root / "README.md"

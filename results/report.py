@@ -213,8 +213,8 @@ def _card(output: Output, own: pd.DataFrame, model: str) -> Card:
 
 
 def _drawing(sheet: Sheet, own: pd.DataFrame, name: str, key: str) -> dict[str, str]:
-    """Return a drawing of a table's numbers, of models alone, and what to say of it."""
-    titles = list(dict.fromkeys(own[tables.own(own)].title))
+    """Return a drawing of a table's numbers, of what is compared alone, and what to say of it."""
+    titles = list(dict.fromkeys(own[tables.rivals(own)].title))
     figure = (figures.bars if name == "throughput" else figures.spread)(sheet, titles)
     return {
         "drawing": figures.svg(figure, f"{name} {key}") if figure else "",
@@ -298,6 +298,7 @@ def html(outputs: Sequence[Output]) -> str:
             "name": name,
             "anchor": f"suite-{number}",
             "title": config.get("title", name),
+            "different_data": _different_data(name, outputs),
             "drawn": {title: parts for title, parts in sheets.items() if title in DRAWN},
             "models": [{"cards": own} for own in cards.values()],
             "tables": {title: parts for title, parts in sheets.items() if title not in DRAWN},
@@ -311,6 +312,21 @@ def html(outputs: Sequence[Output]) -> str:
         interval=interval,
         headings=DRAWN,
     )
+
+
+def _different_data(name: str, outputs: Sequence[Output]) -> str:
+    """Say which outputs of a suite were measured on which data, if not all on the same; else nothing."""
+    measured: dict[str, list[str]] = {}
+    for output in outputs:
+        for origin in output.origins.values():
+            if origin["suite"] == name:
+                data = f"{origin['dataset']} (sha256 {origin['data_sha256'][:16]})"
+                if output.label not in (labels := measured.setdefault(data, [])):
+                    labels.append(output.label)
+    if len(measured) < 2:
+        return ""
+    parts = "; ".join(f"{', '.join(labels)}: {data}" for data, labels in measured.items())
+    return f"suite {name}: these outputs were measured on different data, so their numbers cannot be compared: {parts}"
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:
@@ -329,7 +345,9 @@ def page(paths: Sequence[Path]) -> tuple[str, list[str]]:
 
 def _page(outputs: Sequence[Output]) -> tuple[str, list[str]]:
     made = html(outputs)
-    return made, [problem for output in outputs for problem in output.problems]
+    suites = dict.fromkeys(suite for output in outputs for suite in output.frame.suite)
+    different = filter(None, (_different_data(name, outputs) for name in suites))
+    return made, [*(problem for output in outputs for problem in output.problems), *different]
 
 
 def write(path: Path, made: Mapping[str, Sheet] | None = None) -> list[str]:

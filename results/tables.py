@@ -12,7 +12,7 @@ import pandas as pd
 
 from evaluation import COLUMNS
 from evaluation.base import Column
-from evaluation.representation import CODE_ALONE
+from evaluation.representation import CODE_ALONE, OF_D
 from results import formats, statistics
 from results.formats import Sheet
 from results.layouts import ARROWS, CATALOGUE, DRAWN, SPREAD, TABLES, Cell, Table
@@ -77,6 +77,14 @@ def own(rows: pd.DataFrame) -> pd.Series:
     return pd.Series([run.startswith(f"{suite}-{model}-") for run, suite, model in named], rows.index, dtype=bool)
 
 
+def rivals(rows: pd.DataFrame) -> pd.Series:
+    """Return which rows take part in comparisons: a model's own, and those on features of the D that it trained.
+
+    Raw pixels, untrained encoders, noise and held-out data stand beside them: nothing was trained for those.
+    """
+    return own(rows) | rows.model.str.endswith(OF_D)
+
+
 def _better(cell: Cell) -> Literal["higher", "lower", ""]:
     if cell.derived in ("spread", "reasons"):
         return ""
@@ -86,12 +94,12 @@ def _better(cell: Cell) -> Literal["higher", "lower", ""]:
 def compared(rows: pd.DataFrame, cell: Cell) -> dict[str, float]:
     """Return the adjusted p of each model against the best of a column; empty where nothing can be tested.
 
-    Models with fewer than five seeds are left aside, and references: a baseline is no competitor.
+    Models with fewer than five seeds are left aside, and rows that are not `rivals`.
     """
     better = _better(cell)
     if not better or rows.seed.nunique() < TESTED_FROM:
         return {}
-    values = _values(rows[own(rows)], cell).dropna()
+    values = _values(rows[rivals(rows)], cell).dropna()
     samples = {str(model): of_seeds.to_numpy() for model, of_seeds in values.groupby(level="model", sort=False)}
     return statistics.against_best({m: v for m, v in samples.items() if len(v) >= TESTED_FROM}, better)
 
@@ -160,6 +168,8 @@ def facts(rows: pd.DataFrame, table: Table, tests: str) -> str:
         if alone := sorted(set(quality[quality.protocol.str.contains(f", {CODE_ALONE}")].title)):
             parts.append(f"{', '.join(alone)}: the code alone, without hidden layers")
         parts.append(f"weights: {', '.join(sorted(set(quality.weights)))}")
+        if (quality[quality.metric == "kid"].value < 0).any():
+            parts.append("KID is estimated without bias, so a value below 0 means a distance near 0")
         parts.append(tests)
     if len(timed) and not (asked.kind == "budget").any():
         parts += [
@@ -176,8 +186,8 @@ def _tests(rows: pd.DataFrame, table: Table, best: pd.DataFrame) -> str:
         share = f"{statistics.LEVEL:.0%}".replace("%", " %")
         return f"bold: the best, and what is not told from it (Welch's t, Holm over all pairs of a column, {share})"
     metrics = {cell.metric for cell in table.cells if _better(cell)}
-    rivals = set(rows[own(rows) & rows.metric.isin(metrics) & (rows.status == "ok")].model)
-    return f"differences between models: not tested (fewer than {TESTED_FROM} seeds)" if len(rivals) > 1 else ""
+    compared = set(rows[rivals(rows) & rows.metric.isin(metrics) & (rows.status == "ok")].model)
+    return f"differences between models: not tested (fewer than {TESTED_FROM} seeds)" if len(compared) > 1 else ""
 
 
 def _sizes(own: pd.DataFrame) -> str:
@@ -228,7 +238,7 @@ def spreads(rows: pd.DataFrame) -> pd.DataFrame:
     The spread over training seeds stands apart from those of the same weights: other draws of samples and codes
     (`evaluation.resamples`), other draws of labels.
     """
-    rows = rows[own(rows) & (rows.kind == "quality")]
+    rows = rows[rivals(rows) & (rows.kind == "quality")]
     lines = []
     named = (cell for table in TABLES if table.name in SPREAD for cell in table.cells if not cell.derived)
     for cell in dict.fromkeys(replace(cell, title="") for cell in named):

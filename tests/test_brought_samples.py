@@ -144,7 +144,7 @@ def test_what_is_no_array_is_refused_by_name(tmp_path: Path, monkeypatch: pytest
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": (10**12, 1)})
     (tmp_path / "claims.npy").write_bytes(head.getvalue())
-    cases.append((tmp_path / "claims.npy", "claims to hold 1000.00 GB, more than 500.0 MB"))
+    cases.append((tmp_path / "claims.npy", "claims to unpack to 1000.00 GB, more than 500.0 MB"))
     for file, told in cases:
         with pytest.raises(BadInput) as refused:
             samples.read(file, GREY)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.data import load
 from evaluation import fidelity, mixture_score, modes, reconstruction, svm, throughput
-from evaluation.base import Baseline, Data, Measurement, Settings, Subject, as_float, as_uint8, generator
+from evaluation.base import Baseline, Data, Measurement, Settings, Split, Subject, as_float, as_uint8, generator
 from evaluation.metrics import measure
 from evaluation.own import Own
 from models import REGISTRY
@@ -260,6 +260,19 @@ def test_trivial_reconstructors_by_linear_algebra(digits: Data) -> None:
     _, _, v = torch.linalg.svd(t - t.mean(0), full_matrices=False)
     residual = (x - t.mean(0)) - (x - t.mean(0)) @ v[:8].T @ v[:8]
     assert value(rows, "reconstruction_error", reference="PCA") == pytest.approx((residual**2).mean().item())
+
+
+def test_a_class_that_train_does_not_have_has_no_mean(digits: Data) -> None:
+    """A class of one picture may lie in test alone: before, its mean was not a number and PSNR 'infinite'."""
+    train = Split(digits.train.x[digits.train.y != 3], digits.train.y[digits.train.y != 3])
+    data = replace(digits, train=train, class_names=tuple("abcdefghij"))
+    rows = reconstruction.references(Baseline(data, Settings(), 4, range(1), lambda seed: build("vae"), "test"))
+    of_class = [row for row in rows if row.reference == "class mean"]
+    assert {row.metric for row in of_class} == {"reconstruction_error", "psnr", "ssim", "lpips"}
+    assert all(row.status == "refused" and row.value is None for row in of_class)
+    assert {row.reason for row in of_class} == {"train holds no sample of class d"}
+    others = [row for row in rows if row.reference != "class mean" and row.metric == "reconstruction_error"]
+    assert [row.status for row in others] == ["ok", "ok"]
 
 
 # ------------------------------------------------------------------------------------------------ all

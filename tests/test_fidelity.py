@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch_fidelity.metric_kid import kid_features_to_metric
 
-from evaluation import extractors, fidelity, files, manifold, store
+from evaluation import extractors, fidelity, files, health, manifold, store
 from evaluation.base import Baseline, Data, Measurement, Settings, Split, Subject, as_float, generator
 from evaluation.extractors import Extractor
 from evaluation.fidelity import Features
@@ -243,6 +243,27 @@ def test_precision_and_recall_are_the_right_way_round() -> None:
     assert fidelity.precision_recall(fake=both, real=one) == (0.5, 1.0)  # half of what is generated is not real
     assert manifold.density_coverage(both.x, one.x)[1] == 0.5
     assert manifold.density_coverage(one.x, both.x)[1] == 1.0
+
+
+def test_equal_pictures_are_covered_by_themselves_and_by_what_lies_beside_them() -> None:
+    """Six or more equal ones have their nearest neighbours at distance 0, where no sample of a model falls."""
+    equal = torch.full((7, 3), 0.5)
+    assert manifold.density_coverage(equal, equal)[1] == 1.0
+    assert manifold.density_coverage(equal, equal + 0.1)[1] == 0.0
+    apart = torch.cat([equal, torch.tensor([[0.7, 0.5, 0.5]])])  # the nearest that differs, at 0.2
+    assert manifold.radii(apart, 5)[:7].tolist() == pytest.approx([0.2] * 7)
+    assert manifold.density_coverage(apart, equal + 0.1)[1] == 1.0
+    assert manifold.density_coverage(apart, torch.tensor([[0.8, 0.5, 0.5]]))[1] == 0.125  # the eighth alone
+
+
+def test_samples_like_data_with_many_equal_pictures_are_not_called_collapsed() -> None:
+    rng = np.random.RandomState(0)
+    real = torch.zeros(60, 1, 4, 4, dtype=torch.uint8)
+    real[40:] = torch.from_numpy(rng.randint(0, 256, (20, 1, 4, 4)).astype(np.uint8))
+    samples = (real[torch.from_numpy(rng.permutation(60))].float() / 255 + 0.01 * torch.rand(60, 1, 4, 4)).clamp(0, 1)
+    covered = health._covered(real, samples)
+    assert covered.value is not None
+    assert covered.value > 80
 
 
 def test_real_data_against_themselves_are_at_no_distance(digits: Data) -> None:

@@ -216,6 +216,19 @@ def test_several_outputs_stand_side_by_side(tmp_path: Path) -> None:
         assert number in page.text
 
 
+def test_outputs_of_different_data_under_one_heading_are_named(tmp_path: Path) -> None:
+    first, second, other = (output(tmp_path / name, {"ali": [0.1]}, arrays=False) for name in ("a", "b", "c"))
+    for folder in (other / "runs").iterdir():
+        stored.write(folder, stored.ORIGIN, stored.read_origin(folder) | {"data_sha256": "1" * 64})
+    page, problems = made(first, second)
+    assert "different data" not in " ".join([page.text, *problems])
+    page, problems = made(first, second, other)
+    line = f"a, b: digits (sha256 {'0' * 16}); c: digits (sha256 {'1' * 16})"
+    assert line in page.text
+    assert "cannot be compared" in page.text
+    assert sum(line in problem for problem in problems) == 1
+
+
 def test_what_users_name_is_no_markup(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "digits-x-seed0"
     folder.mkdir(parents=True)

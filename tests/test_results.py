@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from benchmarks import config
 from evaluation import files, pictures
@@ -134,6 +135,32 @@ def test_models_stand_in_the_suites_order_and_references_below(tmp_path: Path) -
     store(tmp_path, "ali", 0, [Measurement("fid", 2.0)])
     frame = tables.tables(rows.read(tmp_path))["digits-quality"].frame
     assert frame.index.tolist() == ["ALI", "VAE", "VAE, noisy", "held-out data"]
+
+
+def test_features_of_a_trained_discriminator_take_part_and_what_nobody_trained_does_not(tmp_path: Path) -> None:
+    for seed in range(5):
+        accuracy = 80.0 + 0.1 * seed
+        store(tmp_path, "ali", seed, svm({0: accuracy}))
+        store(tmp_path, "vae", seed, [*svm({0: accuracy - 5}), *svm({0: accuracy + 5}, reference="a GAN, features of D")])
+    store(tmp_path, "references", None, svm({0: 99.0}, reference="raw pixels"))
+    frame = rows.read(tmp_path)
+    sheet = tables.tables(frame)["digits-svm"]
+    bold = sheet.best["accuracy, C by validation, % ↑"]
+    assert bold.to_dict() == {"ALI": False, "VAE": False, "a GAN, features of D": True, "raw pixels": False}
+    # Holm over the three pairs of the three that take part, by hand
+    (cell,) = {cell for table in layouts.TABLES for cell in table.cells if cell.title == "accuracy, C by validation, %"}
+    p = tables.compared(frame, cell)
+    assert p["a GAN, features of D"] == 1.0
+    seeds = 80 + np.arange(5) / 10
+    assert p["ali"] == pytest.approx(2 * stats.ttest_ind(seeds, seeds + 5, equal_var=False).pvalue)
+    assert set(tables.tables(frame)["digits-statistics"].frame.model) == {"ALI", "VAE", "a GAN, features of D"}
+
+
+def test_a_table_says_what_a_negative_kid_means(tmp_path: Path) -> None:
+    store(tmp_path, "ali", 0, [Measurement("kid", 1.0)])
+    assert "below 0" not in tables.tables(rows.read(tmp_path))["digits-quality"].caption
+    store(tmp_path, "ali", 1, [Measurement("kid", -1.0)])
+    assert "a value below 0 means a distance near 0" in tables.tables(rows.read(tmp_path))["digits-quality"].caption
 
 
 def test_the_two_rules_of_counting_modes_never_share_a_table() -> None:

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def draw(root: Path, classes: Mapping[str, int], first: int = 0, size: tuple[int
         (root / name).mkdir(parents=True, exist_ok=True)
         for _ in range(count):
             n = first + len(made)
-            Image.new("RGB", size, (n // 256, n % 256, 7)).save(root / name / f"{n}.png")
+            Image.new("RGB", size, (n // 256, n % 256, 207)).save(root / name / f"{n}.png")
             made[n] = name
     return made
 
@@ -67,6 +67,11 @@ def numbers(split: Split) -> list[int]:
 
 def splits(data: Data) -> list[Split]:
     return [data.train, data.validation, data.test]
+
+
+def mixed(array: np.ndarray) -> np.ndarray:
+    """Return what a published set holds in the order that its split gets."""
+    return array[np.random.RandomState(0).permutation(len(array))]
 
 
 def caches() -> dict[str, int]:
@@ -151,12 +156,12 @@ def test_the_papers_splits_at_their_real_sizes(monkeypatch: pytest.MonkeyPatch) 
     for name in ("mnist", "fashion_mnist"):
         order = np.random.RandomState(42).permutation(60_000)
         split = contents(name, 60_000, 10_000)
-        assert np.array_equal(split.train.y, order[:50_000])
-        assert np.array_equal(split.validation.y, order[50_000:])
-        assert len(split.test) == 10_000
+        assert np.array_equal(split.train.y, mixed(order[:50_000]))
+        assert np.array_equal(split.validation.y, mixed(order[50_000:]))
+        assert np.array_equal(split.test.y, mixed(np.arange(10_000)))
     split = contents("cifar10", 50_000, 10_000)
-    assert np.array_equal(split.train.y, np.arange(45_000))
-    assert np.array_equal(split.validation.y, np.arange(45_000, 50_000))
+    assert np.array_equal(split.train.y, mixed(np.arange(45_000)))
+    assert np.array_equal(split.validation.y, mixed(np.arange(45_000, 50_000)))
     for name, sizes in (("svhn", (531_131, 73_257, 26_032)), ("celeba", (162_770, 19_867, 19_962))):
         split = contents(name, *sizes)
         assert (len(split.train), len(split.validation), len(split.test)) == sizes
@@ -181,11 +186,13 @@ def everywhere(data: Data, shape: tuple[int, ...]) -> list[list[int]]:
     [
         ("1", 1, [255]),
         ("L", 77, [77]),
-        ("LA", (77, 9), [77]),
+        ("LA", (77, 255), [77]),
+        ("LA", (77, 0), [255]),  # what cannot be seen is not learnt: behind it is white
         ("I;16", 77 * 256 + 200, [77]),
-        ("RGB", (1, 2, 3), [1, 2, 3]),
-        ("RGBA", (1, 2, 3, 9), [1, 2, 3]),
-        ("P", 0, [9, 8, 7]),
+        ("RGB", (10, 20, 30), [10, 20, 30]),
+        ("RGBA", (10, 20, 30, 255), [10, 20, 30]),
+        ("RGBA", (10, 20, 30, 51), [206, 208, 210]),  # a fifth of it, and four fifths of white
+        ("P", 0, [255, 255, 255]),
     ],
 )
 def test_every_mode_has_its_channels(tmp_path: Path, mode: str, colour: int, expected: list[int]) -> None:
@@ -195,7 +202,7 @@ def test_every_mode_has_its_channels(tmp_path: Path, mode: str, colour: int, exp
     options = {}
     if mode == "P":
         image.putpalette([9, 8, 7])
-        options = {"transparency": b"\0"}  # a palette with alpha, which is dropped
+        options = {"transparency": b"\0"}  # a palette with alpha
     for n in range(6):
         image.save(folder / f"{n}.png", **options)
     assert everywhere(read(folder), (len(expected), 5, 3)) == [expected] * 6
@@ -275,8 +282,9 @@ def test_arrays_of_every_layout(tmp_path: Path, shape: tuple[int, ...], read_as:
     data = read(save(tmp_path, x_train=x[:20], y_train=y[:20], x_test=x[20:], y_test=y[20:]), "npz")
     assert (data.name, data.shape, data.classes) == ("set", read_as, 3)
     expected = np.moveaxis(x, -1, 1) if shape[-1] in (1, 3) else x.reshape(30, *read_as)
-    assert np.array_equal(data.test.x, expected[20:])
-    assert data.test.y.tolist() == y[20:].tolist()
+    order = np.random.RandomState(0).permutation(10)  # of the seed, as a folder's
+    assert np.array_equal(data.test.x, expected[20:][order])
+    assert data.test.y.tolist() == y[20:][order].tolist()
     by_image = {image.tobytes(): label for image, label in zip(expected, y, strict=True)}
     for split in (data.train, data.validation):
         assert [by_image[image.numpy().tobytes()] for image in split.x] == split.y.tolist()
@@ -293,16 +301,16 @@ def test_arrays_without_labels_are_split_by_seed(tmp_path: Path) -> None:
     assert read(path, "npz", size=2, channels=3).shape == (3, 2, 2)
 
 
-X, Y = np.zeros((20, 4, 4), np.uint8), np.arange(20) % 2
+X, Y = np.full((20, 4, 4), 99, np.uint8), np.arange(20) % 2
 
 
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"images": X}, "set.npz: unknown array 'images'"),
+        ({"x": X, "weights": X}, "set.npz: unknown array 'weights'"),
         ({"x_test": X}, "set.npz: there is neither an array x_train nor x; it holds x_test"),
         ({"x": X, "x_train": X}, "set.npz: unknown array 'x_train'"),
-        ({"x": X.astype(np.float32)}, "set.npz: x holds float32 of shape (20, 4, 4), images must be uint8"),
+        ({"x": X.astype(complex)}, "set.npz: x holds complex128 of shape (20, 4, 4), images must be uint8"),
         ({"x": X[0]}, "set.npz: x holds uint8 of shape (4, 4)"),
         ({"x": np.zeros((20, 4, 4, 2), np.uint8)}, "set.npz: x holds uint8 of shape (20, 4, 4, 2)"),
         ({"x": X[:, :0]}, "set.npz: x holds uint8 of shape (20, 0, 4)"),
@@ -312,11 +320,14 @@ X, Y = np.zeros((20, 4, 4), np.uint8), np.arange(20) % 2
         ({"x": X, "y": Y - 1}, "set.npz: y holds int64 of shape (20,), labels must be integers (N,) from 0 without gaps"),
         ({"x": X, "y": Y * 2}, "set.npz: y holds int64 of shape (20,), labels must be integers (N,) from 0 without gaps"),
         ({"x": X, "y": Y / 2}, "set.npz: y holds float64"),
-        ({"x": X, "y": Y[:, None]}, "set.npz: y holds int64 of shape (20, 1)"),
+        ({"x": X, "y": Y[:, None, None]}, "set.npz: y holds int64 of shape (20, 1, 1)"),
         ({"x": X, "y": Y.astype(object)}, "set.npz: y cannot be read (Object arrays cannot be loaded"),
         ({"x_train": X, "y_train": Y, "x_test": X}, "set.npz: labels are y_train alone"),
         ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 1}, "set.npz: y_test holds int64"),
-        ({"x_train": X, "x_test": np.zeros((5, 6, 4), np.uint8)}, "set.npz: an image of test is 4x6 pixels, others are 4x4"),
+        (
+            {"x_train": X, "x_test": np.full((5, 6, 4), 99, np.uint8)},
+            "set.npz: an image of test is 4x6 pixels, others are 4x4",
+        ),
     ],
 )
 def test_arrays_that_cannot_be_used_are_named(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
@@ -350,7 +361,7 @@ def spoil(root: Path, how: str) -> None:
     """Make of a good folder with classes a and b one that cannot be used."""
     match how:
         case "text":
-            (root / "a" / "notes.txt").write_text("no image")
+            (root / "a" / "notes.pdf").write_text("no image")
         case "nothing":
             (root / "a" / "empty.png").write_bytes(b"")
         case "floats":
@@ -373,7 +384,7 @@ def spoil(root: Path, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("text", "notes.txt cannot be read as an image (not PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM): mend or remove it"),
+        ("text", "notes.pdf cannot be read as an image (not PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM): mend or remove it"),
         ("nothing", "empty.png cannot be read as an image"),
         ("floats", "float.tiff cannot be read as an image (more than 16 bits"),
         ("empty class", "empty is empty: put images into it or remove it"),
@@ -562,10 +573,10 @@ def test_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     draw(tmp_path / "set", {"a": 20})
     decode = images.decode
 
-    def interrupted(source: str, size: int, channels: int) -> np.ndarray:
+    def interrupted(source: str, *options: Any) -> np.ndarray:
         if "13" in source:
             raise KeyboardInterrupt
-        return decode(source, size, channels)
+        return decode(source, *options)
 
     monkeypatch.setattr(images, "decode", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -691,10 +702,10 @@ def test_mnist_is_downloaded_split_and_then_opened_from_its_cache(
     data = load("mnist")
     order = np.random.RandomState(42).permutation(30)
     x, y = small_mnist["train-images-idx3"], small_mnist["train-labels-idx1"]
-    assert np.array_equal(data.train.x[:, 0], x[order[:25]])
-    assert np.array_equal(data.train.y, y[order[:25]])
-    assert np.array_equal(data.validation.x[:, 0], x[order[25:]])
-    assert np.array_equal(data.test.x[:, 0], small_mnist["t10k-images-idx3"])
+    assert np.array_equal(data.train.x[:, 0], mixed(x[order[:25]]))
+    assert np.array_equal(data.train.y, mixed(y[order[:25]]))
+    assert np.array_equal(data.validation.x[:, 0], mixed(x[order[25:]]))
+    assert np.array_equal(data.test.x[:, 0], mixed(small_mnist["t10k-images-idx3"]))
     assert (data.name, data.classes, len(data.class_names)) == ("mnist", 10, 10)
     assert load("mnist", Options(size=32, channels=3)).shape == (3, 32, 32)
     forget()
@@ -773,8 +784,8 @@ def test_cifar10_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(published.CIFAR10, "sizes", (9, 3, 6))
     data = load("cifar10")
     for split, part in zip(splits(data), (slice(9), slice(9, 12), slice(12, 18)), strict=True):
-        assert np.array_equal(split.x, x[part])
-        assert split.y.tolist() == y[part].tolist()
+        assert np.array_equal(split.x, mixed(x[part]))
+        assert split.y.tolist() == mixed(y[part]).tolist()
     assert data.class_names == tuple("abcdefghij")
 
 
@@ -792,8 +803,8 @@ def test_svhn_trains_on_its_extra_images(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(published.SVHN, "sizes", tuple(sizes.values()))
     data = load("svhn")
     for split, array in zip(splits(data), arrays.values(), strict=True):
-        assert np.array_equal(split.x, array)
-    assert data.train.y.tolist() == [1, 2, 3, 4, 5, 6, 7, 0]
+        assert np.array_equal(split.x, mixed(array))
+    assert data.train.y.tolist() == mixed(np.array([1, 2, 3, 4, 5, 6, 7, 0])).tolist()
     assert data.class_names == tuple("0123456789")
 
 
@@ -818,7 +829,8 @@ def test_celeba_has_the_papers_crop_and_its_attributes(monkeypatch: pytest.Monke
     data = load("celeba")
     assert (data.shape, data.classes, data.labels) == ((3, 64, 64), 0, 40)
     assert data.class_names == tuple(titles.split())
-    for split, members in zip(splits(data), ([0, 1, 2, 6], [4, 5], [3, 7]), strict=True):
+    for split, published_so in zip(splits(data), ([0, 1, 2, 6], [4, 5], [3, 7]), strict=True):
+        members = mixed(np.array(published_so))
         assert split.y.dtype == torch.uint8
         assert np.array_equal(split.y, attributes[members])
         for x, member in zip(split.x, members, strict=True):

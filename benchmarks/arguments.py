@@ -3,10 +3,13 @@
 import argparse
 import difflib
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from dataclasses import fields, is_dataclass
+from typing import Any, NoReturn, get_args, get_origin
 
 from benchmarks import checkup, collecting, completion, engines, newsuite, outputs, regression
-from evaluation.base import BadInput, check_name
+from benchmarks.config import Suite
+from benchmarks.loop import Recipe
+from evaluation.base import BadInput, Settings, check_name
 
 EXIT_CODES = """
 exit codes:
@@ -63,7 +66,18 @@ EXAMPLES = {
         "alibench completion tcsh > ~/.alibench.tcsh",
     ),
 }
-LIKE = 0.7  # how near to an option a misspelt one must be, by difflib, to be taken for it
+
+
+def _is_table(kind: Any) -> bool:
+    return get_origin(kind) is dict or any(map(is_dataclass, (kind, *get_args(kind))))
+
+
+LIKE = 0.8  # how near to an option a misspelt one must be, by difflib, to be taken for it
+# what is no option, but a setting by --set, with its full name
+SETTINGS = {f.name: f"evaluation.{f.name}" for f in fields(Settings)} | {
+    f.name: f.name for f in (*fields(Recipe), *fields(Suite)) if f.name not in ("name", "gate") and not _is_table(f.type)
+}
+LISTS = {f.name for f in fields(Suite) if str(f.type).startswith("list")}
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
@@ -88,10 +102,22 @@ class Parser(argparse.ArgumentParser):
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
             option = next((word.partition("=")[0] for word in unknown if word.startswith("-")), "")
-            close = difflib.get_close_matches(option, self._option_string_actions, 1, LIKE)
-            hint = f" (did you mean '{close[0]}'?)" if close else ""
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._hint(option)}")
         return known, unknown
+
+    def _hint(self, option: str) -> str:
+        """Say what stands in for an option that this command does not have; nothing, if that is not known."""
+        key = SETTINGS.get(option.removeprefix("--").replace("-", "_"), "")
+        # evaluate takes settings of the evaluation alone
+        if (
+            "--set" in self._option_string_actions
+            and key.startswith("evaluation." * self.prog.endswith(" evaluate"))
+            and key
+        ):
+            value = '\'["A", "B"]\'' if key in LISTS else "VALUE"
+            return f" (it is a setting: --set {key}={value})"
+        close = difflib.get_close_matches(option, self._option_string_actions, 1, LIKE)
+        return f" (did you mean '{close[0]}'?)" if close else ""
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:

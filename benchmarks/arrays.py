@@ -30,21 +30,6 @@ CHUNK = 1024  # images that are converted together
 Arrays = dict[str, np.ndarray]
 
 
-def unpacked(path: str) -> Arrays:
-    """Return the arrays of an .npz by their names, of an .npy or idx file as "x". Raises BadInput."""
-    try:
-        with opened(path, "unpacked") as file:
-            start = file.read(6)
-            file.seek(0)
-            return _reader(start)(path, file)
-    except BadInput:
-        raise
-    except Unsafe as problem:
-        raise BadInput(str(problem)) from None
-    except Exception as error:  # a broken archive shows as whatever it breaks: OSError, BadZipFile, zlib.error, EOFError
-        raise _unreadable(path, "the file", error) from None
-
-
 class Npz(Source):
     """An .npz of images x and labels y, or x_train, y_train, x_test and so on; an .npy of images; or idx files as MNIST's.
 
@@ -117,7 +102,7 @@ class Npz(Source):
     def _arrays(self, files: Mapping[str, str]) -> Arrays:
         arrays: Arrays = {}
         for name, path in files.items():
-            found = unpacked(path)
+            found = read(path)
             if len(files) > 1:  # idx files, of one array each
                 key = {"npz": "x", "y": "y"}.get(name, name)
                 found = {f"{key}_train" if key in "xy" and "x_test" in files else key: array for array in found.values()}
@@ -248,6 +233,21 @@ def _unreadable(path: str, what: str, error: Exception) -> BadInput:
 
 
 # ------------------------------------------------------------------------------------------------ formats
+
+
+def read(path: str) -> Arrays:
+    """Return the arrays of an .npz, an .npy or an idx file by their names; one without a name is x. Raises BadInput."""
+    try:
+        with opened(path, "unpacked") as file:
+            start = file.read(6)
+            file.seek(0)
+            return _reader(start)(path, file)
+    except BadInput:
+        raise
+    except Unsafe as problem:
+        raise BadInput(str(problem)) from None
+    except Exception as error:  # a broken archive shows as whatever it breaks: OSError, BadZipFile, zlib.error, EOFError
+        raise _unreadable(path, "the file", error) from None
 
 
 def _reader(start: bytes) -> Callable[[str, IO[bytes]], Arrays]:

@@ -150,10 +150,10 @@ def load(source: Source, options: Options, found: Found | None = None) -> Data:
         raise BadInput(f"{home()} lies in the folder of pictures {source.where}: name a place outside it by ALIBENCH_DATA")
     found = found or find(source)
     content = _content(found, source)
-    folder = _folder() / _sha256(json.dumps([READING, type(source).__name__, asdict(options), content]))
+    folder = _place(source, options, content)
     if folder.exists():
         try:
-            return _open(folder, source.name)
+            return _open(folder, source.name, source.extractor(options))
         except Damaged as problem:
             say(f"the cache of '{source.name}' is built again: {problem}")
     contents = source.read(found.files, options.seed)
@@ -166,7 +166,20 @@ def load(source: Source, options: Options, found: Found | None = None) -> Data:
         _publish(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return _open(folder, source.name)
+    return _open(folder, source.name, source.extractor(options))
+
+
+def decoded(source: Source, options: Options, found: Found) -> Data | None:
+    """Return the source's data if they are decoded and its hash is remembered: nothing is hashed, checked or written."""
+    with suppress(OSError, Damaged):
+        return _open(_place(source, options, _remembered(found)), source.name, source.extractor(options), checked=False)
+    return None
+
+
+def build(source: Source, options: Options, found: Found, folder: Path) -> Data:
+    """Decode all images into a folder that is not there yet, and return the data. Raises BadInput."""
+    _write(folder, source.read(found.files, options.seed), source, options, _hashed(found, source))
+    return _open(folder, source.name, source.extractor(options))
 
 
 def holds(content: str) -> bool:
@@ -228,23 +241,40 @@ def look(paths: Mapping[str, str], largest: files.Size) -> Found:
     return Found(paths, stamp, is_sure=newest < now - TICK and os.name != "nt")
 
 
+def _place(source: Source, options: Options, content: str) -> Path:
+    return _folder() / _sha256(json.dumps([READING, type(source).__name__, asdict(options), content]))
+
+
 def _content(found: Found, source: Source) -> str:
     """Return the hash of all files and their names, remembered by the stamp."""
-    memory = _folder() / "hashes" / found.stamp
-    if found.is_sure:
-        with suppress(OSError, Damaged):  # then it is made again
-            known = files.read_json(memory, "hash", HASH, Hash)
-            if known["stamp"] == found.stamp:
-                return str(known["content"])
-    with _reading():
-        tracked = _track(found.files.items(), len(found.files), f"hashing {source.name}")
-        hashes = {name: files.sha256(path, source.largest) for name, path in tracked}
-    content = _sha256(json.dumps(hashes))
+    with suppress(OSError, Damaged):  # then it is made again
+        return _remembered(found)
+    content = _hashed(found, source)
     if found.is_sure:
         with _writing("a hash of the files"):
+            memory = _memory(found)
             memory.parent.mkdir(parents=True, exist_ok=True)
             files.write_json(memory, "hash", HASH, {"stamp": found.stamp, "content": content})
     return content
+
+
+def _memory(found: Found) -> Path:
+    return _folder() / "hashes" / found.stamp
+
+
+def _remembered(found: Found) -> str:
+    """Return the hash of all files and their names as it is remembered. Raises Damaged, or OSError, where it is not."""
+    known = files.read_json(_memory(found), "hash", HASH, Hash)
+    if not found.is_sure or known["stamp"] != found.stamp:
+        raise Damaged(f"{_memory(found)} is of other files")
+    return str(known["content"])
+
+
+def _hashed(found: Found, source: Source) -> str:
+    with _reading():
+        tracked = _track(found.files.items(), len(found.files), f"hashing {source.name}")
+        hashes = {name: files.sha256(path, source.largest) for name, path in tracked}
+    return _sha256(json.dumps(hashes))
 
 
 def _write(folder: Path, contents: Contents, source: Source, options: Options, content: str) -> None:
@@ -387,8 +417,8 @@ def _mapped(path: Path, kind: str, shape: tuple[int, ...]) -> np.ndarray:
         return np.memmap(file, kind, "c", shape=shape)
 
 
-def _open(folder: Path, name: str) -> Data:
-    """Return a cache's data, mapped into memory. Raises Damaged if they are not what was written."""
+def _open(folder: Path, name: str, extractor: str = "", checked: bool = True) -> Data:
+    """Return a cache's data, mapped into memory. Raises Damaged if they are not what was written, where that is checked."""
     try:
         body = _header(folder / HEADER)
         digest, splits = hashlib.sha256(), []
@@ -396,13 +426,15 @@ def _open(folder: Path, name: str) -> Data:
             x = _mapped(folder / f"{split}-x", "|u1", tuple(body["x"][split]))
             kind, *shape = body["y"][split]
             y = _mapped(folder / f"{split}-y", kind, tuple(shape))
-            digest.update(x.data)
-            digest.update(y.data)
+            if checked:
+                digest.update(x.data)
+                digest.update(y.data)
             splits.append(Split(torch.from_numpy(x), torch.from_numpy(y)))
-        if digest.hexdigest() != body["content"]:
+        if checked and digest.hexdigest() != body["content"]:
             raise Damaged(f"{folder} is damaged: its arrays are not what was written")
         train, validation, test = splits
         about = {key: body[key] for key in ("classes", "splits", "content")}
-        return Data(name, train, validation, test, class_names=tuple(body["class_names"]), **about)
+        about |= {"extractor": extractor, "class_names": tuple(body["class_names"])}
+        return Data(name, train, validation, test, **about)
     except (OSError, ValueError) as error:
         raise Damaged(f"{folder} is damaged: {error}") from None

@@ -136,7 +136,7 @@ class Suite:
         """Return the settings that a seed draws, equal for all models; empty where the suite draws none."""
         if self.draw is None:
             return {}
-        shares = torch.rand(3, generator=generator(seed, "settings"), dtype=torch.float64).tolist()
+        shares = torch.rand(3, generator=generator(seed, "settings"), dtype=torch.float64, device="cpu").tolist()
         (lr, lr_end), (beta1, beta1_end), (std, std_end) = self.draw.lr, self.draw.beta1, self.draw.std
         return {
             "lr": lr * (lr_end / lr) ** shares[0],
@@ -166,6 +166,17 @@ class Suite:
         loaded = self.load()
         mean = _mean_image(loaded, seed) if loaded.images else None
         return self.build_for(loaded.shape, loaded.scale, loaded.labels, name, seed, mean)
+
+    def shapes(self, name: str) -> Model:
+        """Return an entry's model without contents, on the device "meta": its parameters' shapes, its phases and players.
+
+        The data need not be there if they are published. One of the user's is built as it is. Raises BadInput as `build`.
+        """
+        if self.kind(name) in plugins.PLACES:
+            return self.build(name, 0)
+        loaded = self.load()
+        with torch.device("meta"):
+            return self.build_for(loaded.shape, loaded.scale, loaded.labels, name, 0)
 
     def build_for(
         self, shape: tuple[int, ...], scale: float, labels: int, name: str, seed: int, mean: torch.Tensor | None = None
@@ -496,7 +507,7 @@ def check(suite: Suite) -> None:
     for name in dict.fromkeys([*suite.models, *filter(None, (suite.entry(name).compute for name in suite.models))]):
         if reason := unfit(suite, name):
             raise BadInput(f"{where}: model '{name}' {reason}")
-        suite.build(name, 0)
+        suite.shapes(name)
         batch = suite.recipe_of(name).batch
         if batch > len(loaded.train):
             raise BadInput(f"{where}: batch {batch} is larger than the {len(loaded.train)} training samples")

@@ -1,19 +1,22 @@
-"""What a training costs: floating-point operations, counted by torch on one round of each phase, and space on the disk."""
+"""What a training costs: floating-point operations, counted by torch for one round of each phase, and space on the disk."""
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import checkpoints
 from benchmarks.config import Suite
+from benchmarks.gradients import BatchNorm, Learners
 from benchmarks.loop import Recipe, Trainer, steps_of
 from evaluation import labels, pictures
 from evaluation.base import Split, generator
 from models import REGISTRY
-from models.base import Model
+from models.base import Batch, Model, Phase
 
 A_RUN = 1_000_000  # bytes of a run's rows, provenance and curves, and its share of tables and pictures
 
@@ -28,37 +31,105 @@ class _Total:
     def __exit__(self, *_: object) -> None: ...
 
 
+class Shapes(Trainer):
+    """A trainer whose model has shapes and no contents, on the device "meta": what its round computes can be counted."""
+
+    def __init__(
+        self, model: Model, phase: Phase, recipe: Recipe, split: Split, rng: torch.Generator, labelled: Split | None = None
+    ) -> None:
+        self.contents = copy.deepcopy(model)  # perhaps; for the few samples that show whose backward pass serves all
+        super().__init__(copy.deepcopy(model).to("meta"), phase, recipe, split, rng, labelled)
+        self.split = split
+
+    def _probe(self) -> Model:
+        probe = filled(self.contents)
+        for module, like in zip(probe.modules(), self.model.modules(), strict=True):
+            module.training = like.training
+        return probe
+
+    def _optimiser(self, learners: Learners) -> torch.optim.Adam:
+        return torch.optim.Adam([p for own in learners.values() for p in own])  # which takes no step
+
+    def batch(self, picked: Sequence[Tensor] | None = None) -> Batch:
+        """Return a batch without contents."""
+        size, x, y = self.recipe.batch, self.split.x, self.split.y
+
+        def images() -> tuple[Tensor, Tensor]:
+            empty = torch.empty((size, *x.shape[1:]), device="meta")
+            return empty, torch.empty((size, *y.shape[1:]), dtype=y.dtype, device="meta")
+
+        noise = {name: torch.empty(draw.shape, device="meta") for name, draw in self.draws.items()}
+        return Batch(*images()[:1], noise, images()[1], images() if self.labelled else None)
+
+    def round(self) -> dict[str, Tensor]:
+        """Compute the gradients of a round."""
+        monitored: dict[str, Tensor] = {}
+        for move in self.moves:
+            batch = self.batch()
+            for learners in move:
+                monitored |= self.learn(batch, learners)
+        return monitored
+
+
+def filled(model: Model) -> Model:
+    """Return a model with contents on the CPU: as it is, or zeros where it has shapes alone."""
+    if all(tensor.device.type != "meta" for tensor in (*model.parameters(), *model.buffers())):
+        return copy.deepcopy(model)
+    model = copy.deepcopy(model).to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.zero_()
+    for module in model.modules():
+        if isinstance(module, BatchNorm):
+            module.reset_running_stats()
+    return model
+
+
 def flops_a_round(model: Model, recipe: Recipe, split: Split, labelled: Split | None = None) -> list[int]:
     """Return the operations of one round of each phase: matrix products and convolutions, forward and backward.
 
-    They are counted on the CPU, in the arithmetic that every CPU has: how a recipe is computed does not change their number.
+    They are counted on tensors without contents, so that counting takes no longer for large images than for small ones; a
+    model that needs contents (it asks for a value, or makes tensors on the CPU) makes one round there instead. The model may
+    have shapes alone (`Suite.shapes`). How a recipe is computed does not change their number.
     """
-    model, recipe = copy.deepcopy(model).cpu(), replace(recipe, execution="eager", precision="fp32", compile=False)
+    recipe = replace(recipe, execution="eager", precision="fp32", compile=False)
     counts = []
     for phase in model.phases:
-        trainer = Trainer(model, phase, recipe, split, generator(0, "cost"), labelled)
-        counter = FlopCounterMode(display=False)
-        counter.mod_tracker = _Total()  # type: ignore[assignment]
-        with counter:
-            trainer.round()
-        counts.append(counter.get_total_flops())
+        try:
+            count = _counted(Shapes(model, phase, recipe, split, generator(0, "cost"), labelled))
+        except Exception:  # whatever a model of the user's raises on tensors without contents
+            count = _counted(Trainer(filled(model).cpu(), phase, recipe, split, generator(0, "cost"), labelled))
+        counts.append(count)
     return counts
+
+
+def _counted(trainer: Trainer) -> int:
+    counter = FlopCounterMode(display=False)
+    counter.mod_tracker = _Total()  # type: ignore[assignment]
+    with counter:
+        trainer.round()
+    return counter.get_total_flops()
 
 
 def gflop(suite: Suite, name: str, recipe: Recipe) -> float:
     """Return the operations of an entry's whole training, in units of 10^9."""
-    model = suite.build(name, 0)
+    model = suite.shapes(name)
     rounds = flops_a_round(model, recipe, suite.load().train, labelled_of(suite, name, 0))
-    return sum(count * steps_of(phase, recipe) for count, phase in zip(rounds, model.phases, strict=True)) / 1e9
+    return whole(rounds, model.phases, recipe)
 
 
-def recipe_of(suite: Suite, name: str, seed: int = 0) -> Recipe:
-    """Return an entry's recipe; one at another's compute gets the steps that this allows."""
+def whole(rounds: Sequence[int], phases: Sequence[Phase], recipe: Recipe) -> float:
+    """Return the operations of a training, in units of 10^9, by those of a round of each phase."""
+    return sum(count * steps_of(phase, recipe) for count, phase in zip(rounds, phases, strict=True)) / 1e9
+
+
+def recipe_of(suite: Suite, name: str, seed: int = 0, counted: Callable[[Suite, str, Recipe], float] = gflop) -> Recipe:
+    """Return an entry's recipe; one at another's compute gets the steps that this allows, as `counted`."""
     recipe, other = suite.recipe_of(name, seed), suite.entry(name).compute
     if not other:
         return recipe
-    target = gflop(suite, other, suite.recipe_of(other))
-    unit = gflop(suite, name, replace(recipe, steps=1000)) / 1000
+    target = counted(suite, other, suite.recipe_of(other))
+    unit = counted(suite, name, replace(recipe, steps=1000)) / 1000
     return replace(recipe, steps=max(1, round(target / unit)))
 
 
@@ -83,7 +154,7 @@ def disk(suites: Iterable[Suite], at_once: int) -> int:
         drawn += pictures.LINES[loaded.images] * pictures.STEPS
         arrays = drawn * math.prod(loaded.shape) * loaded.train.x.itemsize + 4 * pictures.CODES * suite.latent
         for name in suite.models:
-            weights = sum(tensor.nbytes for tensor in suite.build(name, 0).state_dict().values())
+            weights = sum(tensor.nbytes for tensor in suite.shapes(name).state_dict().values())
             kept += suite.seeds * (weights + arrays + A_RUN)
             # the weights, their averages, two moments of each, and the order of the data
             passing = max(passing, (checkpoints.KEPT + 1) * (4 * weights + 8 * len(loaded.train)))

@@ -1,16 +1,20 @@
-"""What a command would do, and how long it would take on this machine: `--dry-run`. Nothing is written.
+"""What a command would do, and how long it would take on this machine: `--dry-run`. Nothing is written or downloaded.
 
-Each entry's rounds are timed for a moment, its measurements once on weights that are not trained; the runs are then laid on
-the workers in the order in which they would begin. Not counted: tables and pictures at the end, and what the weights that
-training finds change in the time of measuring them.
+Operations are counted. Times are estimates from a short measurement of this machine: each entry's rounds are timed for a
+moment, or, where a round has many operations, the suite's networks on a few samples, in seconds an operation; measurements
+once, where they are small, on weights that are not trained. The runs are then laid on the workers in the order in which they
+would begin. Not counted: tables and pictures at the end, and what trained weights change in the time of measuring them.
+
+Data are outlines of themselves (outline.py), so that a folder of any size is answered for in seconds.
 """
 
 import heapq
+import math
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,20 +23,25 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import config, cost, jobs, runner, tape
+from benchmarks import config, cost, jobs, outline, runner, tape
 from benchmarks.config import Suite
 from benchmarks.engine import Engine
 from benchmarks.jobs import Job
-from benchmarks.loop import Average, Recipe, steps_of, trainer_of
+from benchmarks.loop import Average, Recipe, Trainer, steps_of, trainer_of
 from benchmarks.outputs import Answer
-from evaluation import pictures, store, throughput
+from evaluation import extractors, pictures, store, throughput
 from evaluation.base import generator
 from evaluation.metrics import measure
 from models.base import Phase
 
 MOMENT = 0.3  # seconds that the rounds of a phase are timed for, at least one
+TOGETHER = 4.0  # seconds for all phases of a command, where MOMENT for each would be longer
+HEAVY = 4e9  # operations of a round; a round with more is not timed itself
+SAMPLES = 2  # by which the networks of heavy rounds are timed
 SMALL = 0.05  # seconds of a round, in which what recording spares is a part that one sees
 IMAGES = 2000  # held-out ones; where there are more, measuring takes minutes and is not tried
+NUMBERS = 200_000  # in all held-out images; the same
+WORK = 5e9  # operations of a round on as many images as are held out; the same
 KINDS = {"run": "to train", "evaluation": "to measure", "references": "of reference rows", "throughput": "of speed"}
 STARTED = time.process_time()  # seconds that importing all this took, which a worker has to do, too
 
@@ -82,6 +91,7 @@ class Forecast:
     wall: float
     needed: int  # bytes
     free: int  # bytes
+    to_come: list[str]  # weights that would be made or downloaded first
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -104,6 +114,7 @@ class Forecast:
             },
             "bytes": self.needed,
             "free_bytes": self.free,
+            "first": self.to_come,
         }
 
     def show(self, console: Console) -> None:
@@ -111,7 +122,7 @@ class Forecast:
         table = Table(title="dry run: nothing is written", title_justify="left", title_style="bold")
         for column in ("suite", "model"):
             table.add_column(column)
-        for column in ("seeds", "steps", "GFLOP each", "training each", "evaluation each"):
+        for column in ("seeds", "steps", "GFLOP each", "training each, est.", "evaluation each, est."):
             table.add_column(column, justify="right")
         for entry in self.entries:
             steps, gflop = ("–", "–") if entry.steps is None else (f"{entry.steps:,}", f"{entry.gflop:,.4g}")
@@ -128,8 +139,10 @@ class Forecast:
         told = ", ".join(f"{name} {spoken(seconds)}" for name, seconds in parts.items() if seconds is None or seconds >= 0.5)
         beyond = "tables and pictures" if self.evaluation is not None else "evaluation, tables and pictures"
         lines.append(
-            f"on this machine about {spoken(self.wall)} (all runs together: {told or 'nothing to do'}); {beyond} come on top"
+            f"estimate for this machine: about {spoken(self.wall)} (all runs together: {told or 'nothing to do'}); "
+            f"{beyond} come on top"
         )
+        lines += self.to_come
         lines.append(f"{self.out} would hold about {_size(self.needed)}; {_size(self.free)} are free")
         for line in lines:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -153,6 +166,13 @@ def span(seeds: Sequence[int]) -> str:
 
 def _size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+@contextmanager
+def dry(outlines: bool = True) -> Iterator[None]:
+    """Keep and download nothing meanwhile, and let a command plan on `outlines` of its data, or on the data themselves."""
+    with outline.drawn() if outlines else nullcontext(), store.unwritten():
+        yield
 
 
 def answer(work: Sequence[Job], engine: Engine, needed: int, console: Console) -> Answer:
@@ -184,7 +204,8 @@ def _foretell(work: Sequence[Job], engine: Engine, needed: int) -> Forecast:
     left = [job for job in work if not job.outcome()]
     together = engine.grouped(job for job in left if job.kind != "throughput")
     alone = [job for job in left if job.kind == "throughput"]
-    clock, entries = Clock(engine.device), dict[tuple[str, str], Entry]()
+    clock = Clock(engine.device, len({(job.suite.name, job.name) for job in left if job.kind == "run"}))
+    entries = dict[tuple[str, str], Entry]()
     started = STARTED + next((clock.first_use(job) for job in left if job.kind == "run" and not job.elsewhere), 0.0)
     for job in left:
         if job.kind == "references":
@@ -223,7 +244,15 @@ def _foretell(work: Sequence[Job], engine: Engine, needed: int) -> Forecast:
         STARTED + (started + laid(durations, count) + speed if left else 0.0),
         needed,
         shutil.disk_usage(next(parent for parent in (out, *out.absolute().parents) if parent.is_dir())).free,
+        _to_come(left),
     )
+
+
+def _to_come(work: Iterable[Job]) -> list[str]:
+    """Return what weights for measuring would be made or downloaded, in lines."""
+    suites = {job.suite.name: job.suite for job in work if "fidelity" in job.suite.metrics}
+    lines = (extractors.to_come(suite.load(), suite.evaluation) for suite in suites.values())
+    return list(dict.fromkeys(filter(None, lines)))
 
 
 def _entry(group: Sequence[Job], clock: "Clock") -> Entry:
@@ -231,9 +260,10 @@ def _entry(group: Sequence[Job], clock: "Clock") -> Entry:
     job = group[0]
     entry = Entry(job.suite, job.name, evaluation=clock.evaluation(job))
     if job.kind == "run" and not job.elsewhere:
-        recipe = cost.recipe_of(job.suite, job.name, job.seed)
-        phases = job.suite.build(job.name, job.seed).phases
-        entry.steps, entry.gflop = sum(steps_of(p, recipe) for p in phases), cost.gflop(job.suite, job.name, recipe)
+        recipe = cost.recipe_of(job.suite, job.name, job.seed, clock.gflop)
+        phases = job.suite.shapes(job.name).phases
+        entry.steps = sum(steps_of(p, recipe) for p in phases)
+        entry.gflop = clock.gflop(job.suite, job.name, recipe)
         rounds = clock.rounds(group, recipe, phases)
         together = sum(steps_of(phase, recipe) * seconds for phase, seconds in zip(phases, rounds, strict=True))
         entry.training = together / len(group)
@@ -251,8 +281,9 @@ def laid(durations: Sequence[float], count: int) -> float:
 class Clock:
     """Times what jobs do; what was timed for an equal one is not timed again."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, entries: int = 1) -> None:
         self.device = device
+        self.moment = min(MOMENT, TOGETHER / max(1, entries))
         self.known: dict[Hashable, Any] = {}
 
     def _once(self, key: Hashable, work: Callable[[], Any]) -> Any:
@@ -265,25 +296,70 @@ class Clock:
             torch.accelerator.synchronize(self.device)
         return time.perf_counter()
 
+    def operations(self, suite: Suite, name: str, recipe: Recipe) -> list[int]:
+        """Return the operations of a round of each phase."""
+
+        def counted() -> list[int]:
+            return cost.flops_a_round(suite.shapes(name), recipe, suite.load().train, cost.labelled_of(suite, name, 0))
+
+        return list(self._once(("operations", *_alike(suite, name, recipe)), counted))
+
+    def gflop(self, suite: Suite, name: str, recipe: Recipe) -> float:
+        """Return the operations of an entry's whole training, in units of 10^9."""
+        return cost.whole(self.operations(suite, name, recipe), suite.shapes(name).phases, recipe)
+
     def first_use(self, job: Job) -> float:
-        """Return the seconds by which the first rounds of a process are slower than others: torch loads parts of itself."""
-        model, recipe = job.suite.build(job.name, job.seed), job.suite.recipe_of(job.name, job.seed)
-        labelled = cost.labelled_of(job.suite, job.name, job.seed)
+        """Return the seconds by which the first rounds of a process are slower than others: torch loads parts of itself.
+
+        Where a round takes long, they are nothing to it.
+        """
+        suite, recipe = job.suite, job.suite.recipe_of(job.name, job.seed)
+        if self._is_heavy(max(self.operations(suite, job.name, recipe))):
+            return 0.0
+        recipe = replace(recipe, execution="eager", precision="fp32", compile=False)
         taken = []
         for _ in range(2):
             start = self._now()
-            cost.flops_a_round(model, recipe, job.suite.load().train, labelled)
+            model = suite.build(job.name, job.seed)
+            rng, labelled = generator(0, "forecast"), cost.labelled_of(suite, job.name, job.seed)
+            for phase in model.phases:
+                Trainer(model, phase, recipe, suite.load().train, rng, labelled).round()
             taken.append(self._now() - start)
         return max(0.0, taken[0] - taken[1])
 
     def rounds(self, group: Sequence[Job], recipe: Recipe, phases: Sequence[Phase]) -> list[float]:
         """Return the seconds of a round of each phase, for all seeds of a group at once."""
-        suite, name = group[0].suite, group[0].name
-        entry = suite.entry(name)
-        # neither the number of steps nor what Adam multiplies by changes how long one takes
-        alike = replace(recipe, steps=1, lr=1.0, beta1=0.0, beta2=0.0, decay=0.0, decay_to=0.0)
-        key = (*_data(suite), suite.networks, repr(suite.network), entry.of, repr(entry.options), alike, len(group))
-        return list(self._once(("rounds", *key), lambda: [self._round(group, phase, recipe) for phase in phases]))
+
+        def timed() -> list[float]:
+            counts = self.operations(group[0].suite, group[0].name, recipe)
+            return [
+                count * len(group) * self._pace(group[0], recipe)
+                if self._is_heavy(count)
+                else self._round(group, phase, recipe)
+                for phase, count in zip(phases, counts, strict=True)
+            ]
+
+        return list(self._once(("rounds", *_alike(group[0].suite, group[0].name, recipe), len(group)), timed))
+
+    def _is_heavy(self, operations: int) -> bool:
+        return self.device.type == "cpu" and operations > HEAVY
+
+    def _pace(self, job: Job, recipe: Recipe) -> float:
+        """Return the seconds of an operation in the networks of a suite, from a few samples."""
+        suite, name = job.suite, job.name
+        few = replace(recipe, batch=min(recipe.batch, SAMPLES), execution="eager", compile=False)
+
+        def timed() -> float:
+            shapes, train = suite.shapes(name), suite.load().train
+            labelled = cost.labelled_of(suite, name, job.seed)
+            trainer = trainer_of([cost.filled(shapes)], shapes.phases[0], few, train, [generator(0, "forecast")], [labelled])
+            trainer.round()
+            start = self._now()
+            trainer.round()
+            return (self._now() - start) / (self.operations(suite, name, recipe)[0] * few.batch / recipe.batch)
+
+        found: float = self._once(("pace", *_data(suite), suite.networks, repr(suite.network), few.precision), timed)
+        return found
 
     def _round(self, group: Sequence[Job], phase: Phase, recipe: Recipe) -> float:
         suite, name = group[0].suite, group[0].name
@@ -301,7 +377,7 @@ class Clock:
         for _ in range(self._warm(step)):
             step()
         start, count = self._now(), 0
-        while not count or time.perf_counter() - start < MOMENT:
+        while not count or time.perf_counter() - start < self.moment:
             step()
             count += 1
         return (self._now() - start) / count
@@ -331,8 +407,7 @@ class Clock:
         return self._measured("references", job, lambda: jobs.references(job))
 
     def _measured(self, kind: str, job: Job, work: Callable[[], object]) -> float | None:
-        loaded = job.suite.load()
-        if loaded.images and len(loaded.test if job.split == "test" else loaded.validation) > IMAGES:
+        if self._is_large(job):
             return None
 
         def timed() -> float:
@@ -345,10 +420,35 @@ class Clock:
         found: float = self._once(key, timed)
         return found
 
+    def _is_large(self, job: Job) -> bool:
+        """Return whether to measure a model takes long, or weights for it are not there: then it is not tried."""
+        suite, loaded = job.suite, job.suite.load()
+        if not loaded.images:
+            return False
+        held = len(loaded.test if job.split == "test" else loaded.validation)
+        if held > IMAGES or held * math.prod(loaded.shape) > NUMBERS:
+            return True
+        if "fidelity" in suite.metrics and (
+            suite.evaluation.extractor == "inception" or extractors.to_come(loaded, suite.evaluation)
+        ):
+            return True
+        name = next((name for name in suite.models if not suite.kind(name).elsewhere), "")
+        if not name:
+            return False
+        recipe = suite.recipe_of(name, job.seed)
+        return max(self.operations(suite, name, recipe)) / recipe.batch * held > WORK
+
     def throughput(self, job: Job) -> float:
         """Return the seconds that the speeds of a model are measured for."""
-        kind = job.suite.build(job.name, job.seed)
+        kind = job.suite.shapes(job.name)
         return job.suite.evaluation.seconds * (1 + kind.generative + (kind.inference != "none"))
+
+
+def _alike(suite: Suite, name: str, recipe: Recipe) -> tuple[Hashable, ...]:
+    """Return what the rounds of an entry depend on: neither the number of steps nor what Adam multiplies by."""
+    entry = suite.entry(name)
+    same = replace(recipe, steps=1, lr=1.0, beta1=0.0, beta2=0.0, decay=0.0, decay_to=0.0)
+    return (*_data(suite), suite.networks, repr(suite.network), entry.of, repr(entry.options), same)
 
 
 def _data(suite: Suite) -> tuple[Hashable, ...]:

@@ -74,7 +74,7 @@ class Job:
         if self.kind != "run":
             return 0
         recipe = cost.recipe_of(self.suite, self.name, self.seed)
-        return sum(steps_of(phase, recipe) for phase in self.suite.build(self.name, 0).phases)
+        return sum(steps_of(phase, recipe) for phase in self.suite.shapes(self.name).phases)
 
     @property
     def elsewhere(self) -> bool:

@@ -15,8 +15,10 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
+import joblib
 import torch
 
 from benchmarks import data, jobs, plugins, worker
@@ -33,18 +35,43 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"  # the GPUs that a process sees, in its environ
 
 
 def workers(device: torch.device, suites: Iterable[Suite] = ()) -> int:
-    """Return how many runs of some suites go side by side: as cores and memory allow; one on each accelerator."""
+    """Return how many runs of some suites go side by side: as cores and memory allow; one on each accelerator.
+
+    Limits of a container count: of processors (quota and affinity) and of memory.
+    """
     if device.type == "cuda" and device.index is None:
         return max(1, torch.cuda.device_count())
     if device.type != "cpu":
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     taken = [suite.resources for suite in suites]
-    count = int(cores / max((own.cpus for own in taken), default=1.0))
-    with suppress(ValueError, OSError, AttributeError):
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-        count = min(count, int(memory / max((own.memory for own in taken), default=1.0)))
+    count = int(joblib.cpu_count() / max((own.cpus for own in taken), default=1.0))
+    if (memory := memory_limit()) is not None:
+        count = min(count, int(memory / 1e9 / max((own.memory for own in taken), default=1.0)))
     return max(1, count)
+
+
+def memory_limit(groups: Path = Path("/sys/fs/cgroup"), member: Path = Path("/proc/self/cgroup")) -> int | None:
+    """Return the bytes of memory that this process may use: the machine's, or what a control group of it allows.
+
+    `groups` is where the system shows control groups, `member` names those of this process. None where nothing is known.
+    """
+    found = list[int]()
+    with suppress(ValueError, OSError, AttributeError):
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+    # version 2 has one tree, "0::/PATH", version 1 one of memory, "N:memory:/PATH"; a container may see its own as the root
+    places = {(groups, "memory.max"), (groups / "memory", "memory.limit_in_bytes")}
+    with suppress(OSError, ValueError):
+        for line in member.read_text().splitlines():
+            _, kinds, path = line.split(":", 2)
+            if kinds == "" or "memory" in kinds.split(","):
+                root, file = (groups, "memory.max") if kinds == "" else (groups / "memory", "memory.limit_in_bytes")
+                below = root / path.lstrip("/")
+                places |= {(folder, file) for folder in (below, *below.parents) if folder.is_relative_to(root)}
+    for folder, file in places:
+        with suppress(OSError, ValueError):  # it is not there, or says "max"
+            found.append(int((folder / file).read_text()))
+    return min(found, default=None)
 
 
 # ------------------------------------------------------------------------------------------------ in a worker's process

@@ -222,10 +222,14 @@ class Trainer:
 
     def _judge(self, players: tuple[str, ...], split: Split) -> str | None:
         """Return whose backward pass serves all players, as a copy of the model shows on a few samples."""
-        probe, rng = copy.deepcopy(self.model), generator(0, "probe", self.rng.device)
+        probe, rng = self._probe(), generator(0, "probe", self.rng.device)
         x, y = as_float(split.x[:PROBE].to(rng.device)), split.y[:PROBE].to(rng.device)
         batch = Batch(x, {name: draw(rng) for name, draw in probe.noise(len(x)).items()}, y, (x, y.clamp(min=0)))
         return judge_of(probe, batch, {player: parameters(probe, player) for player in players})
+
+    def _probe(self) -> Model:
+        """Return a copy of the model that may be changed."""
+        return copy.deepcopy(self.model)
 
     def rate(self, share: float) -> None:
         """Set the learning rate for a point of the phase, 0 at its start and 1 at its end."""

@@ -30,7 +30,7 @@ from benchmarks.config import Suite
 from benchmarks.outputs import Answer
 from benchmarks.plugins import NAMING
 from benchmarks.sources import IDX, SPLITS, Options, Part, Source
-from evaluation import METRICS, extractors, files, labels
+from evaluation import METRICS, extractors, files, labels, store
 from evaluation.base import BadInput, Data, Settings, check_name
 from evaluation.fidelity import PER_FEATURE
 from evaluation.files import NAME
@@ -247,13 +247,17 @@ def _without_extractor(dataset: str, read: Mapping[str, int], loaded: Data) -> s
     """Fit the data's extractor if it is not there; say why there is none where that would take minutes."""
     if loaded.classes < 2 or extractors.path(loaded).exists():
         return ""
-    seen = min(40 * len(loaded.train), 400_000)  # pictures, of extractors.fit
+    plan = extractors.schedule(loaded)
+    seen = plan.steps * plan.batch  # pictures
     if config.device(None).type == "cpu" and seen * loaded.shape[1] * loaded.shape[2] > FITTED:
         return f"to fit its feature extractor takes minutes on this CPU; do it first, by {_fitting(dataset, read)}"
+    if store.is_unwritten():
+        extractors.expect(loaded)
+        return ""
     count, started = f"{len(loaded.train):,} train pictures and their classes", time.monotonic()
     say(f"fitting a feature extractor to {count}, for FID and KID")
     path, right = fit_extractor(dataset, read, loaded)
-    say(f"it is right in {right}, after {time.monotonic() - started:.0f} s: {path}")
+    say(f"it is {right}, after {time.monotonic() - started:.0f} s: {path}")
     return ""
 
 

@@ -39,6 +39,7 @@ LONGEST = 1000  # elements of an array: SLURM's own default allows 1,001
 MINUTES = 24 * 60  # of an element, if nothing is said
 WARNED = 90  # seconds before its time is up
 SIGNAL = signal.SIGUSR2
+PERCENT = "\ue000"  # stands for % in a path, until submitit has filled in its %j: sbatch fills in what follows a single one
 
 
 # ------------------------------------------------------------------------------------------------ in the command's process
@@ -111,7 +112,7 @@ class Array:
         try:
             made: str = self.slurm._make_sbatch_string(
                 command=command,
-                folder=path.parent.absolute(),
+                folder=str(path.parent.absolute()).replace("%", PERCENT),
                 map_count=len(elements),
                 use_srun=False,
                 additional_parameters=own,
@@ -119,7 +120,7 @@ class Array:
             )
         except (TypeError, ValueError) as error:
             raise BadInput(f"--slurm: {error}") from None
-        return made
+        return made.replace(PERCENT, "%%")
 
     def show(self, work: Sequence[Job], console: Console) -> Answer:
         """Print the scripts."""

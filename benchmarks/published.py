@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from benchmarks.sources import Contents, Part, Source, shuffled, walk
+from benchmarks.sources import Contents, Options, Part, Source, shuffled, walk
 from evaluation.base import BadInput
 from evaluation.files import Unsafe, opened
 from evaluation.store import home
@@ -18,7 +18,10 @@ ORDER = 0  # the seed of the order within each split: MNIST's first 5,000 test d
 class Published(Source):
     """A data set that torchvision keeps in the folder of downloads."""
 
+    shape: ClassVar[tuple[int, int, int]]  # of an image: channels, height, width
     sizes: ClassVar[tuple[int, int, int]]
+    classes: ClassVar[int] = 10
+    attributes: ClassVar[int] = 0
     splits: ClassVar[str]
     needed: ClassVar[tuple[str, ...]]  # files and folders that are read
     by_hand: ClassVar[tuple[str, ...]]  # what can be put there for want of a network
@@ -26,6 +29,11 @@ class Published(Source):
     def __init__(self) -> None:
         self.raw = home() / "raw"
         self.where = str(self.raw)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether all that is read was downloaded."""
+        return all((self.raw / name).exists() for name in self.needed)
 
     @abstractmethod
     def open(self, download: bool) -> tuple[list[Part], list[str]]:
@@ -37,7 +45,7 @@ class Published(Source):
 
     def files(self) -> dict[str, str]:
         """Return what torchvision reads, downloaded if it is not there."""
-        if not all((self.raw / name).exists() for name in self.needed):
+        if not self.is_there:
             self._check_by_hand()
             self._open(download=True)
         files: dict[str, str] = {}
@@ -107,10 +115,17 @@ class MNIST(Published):
 
     name = "mnist"
     dataset: ClassVar[str] = "MNIST"
+    shape = (1, 28, 28)
     sizes = (50_000, 10_000, 10_000)
     splits = "first 50,000 of train in the order of RandomState(42) / its other 10,000 / test"
     needed = _idx("MNIST")
     by_hand = tuple(f"{name}.gz" for name in needed)
+
+    def extractor(self, options: Options) -> str:
+        """Return the classifier of the images as they are published."""
+        channels, side, _ = self.shape
+        published = options.size in (0, side) and options.channels in (0, channels)
+        return f"{self.name}-cnn" if published else ""
 
     def order(self, n: int) -> np.ndarray:
         """Return BiGAN's permutation."""
@@ -136,6 +151,7 @@ class CIFAR10(Published):
     """CIFAR-10 (Krizhevsky 2009): 32x32 photographs of ten things; 45,000 / 5,000 / 10,000, as in ALI's paper."""
 
     name = "cifar10"
+    shape = (3, 32, 32)
     sizes = (45_000, 5_000, 10_000)
     splits = "first 45,000 of train / its last 5,000 / test"
     needed = ("cifar-10-batches-py",)
@@ -151,6 +167,7 @@ class SVHN(Published):
     """SVHN (Netzer et al. 2011): 32x32 house numbers; 531,131 (its extra images) / 73,257 / 26,032, as in ALI's paper."""
 
     name = "svhn"
+    shape = (3, 32, 32)
     largest = "arrays"
     sizes = (531_131, 73_257, 26_032)
     splits = "extra / train / test"
@@ -171,6 +188,8 @@ class CelebA(Published):
 
     name = "celeba"
     size = 64
+    shape = (3, 64, 64)
+    classes, attributes = 0, 40
     sizes = (162_770, 19_867, 19_962)
     splits = "train / valid / test, as published"
     needed = (

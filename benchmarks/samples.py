@@ -86,7 +86,7 @@ def _array(path: Path) -> np.ndarray:
     """Return the array of samples in a file. Raises BadInput."""
 
     def make(found: cache.Found) -> np.ndarray:
-        held = arrays.unpacked(str(path))
+        held = arrays.read(str(path))
         named = [name for name in NAMES if name in held]
         if len(held) != 1 and len(named) != 1:
             raise BadInput(

@@ -88,6 +88,10 @@ class Source(ABC):
     def read(self, files: Mapping[str, str], seed: int) -> Contents:
         """Return which image stands where, given what `files` returned. Raises BadInput."""
 
+    def extractor(self, options: Options) -> str:
+        """Return the extractor that comes with the project for the images as they are read; nothing, if none does."""
+        return ""
+
 
 def walk(folder: str, prefix: str = "", beside: list[str] | None = None) -> Iterator[str]:
     """Yield the pictures below a folder, as names/with/slashes; hidden files are no part of it. Raises BadInput.

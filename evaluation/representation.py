@@ -26,8 +26,8 @@ T = TypeVar("T")
 # x (B, ...) in [0, 1] -> its layers in order; the last hidden one is named, or there is the code alone
 Layers = Callable[[Tensor], Mapping[str, Tensor]]
 HIDDEN = "last hidden layer"
-CODE_ALONE = "code alone"  # of a model that shows no hidden layer
 OF_D = ", features of D"  # ends the name of the row that stands on them
+CODE_ALONE = "code alone"  # of a model that shows no hidden layer
 HIDDEN_LAYERS = 3  # that ALI's protocol takes beside the mean code
 
 

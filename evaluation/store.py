@@ -51,6 +51,11 @@ def kept(name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tenso
     return tensors
 
 
+def is_unwritten() -> bool:
+    """Return whether nothing new is to be kept now."""
+    return not _keeping.get()
+
+
 @contextmanager
 def unwritten() -> Iterator[None]:
     """Look up what is kept, and keep nothing new meanwhile."""

@@ -16,7 +16,9 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 from benchmarks import data as sets
 from benchmarks.cli import main
-from evaluation import extractors, fidelity
+from benchmarks.published import PUBLISHED
+from benchmarks.sources import Options
+from evaluation import extractors, fidelity, files
 from evaluation.base import BadInput, Data, Settings, Split, as_float, generator
 from evaluation.store import home
 
@@ -85,9 +87,84 @@ def test_one_command_fits_a_classifier_to_any_data_with_classes(stripes: Path, c
     assert (logits.argmax(1) == data.test.y).double().mean() > 0.9
     said = extractors.provenance(data, Settings())
     assert said["command"] == f"alibench fit-extractor {name}"
-    assert said["identity"] == f"stripes-cnn@{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}"
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    right = f"right in {float(said['accuracy'].split()[0]):.2f} % of validation, by chance in 50.00 %"
+    assert said["identity"] == f"stripes-cnn@{sha256[:8]}, {right}"
     assert data.sha256 in said["data"]
-    assert said["accuracy"].endswith("% on validation")
+    assert (said["accuracy"].endswith("% on validation"), said["largest_class"], said["images"]) == (True, "10", "20")
+
+
+def test_a_classifier_no_better_than_chance_is_refused_with_both_numbers() -> None:
+    data = some((1, 8, 8), name="noise")
+    network = extractors.ImageCNN(1, 2)
+    torch.nn.init.zeros_(network.head.weight)  # it says one class of all
+    extractors.save(network, data, "a test")
+    reason = fidelity.refuses(data, Settings())
+    assert "is right in 6 of 12 validation images, and 6 are of the largest class: that is not better than chance" in reason
+    with pytest.raises(BadInput, match="not better than chance"):
+        extractors.get(data, Settings())
+
+    # weights of earlier versions say nothing of it: it is counted
+    kept, about = files.read_tensors(extractors.path(data), "classifier", 1)
+    about = {key: value for key, value in about.items() if key not in extractors.COUNTS}
+    files.write_tensors(extractors.path(data), "classifier", 1, kept, about)
+    assert fidelity.refuses(data, Settings()) == reason
+
+
+@pytest.mark.parametrize(("right", "largest", "images", "refused"), [(10, 10, 22, True), (6, 3, 6, False), (8, 4, 9, False)])
+def test_few_images_are_enough_for_a_clear_case(right: int, largest: int, images: int, refused: bool) -> None:
+    try:
+        extractors.Skill(right, largest, images).check(some((1, 8, 8)))
+    except BadInput:
+        assert refused
+    else:
+        assert not refused
+
+
+@pytest.mark.parametrize(("name", "least"), [("mnist", 98.5), ("fashion_mnist", 90.5)])
+def test_weights_for_published_images_come_with_the_project(name: str, least: float) -> None:
+    splits = [Split(images(20, (1, 28, 28), seed), torch.arange(20) % 10) for seed in range(3)]
+    data = Data(name, *splits, classes=10, extractor=f"{name}-cnn")
+    extractor = extractors.get(data, Settings())
+    assert extractor.identity == f"{name}-cnn@{extractors.SHA256_SHIPPED[f'{name}-cnn'][:8]}"
+    features, logits = extractor(data.test.x)
+    assert (features.shape, logits.shape) == ((20, 64), (20, 10))  # type: ignore[union-attr]
+    said = extractors.provenance(data, Settings())
+    assert said["command"] == f"alibench fit-extractor {name}"
+    assert float(said["accuracy"].split()[0]) >= least
+    assert extractors.path(data).stat().st_size < 1_000_000
+    # found by the name of the set, in whatever order its images are; other images called so have none
+    flipped = replace(data, train=Split(splits[0].x.flip(0), splits[0].y.flip(0)))
+    assert extractors.get(flipped, Settings()).identity == extractor.identity
+    assert "has no classifier yet" in extractors.refuses(replace(data, extractor=""), Settings())
+    source = PUBLISHED[name]()
+    found = [
+        source.extractor(options) for options in (Options(), Options(size=28, seed=3), Options(size=32), Options(channels=3))
+    ]
+    assert found == [f"{name}-cnn", f"{name}-cnn", "", ""]
+
+
+def test_to_fit_again_leaves_shipped_weights_alone(digits: Data, own_home: Path) -> None:
+    before = extractors.path(digits).read_bytes()
+    file, _ = extractors.save(extractors.DigitsCNN(), digits, "a test")
+    assert file.is_relative_to(own_home)
+    assert extractors.path(digits).read_bytes() == before
+    assert extractors.get(digits, Settings()).identity == "digits-cnn@6dd237b5"
+
+
+def test_a_fit_sees_so_many_images_that_it_takes_a_minute() -> None:
+    def of(n: int, name: str = "") -> extractors.Schedule:
+        x = torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(n, 1, 28, 28)
+        part = Split(x, torch.arange(n) % 10)
+        return extractors.schedule(Data("set", part, part, part, classes=10, extractor=name))
+
+    for plan, seen in ((of(50_000, "mnist-cnn"), 100_000), (of(50_000), 200_000), (of(1087), 40 * 1050), (of(30), 40 * 30)):
+        assert plan.steps * plan.batch == seen
+    plan = of(50_000, "mnist-cnn")
+    rates = [plan.factor(step) for step in range(plan.steps + 1)]
+    assert max(rates) == pytest.approx(1.0, abs=2e-3)
+    assert (rates.index(max(rates)) + 1, rates[-1]) == (plan.rising * plan.steps, 0.0)
+    assert [of(1087).factor(step) for step in (0, 420, 840)] == [1.0, 0.5, 0.0]
 
 
 def test_a_classifier_belongs_to_the_data_that_it_was_fitted_to(stripes: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,9 @@ def home_of(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make one of every kind of file, and return their folder."""
     place = tmp_path_factory.mktemp("files")
     rng = np.random.RandomState(0)
-    np.savez(place / "set.npz", x=rng.randint(256, size=(120, 8, 8), dtype=np.uint8), y=np.arange(120) % 2)
+    y = np.arange(120) % 2  # the second class is brighter, which a classifier can learn
+    x = rng.randint(128, size=(120, 8, 8), dtype=np.uint8) + 127 * y.astype(np.uint8)[:, None, None]
+    np.savez(place / "set.npz", x=x, y=y)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALIBENCH_DATA", str(place / "home"))
         assert main(["fit-extractor", f"npz:{place / 'set.npz'}"]) == 0

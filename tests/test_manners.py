@@ -190,6 +190,29 @@ def test_a_misspelt_name_is_told_what_was_meant(case: str, place: Path) -> None:
     assert listing(place) == before
 
 
+SETTINGS = {
+    "of the suite": (["run", "digits", "--metrics", "fidelity"], """--set metrics='["A", "B"]'"""),
+    "of the recipe": (["run", "digits", "--weight-decay=0.1"], "--set weight_decay=VALUE"),
+    "of the evaluation": (["evaluate", "out", "--labels", "50"], "--set evaluation.labels=VALUE"),
+}
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_a_setting_that_is_given_as_an_option_is_told_as_a_setting(case: str) -> None:
+    words, remedy = SETTINGS[case]
+    code, _, said = call(words)
+    assert code == 2
+    assert f"(it is a setting: {remedy})" in said
+
+
+def test_no_option_is_told_that_another_command_has(place: Path) -> None:
+    for words in (["evaluate", "out", "--steps", "5"], ["table", "out", "--metrics", "svm"]):
+        code, _, said = call(words)
+        assert code == 2
+        assert "did you mean" not in said
+        assert "--set" not in said
+
+
 def test_a_name_like_no_other_is_told_none() -> None:
     for words in (["zzz"], ["run", "digits", "--zzz"]):
         code, _, said = call(words)

@@ -57,6 +57,20 @@ def test_the_script_is_for_bash_and_asks_for_what_a_run_takes(
     assert shlex.split(afterwards) == [*ARGUMENTS, "--out", str(tmp_path / "out"), "--resume"]
 
 
+def test_a_percent_sign_in_the_folder_is_doubled_where_sbatch_would_fill_it_in(tmp_path: Path) -> None:
+    out = tmp_path / "50%j 100%"
+    script = write(out)
+    asked = dict(
+        line.removeprefix("#SBATCH --").split("=", 1)
+        for line in script.read_text().splitlines()
+        if line.startswith("#SBATCH --") and "=" in line
+    )
+    place = str(out / "slurm").replace("%", "%%")
+    assert shlex.split(asked["output"]) == [f"{place}/%A_%a_0_log.out"]
+    assert shlex.split(asked["error"]) == [f"{place}/%A_%a_0_log.err"]
+    assert shlex.quote(str(out / "slurm" / "array-1.json")) in script.read_text()  # which the shell reads
+
+
 def test_on_gpus_an_element_asks_for_one(tmp_path: Path) -> None:
     script = write(tmp_path / "out", "--device", "cuda")
     assert "#SBATCH --gpus-per-node=1\n" in script.read_text()

@@ -74,7 +74,7 @@ def read(path: Path, shape: tuple[int, ...]) -> Tensor:
     def make(found: cache.Found) -> Tensor:
         if is_array(path):
             return _shaped(_array(path), shape, shown(path))
-        return _decoded(np.array([*found.files.values()]), shape)
+        return _decoded(_paths(found.files), shape)
 
     return cache.of_files((path, shape), lambda: cache.look(found(path), "unpacked"), make)
 
@@ -142,6 +142,11 @@ _COLOURED = (
 )
 
 
+def _paths(named: Mapping[str, str]) -> np.ndarray:
+    """Return the paths of files as `images` takes them."""
+    return np.array([*named.values()], dtype=object)
+
+
 def _decoded(pictures: np.ndarray, shape: tuple[int, ...]) -> Tensor:
     channels, *size = shape
     if channels == 1 and (file := _coloured(pictures)):
@@ -160,8 +165,8 @@ def _decoded(pictures: np.ndarray, shape: tuple[int, ...]) -> Tensor:
 
 def _coloured(pictures: np.ndarray) -> str:
     """Return the first image with a pixel that is not grey; nothing if there is none."""
-    for file in pictures:
-        if not images.header(file).grey:
+    for file, header in zip(pictures, images.headers(pictures), strict=True):
+        if not header.grey:
             pixels = images.decode(file, 0, 3)
             if not (pixels == pixels[:1]).all():
                 return str(file)
@@ -180,7 +185,7 @@ def notes(path: Path, shape: tuple[int, ...], dataset: str) -> list[str]:
             told.append("floats, taken as they are, black 0 and white 1")
         grey = array.ndim == 3 or (array.ndim == 4 and 1 in (array.shape[1], array.shape[3]))
     else:
-        grey = all(images.header(file).grey for file in found(path).values())
+        grey = all(header.grey for header in images.headers(_paths(found(path))))
     if grey and shape[0] == 3 and len(shape) == 3:
         told.append("grey, the data have colours: repeated to 3 channels")
     own, others = formats(path), formats_of(dataset)

@@ -174,6 +174,15 @@ def test_pictures_with_colours_are_not_made_grey(tmp_path: Path) -> None:
         samples.read(mixed, GREY)
 
 
+@pytest.mark.parametrize("shape", [GREY, COLOUR])
+def test_all_samples_that_cannot_be_read_are_named_at_once(shape: tuple[int, ...], tmp_path: Path) -> None:
+    place = folder(tmp_path / "made", "png", digits(3))
+    for name in ("a.png", "b.png"):
+        (place / name).write_text("no picture")
+    with pytest.raises(BadInput, match=r"2 files in all cannot be read: a\.png(,| and) b\.png"):
+        samples.read(place, shape)
+
+
 def test_what_jpeg_loses_on_one_side_alone_is_said(tmp_path: Path) -> None:
     x = digits(4)
     png, jpeg, webp = (folder(tmp_path / ending, ending, x) for ending in ("png", "jpg", "webp"))

@@ -19,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import cache, data, images, plugins, published
+from benchmarks import cache, data, images, published, samples
 from benchmarks.checkpoints import Checkpoints
 from benchmarks.cli import main
 from benchmarks.data import Options

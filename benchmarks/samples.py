@@ -72,9 +72,12 @@ def read(path: Path, shape: tuple[int, ...]) -> Tensor:
         raise BadInput(f"{shown(path)} holds images, the data are points: name a suite of images")
 
     def make(found: cache.Found) -> Tensor:
-        if is_array(path):
-            return _shaped(_array(path), shape, shown(path))
-        return _decoded(_paths(found.files), shape)
+        x = _shaped(_array(path), shape, shown(path)) if is_array(path) else _decoded(_paths(found.files), shape)
+        if x.dtype == torch.uint8 and x.max() == 1:
+            raise BadInput(
+                f"{shown(path)}: the brightest pixel of all samples is 1 of 255: multiply masks of 0 and 1 by 255"
+            )
+        return x
 
     return cache.of_files((path, shape), lambda: cache.look(found(path), "unpacked"), make)
 

@@ -225,7 +225,7 @@ def test_the_samples_of_a_command_are_told_by_its_words() -> None:
 
 
 def test_masks_of_0_and_1_are_not_black(tmp_path: Path) -> None:
-    """Data of such masks become black and white; samples that stay at 1 of 255 would be compared with those as black ones."""
+    """Data of such masks become black and white; samples at 1 of 255 would be black beside them."""
     masks = (digits(4) > 128).astype(np.uint8)
     for place in (written(tmp_path / "masks.npy", masks), folder(tmp_path / "masks", "png", masks)):
         with pytest.raises(BadInput, match="multiply masks of 0 and 1 by 255"):

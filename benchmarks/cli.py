@@ -509,7 +509,7 @@ def _answer(given: Sequence[str], as_json: bool) -> Answer:
     # a log has no width of its own, and takes no bars and colours, whatever CI says; titles that users write are no markup
     terminal = (sys.stderr if as_json else sys.stdout).isatty()
     look: dict[str, Any] = {} if terminal else {"width": 160, "force_terminal": False}
-    # what was begun, or trained, is compared with the data themselves
-    compared = parsed.command == "evaluate" or getattr(parsed, "resume", False)
-    with forecast.dry(outlines=not compared) if getattr(parsed, "dry_run", False) else nullcontext():
+    # what was begun, or trained before, is compared with the data themselves
+    outlines = parsed.command in ("run", "tune") and not parsed.resume
+    with forecast.dry(outlines) if getattr(parsed, "dry_run", False) else nullcontext():
         return commands[parsed.command](parsed, Console(stderr=as_json, markup=False, **look))

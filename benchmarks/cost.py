@@ -52,14 +52,11 @@ class Shapes(Trainer):
 
     def batch(self, picked: Sequence[Tensor] | None = None) -> Batch:
         """Return a batch without contents."""
-        size, x, y = self.recipe.batch, self.split.x, self.split.y
-
-        def images() -> tuple[Tensor, Tensor]:
-            empty = torch.empty((size, *x.shape[1:]), device="meta")
-            return empty, torch.empty((size, *y.shape[1:]), dtype=y.dtype, device="meta")
-
+        size, split = self.recipe.batch, self.split
+        x = torch.empty((size, *split.x.shape[1:]), device="meta")
+        y = torch.empty((size, *split.y.shape[1:]), dtype=split.y.dtype, device="meta")
         noise = {name: torch.empty(draw.shape, device="meta") for name, draw in self.draws.items()}
-        return Batch(*images()[:1], noise, images()[1], images() if self.labelled else None)
+        return Batch(x, noise, y, (x, y) if self.labelled else None)
 
     def round(self) -> dict[str, Tensor]:
         """Compute the gradients of a round."""

@@ -391,7 +391,7 @@ def of_two_sizes(folder: Path) -> None:
 FOLDERS = {
     "truncated image": (truncated, [], "003.png cannot be read as an image"),
     "mixed sizes": (of_two_sizes, [], "resize all by --size"),
-    "not an image": (lambda folder: (folder / "class0" / "notes.txt").write_text("x"), [], "notes.txt"),
+    "not an image": (lambda folder: (folder / "class0" / "notes.pdf").write_text("x"), [], "notes.pdf"),
     "empty class": (lambda folder: (folder / "class9").mkdir(), [], "class9 is empty"),
     "fewer images than the batch": (lambda folder: None, [], "batch 100 is larger than the 48 training samples"),
     "images of another size": (lambda folder: None, ["--set", "networks=cifar10"], "--size and --channels change images"),

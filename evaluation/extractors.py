@@ -210,8 +210,8 @@ SHIPPED: dict[str, type[DigitsCNN] | type[MnistCNN]] = {
 }
 SHA256_SHIPPED = {  # of their files
     "digits-cnn": "6dd237b5b3f91a84393e129b6eeb13edaf15545fcec56dd854f22d373cbbc6b6",
-    "mnist-cnn": "fd9f9004dd1abf0f400fe888716d2ff0bd4c20226159a4c257ae94cc38a7da95",
-    "fashion_mnist-cnn": "31c5a9de2c30531d96af85218e78dd1727c5978b9909a3ca410f3f328e1c4da4",
+    "mnist-cnn": "e0cbc00cec92f893ca8ee0d8764f811c6fd26eb2b952fbbbb554667542c880d7",
+    "fashion_mnist-cnn": "f317a17db36fd4d7f1391ff993363e32e676518b5aee60bd7a4e9c1f1b05a577",
 }
 SIGNIFICANT = 0.05
 KIND, VERSION = "classifier", 1  # of a file of weights that were fitted here

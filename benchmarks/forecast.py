@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import joblib
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -38,6 +39,7 @@ MOMENT = 0.3  # seconds that the rounds of a phase are timed for, at least one
 TOGETHER = 4.0  # seconds for all phases of a command, where MOMENT for each would be longer
 HEAVY = 4e9  # operations of a round; a round with more is not timed itself
 SAMPLES = 2  # by which the networks of heavy rounds are timed
+LONG = 1e10  # operations of a round that takes longer than what the first one of a process does beside it
 SMALL = 0.05  # seconds of a round, in which what recording spares is a part that one sees
 IMAGES = 2000  # held-out ones; where there are more, measuring takes minutes and is not tried
 NUMBERS = 200_000  # in all held-out images; the same
@@ -189,15 +191,21 @@ def answer(work: Sequence[Job], engine: Engine, needed: int, console: Console) -
 
 def foretell(work: Sequence[Job], engine: Engine, needed: int) -> Forecast:
     """Return what doing all jobs that are not finished would take; `needed` bytes on the disk."""
-    threads = torch.get_num_threads()
-    if engine.device.type == "cpu":
-        torch.set_num_threads(1)  # as workers have it
+    is_cpu = engine.device.type == "cpu"
     current = torch.cuda.device(engine.device) if engine.device.type == "cuda" else nullcontext()
+    with current, store.unwritten(), _threads(1 if is_cpu else torch.get_num_threads()):  # as workers have it
+        return _foretell(work, engine, needed)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let torch compute in so many threads meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
     try:
-        with current, store.unwritten():
-            return _foretell(work, engine, needed)
+        yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 def _foretell(work: Sequence[Job], engine: Engine, needed: int) -> Forecast:
@@ -300,7 +308,8 @@ class Clock:
         """Return the operations of a round of each phase."""
 
         def counted() -> list[int]:
-            return cost.flops_a_round(suite.shapes(name), recipe, suite.load().train, cost.labelled_of(suite, name, 0))
+            with _threads(joblib.cpu_count()):  # nothing is timed here
+                return cost.flops_a_round(suite.shapes(name), recipe, suite.load().train, cost.labelled_of(suite, name, 0))
 
         return list(self._once(("operations", *_alike(suite, name, recipe)), counted))
 
@@ -353,10 +362,12 @@ class Clock:
             shapes, train = suite.shapes(name), suite.load().train
             labelled = cost.labelled_of(suite, name, job.seed)
             trainer = trainer_of([cost.filled(shapes)], shapes.phases[0], few, train, [generator(0, "forecast")], [labelled])
-            trainer.round()
+            operations = self.operations(suite, name, recipe)[0] * few.batch / recipe.batch
+            if operations < LONG:  # in a longer round what only the first one does is a small part
+                trainer.round()
             start = self._now()
             trainer.round()
-            return (self._now() - start) / (self.operations(suite, name, recipe)[0] * few.batch / recipe.batch)
+            return (self._now() - start) / operations
 
         found: float = self._once(("pace", *_data(suite), suite.networks, repr(suite.network), few.precision), timed)
         return found

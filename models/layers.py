@@ -382,7 +382,8 @@ def initialise(module: nn.Module, rng: torch.Generator, std: float | None) -> No
         if layer.injection is not None:
             operations.append((layer.injection, None if std is None else std * layer.row.kernel**2))
         for op, width in operations:
-            _initialise(op, rng, width)
+            if not op.weight.is_meta:  # which has a shape and no contents
+                _initialise(op, rng, width)
 
 
 def _initialise(op: nn.Module, rng: torch.Generator, std: float | None) -> None:

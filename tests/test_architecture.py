@@ -46,6 +46,7 @@ def test_loop_and_runner_know_no_model_by_name() -> None:
         assert not strings & models.REGISTRY.keys(), path
 
 
+@pytest.mark.commands
 def test_adding_a_model_is_adding_one_file(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from models.bigan import BiGAN\nclass Mine(BiGAN):\n    name = 'mine'\n    title = 'Mine'\n    source = 'me'\n"

@@ -296,6 +296,7 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
         assert name in out
 
 
+@pytest.mark.commands
 def test_python_m_benchmarks_is_the_same() -> None:
     command = [sys.executable, "-m", "benchmarks", "run", "nothing"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -558,6 +559,7 @@ def test_tuning_gives_every_model_the_same_trials_on_validation(tmp_path: Path, 
     assert set(frame.seed) == {1000, 1001}
 
 
+@pytest.mark.commands
 @pytest.mark.skipif(not Path("/proc").exists(), reason="reads the process table in /proc")
 def test_a_killed_command_leaves_no_worker_behind(tmp_path: Path) -> None:
     settings = [part for part in TINY if not part.startswith("steps=")]

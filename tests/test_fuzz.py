@@ -312,7 +312,7 @@ def names_it(line: str, route: Route) -> bool:
     return str(route[-1]).rstrip("s") in line.replace(" ", "")
 
 
-@examples(400)
+@examples(250)
 @given(st.sampled_from(FIELDS).flatmap(lambda field: st.tuples(st.just(field), WRONG[pattern(field[1])])))
 def test_a_value_of_a_wrong_kind_or_out_of_its_range_is_refused_by_the_fields_name(
     place: Path, case: tuple[tuple[str, Route], Any]
@@ -560,7 +560,7 @@ def mistaken(draw: st.DrawFn) -> list[str]:
     return draw(st.sampled_from([[*right, *out, name], [*right, *out, misspelt], [*right, *out, misspelt, "1"]]))
 
 
-@examples(520)
+@examples(300)
 @given(mistaken())
 def test_a_mistaken_command_line_is_refused_for_its_mistake(place: Path, arguments: list[str]) -> None:
     found_out(place, arguments)

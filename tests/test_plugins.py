@@ -194,6 +194,7 @@ def test_a_trained_plug_in_is_loaded_in_python(place: Path) -> None:
     assert model.sample(3, generator(0, "test")).shape == (3, 1, 8, 8)
 
 
+@pytest.mark.commands
 def test_folders_of_our_names_do_not_stand_in_our_way(tmp_path: Path) -> None:
     written(tmp_path / "models", "raise RuntimeError('the wrong models')", "__init__.py")
     (tmp_path / "results").mkdir()

@@ -56,7 +56,7 @@ def test_the_solver_finds_scikit_learns_optimum_wherever_that_converged(features
     labelled = labels.draw(y, 100, 0)
     x, y = x[labelled], y[labelled]
     compared = 0
-    for solution in list(linear_svm.path(linear_svm.Span.of(x), y, 10, svm.GRID))[::3]:
+    for solution in list(linear_svm.path(linear_svm.Span.of(x), y, 10, svm.GRID))[::5]:
         assert solution.unconverged == 0
         machine = plain(x, y, solution.c)
         if gradient(x, y, solution.c, machine) < 1e-6:
@@ -64,7 +64,7 @@ def test_the_solver_finds_scikit_learns_optimum_wherever_that_converged(features
             np.testing.assert_allclose(weights.T, machine.coef_, rtol=1e-4, atol=1e-6 * np.abs(machine.coef_).max())
             np.testing.assert_allclose(intercepts, machine.intercept_, rtol=1e-4, atol=1e-6)
             compared += 1
-    assert compared >= 8  # of 17
+    assert compared >= 5  # of 10
 
 
 def test_no_other_weights_have_a_lower_objective(digits: Data) -> None:
@@ -111,6 +111,9 @@ def test_repeated_images_and_constant_features_are_no_obstacle() -> None:
 def test_the_svm_protocol_is_that_of_a_plain_script(
     standardise: bool, digits: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert len(svm.GRID) == 50
+    assert svm.GRID[[0, -1]] == pytest.approx(np.exp([-20, 20]))
+    monkeypatch.setattr(svm, "GRID", svm.GRID[::4])
     monkeypatch.setattr(svm, "COARSE_GRID", svm.COARSE_GRID[:6])  # up to 0.7: beyond, scikit-learn does not converge here
     settings = Settings(labels=100, draws=3, standardise=standardise)
     sets = pixel_sets(digits, settings)
@@ -132,8 +135,6 @@ def test_the_svm_protocol_is_that_of_a_plain_script(
 
     (c,) = (row.value for row in rows if row.metric == "svm_c")
     on_validation = [accuracy(3, each, v, w) for each in svm.GRID]  # the last draw, of which no accuracy is reported
-    assert len(svm.GRID) == 50
-    assert svm.GRID[[0, -1]] == pytest.approx(np.exp([-20, 20]))
     assert c == svm.GRID[int(np.argmax(on_validation))]
 
     suffix = ", standardised" if standardise else ""

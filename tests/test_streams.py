@@ -11,7 +11,10 @@ import pytest
 from tests.conftest import TINY
 
 ROOT = Path(__file__).parent.parent
-pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full on this machine")
+pytestmark = [
+    pytest.mark.commands,
+    pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full on this machine"),
+]
 # it works when it is rehearsed, and ends a worker; as it is imported, it closes what is not its own
 ENDS = """
 import multiprocessing, os, sys

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from benchmarks import cache, config, data, newsuite, outputs, plugins
@@ -386,3 +387,22 @@ def test_a_folders_contents_are_those_of_earlier_versions(tmp_path: Path) -> Non
         draw(tmp_path / "set" / name, 30, first=30 * i)
     assert cache.READING > 1
     assert read(tmp_path / "set").sha256 == "a9640d082d907834285b4d1ecf83ea2f535f9dacb9d9d47f411b8cf23bd3dc08"
+
+
+def test_endings_in_capitals_print_colours_and_grey_with_alpha_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    for number in range(20):
+        grey = Image.fromarray(pixels(number))
+        (grey.convert("LA") if number % 2 else grey).save(folder / f"{number}.PNG")
+    assert read(folder).shape == (1, 6, 6)
+    Image.new("CMYK", (6, 6), (0, 255, 255, 0)).save(folder / "red.JPG", quality=95)
+    with_colour = read(folder)
+    assert with_colour.shape == (3, 6, 6)
+    reddest = max((x for part in (with_colour.train, with_colour.validation, with_colour.test) for x in part.x), key=redness)
+    assert redness(reddest) > 200
+
+
+def redness(image: torch.Tensor) -> float:
+    """Return by how much the red of an image (3, H, W) lies over its green."""
+    return float(image[0].float().mean() - image[1].float().mean())

@@ -73,7 +73,7 @@ def _is_table(kind: Any) -> bool:
 
 
 LIKE = 0.8  # how near to an option a misspelt one must be, by difflib, to be taken for it
-# what is no option, but a setting by --set, with its full name
+# settings of a suite, which --set takes by their full names, where users look for an option
 SETTINGS = {f.name: f"evaluation.{f.name}" for f in fields(Settings)} | {
     f.name: f.name for f in (*fields(Recipe), *fields(Suite)) if f.name not in ("name", "gate") and not _is_table(f.type)
 }

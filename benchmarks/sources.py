@@ -94,7 +94,7 @@ class Source(ABC):
 
 
 def walk(folder: str, prefix: str = "", beside: list[str] | None = None) -> Iterator[str]:
-    """Yield the pictures below a folder, as names/with/slashes; hidden files are no part of it. Raises BadInput.
+    """Yield the pictures below a folder, as names/with/slashes; hidden files are left out. Raises BadInput.
 
     What other programs leave beside pictures is passed over, and its names are added to `beside`. Links are followed. What
     is neither a folder nor a regular file is refused.

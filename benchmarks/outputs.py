@@ -24,7 +24,6 @@ import torch
 import results
 from benchmarks import checkpoints, data, plugins, provenance
 from benchmarks.config import Suite
-from benchmarks.data import OPENED
 from benchmarks.runner import Interrupted
 from evaluation import files, store
 from evaluation.base import BadInput
@@ -275,10 +274,13 @@ def _moved(path: Path, planned: Mapping[str, Any]) -> Iterator[str]:
 
 def _only_moved(suite: str, begun: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Return whether two plans have the same files of a suite's data under the same name, maybe in other folders."""
-    data, places = ([plan.get(key, {}).get(suite) for plan in (begun, now)] for key in ("data", "suites"))
-    kinds, names = zip(*(str((place or {}).get("dataset")).partition(":")[::2] for place in places), strict=True)
-    same_name = os.path.basename(os.path.normpath(names[0])) == os.path.basename(os.path.normpath(names[1]))
-    return data[0] == data[1] is not None and kinds[0] == kinds[1] in OPENED and same_name
+    hashes = [plan.get("data", {}).get(suite) for plan in (begun, now)]
+    if hashes[0] is None or hashes[0] != hashes[1]:
+        return False
+
+    datasets = [str(plan.get("suites", {}).get(suite, {}).get("dataset")) for plan in (begun, now)]
+    (kind, _, before), (kind_now, _, place) = (dataset.partition(":") for dataset in datasets)
+    return kind == kind_now in data.OPENED and Path(os.path.normpath(before)).name == Path(os.path.normpath(place)).name
 
 
 def differences(begun: Mapping[str, Any], now: Mapping[str, Any], when: str = "now") -> str:
@@ -287,9 +289,9 @@ def differences(begun: Mapping[str, Any], now: Mapping[str, Any], when: str = "n
     found = []
     for key in [*a, *(key for key in b if key not in a)]:
         before, after = a.get(key), b.get(key)
-        # these follow from the suites, those change no number
         if key[::2] == ("suites", "dataset") and _only_moved(key[1], begun, now):
-            continue
+            continue  # where data lie is not a difference
+        # these follow from the suites, those change no number
         if key[0] == "runs" or key[2:3] == ("resources",) or key[-2:] == ("recipe", "execution"):
             continue
         default = (key not in a and after in ("", {})) or (key not in b and before in ("", {}))  # of a table that is new

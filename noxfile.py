@@ -1,7 +1,8 @@
 """Everything a person or CI runs. `nox -l` lists the sessions; arguments after `--` are passed on.
 
-All sessions share one environment, .nox/env: it is installed by the first of them and again only when pyproject.toml
-changes, so torch is downloaded once and a second session starts at once, also without a network.
+All sessions share one environment, .nox/env: it is installed by the first of them and again only when
+pyproject.toml changes, so torch is downloaded once and a second session starts at once, also without a
+network.
 """
 
 import hashlib
@@ -32,39 +33,48 @@ def environment(session: nox.Session) -> str:
 
 def python(session: nox.Session, *arguments: str) -> None:
     """Run `python ARGUMENTS` in the shared environment."""
-    # Ctrl-C reaches the command itself, which ends after its step; nox alone would give it a third of a second
+    # Ctrl-C reaches the command itself, which ends after its step; nox alone would give it a third of a
+    # second
     session.run(environment(session), *arguments, interrupt_timeout=None)
 
 
 @nox.session
 def benchmark(session: nox.Session) -> None:
-    """Train, evaluate, print and write the tables: `nox -s benchmark -- [quick] [--models ali vae] [--seeds 3]`."""
+    """Train, evaluate, print and write the tables: `nox -s benchmark -- [quick] [--models ali vae] [--seeds
+    3]`.
+    """
     suite = () if session.posargs and not session.posargs[0].startswith("-") else ("quick",)
-    python(session, "-P", "-m", "benchmarks", "run", *suite, *session.posargs)
+    python(session, "-P", "-m", "alibench", "run", *suite, *session.posargs)
 
 
 @nox.session
 def tables(session: nox.Session) -> None:
-    """Make the papers' tables and overviews from stored rows, without training: `nox -s tables -- [--from DIR ...]`."""
-    python(session, "-P", "-m", "benchmarks", "tables", *session.posargs)
+    """Make the papers' tables and overviews from stored rows, without training: `nox -s tables -- [--from DIR
+    ...]`.
+    """
+    python(session, "-P", "-m", "alibench", "tables", *session.posargs)
 
 
 @nox.session
 def pictures(session: nox.Session) -> None:
     """Make the documentation's pictures and README's table again, from committed results."""
-    python(session, "-m", "results.illustrations")
+    python(session, "-m", "alibench.results.illustrations")
 
 
 @nox.session
 def regression(session: nox.Session) -> None:
-    """Train fresh seeds, fail if a metric got worse than its baseline: `nox -s regression -- [SUITE] [--seeds 5]`."""
-    python(session, "-P", "-m", "benchmarks", "regression", *session.posargs)
+    """Train fresh seeds, fail if a metric got worse than its baseline: `nox -s regression -- [SUITE] [--seeds
+    5]`.
+    """
+    python(session, "-P", "-m", "alibench", "regression", *session.posargs)
 
 
 @nox.session
 def gate_study(session: nox.Session) -> None:
-    """Measure the gate itself: `nox -s gate_study -- rates` or `updates` (minutes), `bugs` (ten), `pool` (an hour)."""
-    python(session, "-P", "-m", "benchmarks.study", *(session.posargs or ["rates"]))
+    """Measure the gate itself: `nox -s gate_study -- rates` or `updates` (minutes), `bugs` (ten), `pool` (an
+    hour).
+    """
+    python(session, "-P", "-m", "alibench.benchmarks.studies.study", *(session.posargs or ["rates"]))
 
 
 @nox.session
@@ -75,11 +85,15 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def commands(session: nox.Session) -> None:
-    """Run whole commands, all that the documentation shows too (`--dry-run`, if they train): `nox -s commands -- [--short]`.
+    """Run whole commands, all that the documentation shows too (`--dry-run`, if they train): `nox -s commands
+    -- [--short]`.
 
-    The short form leaves out tests marked `whole`: of the documentation's commands it runs each, with each option, once.
+    The short form leaves out tests marked `whole`: of the documentation's commands it runs each, with each
+    option, once.
     """
-    python(session, "-m", "pytest", "-m", "commands", "--numprocesses=auto", "--dist=worksteal", *session.posargs)
+    python(
+        session, "-m", "pytest", "-m", "commands", "--numprocesses=auto", "--dist=worksteal", *session.posargs
+    )
 
 
 @nox.session
@@ -92,8 +106,8 @@ def slow(session: nox.Session) -> None:
 def speed(session: nox.Session) -> None:
     """Time training, sampling, encoding and evaluation against plain scripts, in turn: let nothing else run.
 
-    Tables go to a fresh folder below results/runs/ (`-- --speed-out DIR`); `-- --profile` says where an update's time goes,
-    `-- -k "CIFAR-10 and ali"` measures some cases.
+    Tables go to a fresh folder below results/runs/ (`-- --speed-out DIR`); `-- --profile` says where an
+    update's time goes, `-- -k "CIFAR-10 and ali"` measures some cases.
     """
     # named, because pytest otherwise looks for its settings above a DIR that exists
     settings = ("-c", "pyproject.toml", "tests/speed")
@@ -105,8 +119,8 @@ def speed(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Kill, interrupt, starve and double commands: `nox -s faults -- [--kills 30] [--short]`, half an hour.
 
-    Nothing may be lost, and nothing done that a stranger's file asks for. The short form, of three and a half minutes,
-    leaves out tests marked `whole`, kills two commands and opens eighty inputs.
+    Nothing may be lost, and nothing done that a stranger's file asks for. The short form, of three and a half
+    minutes, leaves out tests marked `whole`, kills two commands and opens eighty inputs.
     """
     settings = ("-c", "pyproject.toml", "tests/faults", "-m", "faults", "-s")
     python(session, "-m", "pytest", *settings, *session.posargs)
@@ -114,9 +128,11 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def gpu(session: nox.Session) -> None:
-    """Check a GPU within LIMIT seconds (430) by tests, timings and real trainings: `nox -s gpu -- [SECTION ...]`.
+    """Check a GPU within LIMIT seconds (430) by tests, timings and real trainings: `nox -s gpu -- [SECTION
+    ...]`.
 
-    The sections are those of tests/gpu/all.sh. Without CUDA its tests are skipped aloud; DEVICE=cpu runs all in small.
+    The sections are those of tests/gpu/all.sh. Without CUDA its tests are skipped aloud; DEVICE=cpu runs all
+    in small.
     """
     own = {"PYTHON": environment(session)}
     session.run("bash", "tests/gpu/all.sh", *session.posargs, env=own, external=True, interrupt_timeout=None)

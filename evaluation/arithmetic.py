@@ -1,7 +1,8 @@
-"""The one switch for what CUDA makes of fp32: exact products, or factors rounded to TF32 (10 bits of mantissa).
+"""The one switch for what CUDA makes of fp32: exact products, or factors rounded to TF32 (10 bits of
+mantissa).
 
-torch by itself rounds in convolutions and not in matrix products. Here nothing is rounded unless a recipe asks for it, and
-never in the evaluation, so that a number does not depend on who called.
+torch by itself rounds in convolutions and not in matrix products. Here nothing is rounded unless a recipe
+asks for it, and never in the evaluation, so that a number does not depend on who called.
 """
 
 from collections.abc import Iterator
@@ -12,10 +13,11 @@ import torch
 
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Round the factors of CUDA's matrix products and convolutions to TF32 meanwhile, or do not; also a decorator.
+    """Round the factors of CUDA's matrix products and convolutions to TF32 meanwhile, or do not; also a
+    decorator.
 
-    It is set through torch's older pair of switches: with half of the newer ones set, reading the older ones raises, which
-    torch.compile and cudnn.flags do. Reading the newer ones never raises.
+    It is set through torch's older pair of switches: with half of the newer ones set, reading the older ones
+    raises, which torch.compile and cudnn.flags do. Reading the newer ones never raises.
     """
     before = _is_allowed()
     _allow(allowed, allowed)

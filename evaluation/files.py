@@ -1,12 +1,12 @@
 """Files that are whole or not there, say what they are, and run no code, whoever made them.
 
-Tensors are kept as safetensors, all else as JSON. Each file carries the version of its format and a checksum of all that is
-read from it, so that damage is noticed instead of becoming a number. A checksum says that a file is whole, not who made it:
-so only regular files of bounded size are read, their contents must fit the schema of their kind, and writing stays below
-a folder.
+Tensors are kept as safetensors, all else as JSON. Each file carries the version of its format and a checksum
+of all that is read from it, so that damage is noticed instead of becoming a number. A checksum says that a
+file is whole, not who made it: so only regular files of bounded size are read, their contents must fit the
+schema of their kind, and writing stays below a folder.
 
-A file is written beside its place, brought to the disk and renamed into it: whoever is killed meanwhile leaves the old one,
-and a `.part` that the next writer removes.
+A file is written beside its place, brought to the disk and renamed into it: whoever is killed meanwhile
+leaves the old one, and a `.part` that the next writer removes.
 """
 
 import hashlib
@@ -41,10 +41,13 @@ LARGEST: dict[Size, int] = {  # bytes
 }
 
 NAME = re.compile(r"\w[\w .+()-]{0,39}")  # of a suite or a model: folders and files are called by it
-# what could steer a terminal: control characters but tab and line break, and those that turn the direction of writing
+# what could steer a terminal: control characters but tab and line break, and those that turn the direction of
+# writing
 _CONTROLS = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
 CONTROL = re.compile(f"[{_CONTROLS}]")
-_ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*\\(?:[bfr]|u00(?:[01]|7f|[89])|u20(?:2[89a-e]|6[6-9]))")  # the same in JSON's text
+_ESCAPED = re.compile(
+    r"(?<!\\)(?:\\\\)*\\(?:[bfr]|u00(?:[01]|7f|[89])|u20(?:2[89a-e]|6[6-9]))"
+)  # the same in JSON's text
 
 Name = Annotated[str, Meta(pattern=rf"\A(?:{NAME.pattern})\Z")]
 RunName = Annotated[str, Meta(pattern=r"\A\w[\w .+()-]{0,119}\Z")]  # suite, model and kind of job, joined
@@ -74,11 +77,13 @@ class Busy(Exception):
     """Another process holds a lock."""
 
 
-# ------------------------------------------------------------------------------------------------ what may be read
+# -------------------- what may be read
 
 
 def largest(size: Size) -> int:
-    """Return how many bytes of a kind of file may be read. Raises Unsafe if the environment's factor is not a number."""
+    """Return how many bytes of a kind of file may be read. Raises Unsafe if the environment's factor is not a
+    number.
+    """
     text = os.environ.get(LIMIT) or "1"
     try:
         return int(LARGEST[size] * float(text))
@@ -90,7 +95,9 @@ def check_size(path: Path | str, what: str, count: int, size: Size) -> None:
     """Raise Unsafe, naming the limit and how to raise it, for more bytes than may be read."""
     if count > (most := largest(size)):
         factor = -(-count // LARGEST[size])
-        raise Unsafe(path, f"{what} {_bytes(count)}, more than {_bytes(most)}: if you trust it, set {LIMIT}={factor}")
+        raise Unsafe(
+            path, f"{what} {_bytes(count)}, more than {_bytes(most)}: if you trust it, set {LIMIT}={factor}"
+        )
 
 
 def _bytes(count: int) -> str:
@@ -99,7 +106,8 @@ def _bytes(count: int) -> str:
 
 @contextmanager
 def opened(path: Path | str, size: Size | None = None, links: bool = True) -> Iterator[IO[bytes]]:
-    """Give a regular file to be read, of a bounded size if one is named. Raises OSError; Unsafe for anything else.
+    """Give a regular file to be read, of a bounded size if one is named. Raises OSError; Unsafe for anything
+    else.
 
     A pipe or a device is not waited for. Without `links` a symbolic link in its place is refused.
     """
@@ -146,7 +154,7 @@ def printable(text: str) -> str:
     return CONTROL.sub(lambda sign: sign[0].encode("unicode_escape").decode(), text)
 
 
-# ------------------------------------------------------------------------------------------------ what may be written
+# -------------------- what may be written
 
 
 def child(folder: Path, name: str) -> Path:
@@ -157,17 +165,23 @@ def child(folder: Path, name: str) -> Path:
 
 
 def subfolder(folder: Path, *names: str) -> Path:
-    """Return a folder below another, made if it is not there. Raises Unsafe where a link would lead out of it."""
+    """Return a folder below another, made if it is not there. Raises Unsafe where a link would lead out of
+    it.
+    """
     for name in names:
         folder = child(folder, name)
         if folder.is_symlink():
-            raise Unsafe(folder, "is a symbolic link, and would be written through: put in its place what it points to")
+            raise Unsafe(
+                folder, "is a symbolic link, and would be written through: put in its place what it points to"
+            )
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def replace(path: Path, content: bytes | str) -> None:
-    """Write a file so that a reader sees the old one or the new one, whole, also after a crash. Raises OSError."""
+    """Write a file so that a reader sees the old one or the new one, whole, also after a crash. Raises
+    OSError.
+    """
     if path.is_dir() and not path.is_symlink():
         raise Unsafe(path, "is a folder in the place of a file: remove it")
     remove_parts(path.parent, of_the_dead=True)
@@ -212,7 +226,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_parts(folder: Path, of_the_dead: bool = False) -> None:
-    """Remove what killed writers left below a folder that nobody else writes to; or in it, of this machine's dead alone.
+    """Remove what killed writers left below a folder that nobody else writes to; or in it, of this machine's
+    dead alone.
 
     Only names that `part_of` makes are taken for that.
     """
@@ -253,7 +268,9 @@ def _lives(process: str) -> bool:
 
 @contextmanager
 def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
-    """Hold a lock, which the system takes from a process that dies. Raises Busy if it is not free in `wait` seconds."""
+    """Hold a lock, which the system takes from a process that dies. Raises Busy if it is not free in `wait`
+    seconds.
+    """
     if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):  # a link's target would be emptied
         raise Unsafe(path, "is not a regular file: remove it")
     lock = FileLock(path)
@@ -270,14 +287,21 @@ def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
 # ------------------------------------------------------------------------------------------------ JSON
 
 
-def write_json(path: Path, kind: str, version: int, body: Any, dumps: Callable[[Any], str] = json.dumps) -> None:
+def write_json(
+    path: Path, kind: str, version: int, body: Any, dumps: Callable[[Any], str] = json.dumps
+) -> None:
     """Write {"version", "sha256", KIND: body}; `dumps` lays out the body. Raises OSError."""
     text = dumps(body)
     replace(path, f'{{"version": {version}, "sha256": "{_sha256(text)}",\n"{kind}": {text}}}\n')
 
 
 def read_json(
-    path: Path, kind: str, version: int, schema: Any = Any, dumps: Callable[[Any], str] = json.dumps, links: bool = False
+    path: Path,
+    kind: str,
+    version: int,
+    schema: Any = Any,
+    dumps: Callable[[Any], str] = json.dumps,
+    links: bool = False,
 ) -> Any:
     """Return the body, which is as `schema` says. Raises Damaged, or OSError if the file cannot be read."""
     raw = read(path, links=links)
@@ -315,7 +339,9 @@ def check_schema(path: Path, body: Any, schema: Any) -> None:
     try:
         msgspec.convert(body, schema, strict=True)
     except (msgspec.ValidationError, RecursionError) as error:
-        reason = re.sub(r"Expected `str` matching regex .*(?= - at)", "a text that cannot be there", str(error))
+        reason = re.sub(
+            r"Expected `str` matching regex .*(?= - at)", "a text that cannot be there", str(error)
+        )
         raise Damaged(f"{path} is not what alibench writes ({one_line(reason)})") from None
 
 
@@ -333,7 +359,9 @@ def _sha256(text: str) -> str:
 
 
 def digest(*parts: str | Tensor) -> str:
-    """Return a hash of texts and tensors, of their types and shapes too: equal parts, and no others, have the same."""
+    """Return a hash of texts and tensors, of their types and shapes too: equal parts, and no others, have the
+    same.
+    """
     found = hashlib.sha256()
     for part in parts:
         text = part if isinstance(part, str) else f"{part.dtype} {tuple(part.shape)}"
@@ -360,7 +388,8 @@ def write_tensors(
 def read_tensors(
     path: Path, kind: str, version: int, schema: Any = dict[str, Any]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors, on the CPU, and what was said of them, as `schema` says. Raises Damaged, or OSError.
+    """Return the tensors, on the CPU, and what was said of them, as `schema` says. Raises Damaged, or
+    OSError.
 
     A safetensors file can hold nothing else than tensors and text, so nothing in it can run.
     """

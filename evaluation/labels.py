@@ -1,13 +1,16 @@
 """Which images are labelled: class-balanced draws, the same for every model, seed, protocol and reference.
 
-A comparison on few labels is a paired one: the classifiers on features and semi-supervised training all see draw d.
+A comparison on few labels is a paired one: the classifiers on features and semi-supervised training all see
+draw d.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.base import BadInput, Data, Settings, Split
+from alibench.evaluation.data import Data, Split
+from alibench.evaluation.errors import BadInput
+from alibench.evaluation.subject import Settings
 
 FEWEST = 5  # labels of a class: one a fold of cross-validation
 
@@ -23,8 +26,8 @@ class Pools:
 def pools(data: Data, settings: Settings) -> Pools:
     """Return the pool of labels and the images to choose on.
 
-    ALI's SVHN: labels from the published train split (here validation, since `extra` trains the model), whose last
-    10,000 images are kept back to choose C on. Elsewhere: labels from train, choices on validation.
+    ALI's SVHN: labels from the published train split (here validation, since `extra` trains the model), whose
+    last 10,000 images are kept back to choose C on. Elsewhere: labels from train, choices on validation.
     """
     if settings.labels_from == "train":
         return Pools(data.train, data.validation)
@@ -53,7 +56,8 @@ def refuses(data: Data, settings: Settings) -> str:
 
 
 def draw(y: np.ndarray, labels: int | str, number: int) -> np.ndarray:
-    """Return indices into y (N,), of classes, of the class-balanced draw of that number; "all": every labelled image.
+    """Return indices into y (N,), of classes, of the class-balanced draw of that number; "all": every
+    labelled image.
 
     The same for the same y. Raises BadInput if a class has too few images.
     """

@@ -1,14 +1,15 @@
 """The linear SVM with squared hinge and L2 penalty, one class against the rest, solved to its exact optimum.
 
-The problem is that of scikit-learn's LinearSVC (Fan et al. 2008): minimise |w|^2 / 2 + C * sum_i max(0, 1 - y_i w.x_i)^2,
-with a 1 appended to every x, whose weight (the intercept) is penalised too. Its solution lies in the span of the images, so
-they are first written in coordinates of that span (`Span`): n images take at most n numbers each, whatever the number of
-features, and every C and every fold is solved there.
+The problem is that of scikit-learn's LinearSVC (Fan et al. 2008): minimise |w|^2 / 2 + C * sum_i max(0, 1 -
+y_i w.x_i)^2, with a 1 appended to every x, whose weight (the intercept) is penalised too. Its solution lies
+in the span of the images, so they are first written in coordinates of that span (`Span`): n images take at
+most n numbers each, whatever the number of features, and every C and every fold is solved there.
 
-Where A are the images inside the margin (y_i w.x_i < 1), the optimum is the ridge regression of y_A on x_A, and the other
-images play no part. Newton's method solves this for a guess of A and corrects the guess (Keerthi and DeCoste 2005; Chapelle
-2007); it has converged, exactly, when a guess confirms itself: usually after three to six steps, and one where the A of a
-similar C is known. LinearSVC's own solver may take thousands of steps where C just begins to separate the images.
+Where A are the images inside the margin (y_i w.x_i < 1), the optimum is the ridge regression of y_A on x_A,
+and the other images play no part. Newton's method solves this for a guess of A and corrects the guess
+(Keerthi and DeCoste 2005; Chapelle 2007); it has converged, exactly, when a guess confirms itself: usually
+after three to six steps, and one where the A of a similar C is known. LinearSVC's own solver may take
+thousands of steps where C just begins to separate the images.
 """
 
 import math
@@ -30,7 +31,9 @@ class Span:
 
     rows: np.ndarray  # (N, R), in double precision, R <= N
     gram: np.ndarray  # (N, N), their inner products
-    basis: np.ndarray | None  # (N, R): coordinate r is that along sum_i basis[i, r] x_i; none: coordinates are features
+    basis: (
+        np.ndarray | None
+    )  # (N, R): coordinate r is that along sum_i basis[i, r] x_i; none: coordinates are features
 
     @classmethod
     def of(cls, x: np.ndarray) -> "Span":
@@ -52,7 +55,9 @@ class Span:
         return Span(self.rows[index], self.gram[np.ix_(index, index)], self.basis)
 
     def primal(self, weights: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return weights of features (F, classes) and intercepts (classes,), for the images x (N, F) of this span."""
+        """Return weights of features (F, classes) and intercepts (classes,), for the images x (N, F) of this
+        span.
+        """
         if self.basis is None:
             return weights[:-1].astype(x.dtype), weights[-1]
         shares = self.basis @ weights  # of each image
@@ -69,13 +74,17 @@ class Solution:
 
 
 def _solve(system: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Solve a positive definite system (N, N) by Cholesky; torch's lets other threads run meanwhile, scipy's does not."""
+    """Solve a positive definite system (N, N) by Cholesky; torch's lets other threads run meanwhile, scipy's
+    does not.
+    """
     factor = torch.linalg.cholesky_ex(torch.from_numpy(system)).L
     return torch.cholesky_solve(torch.from_numpy(right)[:, None], factor)[:, 0].numpy()
 
 
 def _ridge(span: Span, y: np.ndarray, c: float, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the optimum's weights (R,) if `inside` is A, and each image's share in them (N,), of y's sign in A."""
+    """Return the optimum's weights (R,) if `inside` is A, and each image's share in them (N,), of y's sign in
+    A.
+    """
     index = np.flatnonzero(inside)
     rows, shares = span.rows[index], np.zeros(len(y))
     if len(index) <= span.rows.shape[1]:
@@ -90,14 +99,18 @@ def _ridge(span: Span, y: np.ndarray, c: float, inside: np.ndarray) -> tuple[np.
     return weights, shares
 
 
-def _slope(w: np.ndarray, dw: np.ndarray, f: np.ndarray, df: np.ndarray, y: np.ndarray, c: float, t: float) -> float:
+def _slope(
+    w: np.ndarray, dw: np.ndarray, f: np.ndarray, df: np.ndarray, y: np.ndarray, c: float, t: float
+) -> float:
     """Return the derivative of the objective along w + t dw, whose outputs are f + t df."""
     slack = np.maximum(0.0, 1.0 - y * (f + t * df))
     return float((w + t * dw) @ dw - 2 * c * (slack * y) @ df)
 
 
 def _binary(span: Span, y: np.ndarray, c: float, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Solve for one class, y (N,) of +-1, from a guess of A; return weights (R,), the last guess, and success."""
+    """Solve for one class, y (N,) of +-1, from a guess of A; return weights (R,), the last guess, and
+    success.
+    """
     w, f = np.zeros(span.rows.shape[1]), np.zeros(len(y))
     for step in range(STEPS):
         target, shares = _ridge(span, y, c, inside)
@@ -117,7 +130,9 @@ def _binary(span: Span, y: np.ndarray, c: float, inside: np.ndarray) -> tuple[np
 
 
 def path(span: Span, y: np.ndarray, classes: int, grid: Iterable[float]) -> Iterator[Solution]:
-    """Solve for classes y (N,) of 0 to `classes` - 1 at each C of an ascending grid, each from the last one's guess."""
+    """Solve for classes y (N,) of 0 to `classes` - 1 at each C of an ascending grid, each from the last one's
+    guess.
+    """
     signs = np.where(y[:, None] == np.arange(classes), 1.0, -1.0)
     guesses = [np.ones(len(y), dtype=bool) for _ in range(classes)]
     for c in grid:
@@ -136,8 +151,12 @@ def solve(span: Span, y: np.ndarray, classes: int, c: float) -> Solution:
     return solution
 
 
-def cross_validate(span: Span, y: np.ndarray, classes: int, grid: np.ndarray, folds: Sequence[np.ndarray]) -> float:
-    """Return the C of an ascending grid with the highest accuracy over held-out folds (indices); the smallest of equals."""
+def cross_validate(
+    span: Span, y: np.ndarray, classes: int, grid: np.ndarray, folds: Sequence[np.ndarray]
+) -> float:
+    """Return the C of an ascending grid with the highest accuracy over held-out folds (indices); the smallest
+    of equals.
+    """
     hits = np.zeros(len(grid))
     for held_out in folds:
         rest = np.setdiff1d(np.arange(len(y)), held_out)

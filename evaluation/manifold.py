@@ -1,10 +1,12 @@
-"""Density and coverage (Naeem et al. 2020): how samples fill the balls around real ones, in the space of their features.
+"""Density and coverage (Naeem et al. 2020): how samples fill the balls around real ones, in the space of
+their features.
 
-The ball of a real sample reaches to its k-th nearest real neighbour, which lies outside, as in the authors' code: real data
-against themselves have density 1 and coverage 1. Unlike precision and recall neither grows with a few stray samples.
+The ball of a real sample reaches to its k-th nearest real neighbour, which lies outside, as in the authors'
+code: real data against themselves have density 1 and coverage 1. Unlike precision and recall neither grows
+with a few stray samples.
 
-Where more than k real samples are the same, that ball would be a point, which no sample of a model hits. It reaches to the
-nearest real sample that differs; without one it holds exact copies.
+Where more than k real samples are the same, that ball would be a point, which no sample of a model hits. It
+reaches to the nearest real sample that differs; without one it holds exact copies.
 """
 
 import math
@@ -16,11 +18,13 @@ CHUNK = 1000  # rows of distances that are held at once
 
 
 def exact(*sets: Tensor) -> tuple[Tensor, ...]:
-    """Return sets of features (N, F) on one grid, as whole numbers in float64, whose distances come out without rounding.
+    """Return sets of features (N, F) on one grid, as whole numbers in float64, whose distances come out
+    without rounding.
 
-    torch computes many distances by matrix products, where rounding sets equal points apart and differs by order, batch and
-    device. With (51 - log2 F) / 2 bits for the largest coordinate (20 for 2,048 features) every sum of products stays within
-    2^53. What is made of comparisons of distances does not depend on the grid's unit.
+    torch computes many distances by matrix products, where rounding sets equal points apart and differs by
+    order, batch and device. With (51 - log2 F) / 2 bits for the largest coordinate (20 for 2,048 features)
+    every sum of products stays within 2^53. What is made of comparisons of distances does not depend on the
+    grid's unit.
     """
     bits = (51 - math.ceil(math.log2(sets[0].shape[1]))) // 2
     largest = max(float(x.abs().max()) for x in sets) or 1.0
@@ -28,7 +32,8 @@ def exact(*sets: Tensor) -> tuple[Tensor, ...]:
 
 
 def radii(x: Tensor, k: int) -> Tensor:
-    """Return the distance (N,) of each of x (N, F) to its k-th nearest neighbour, or to the nearest that differs from it.
+    """Return the distance (N,) of each of x (N, F) to its k-th nearest neighbour, or to the nearest that
+    differs from it.
 
     It is not its own neighbour. Where all of x are the same, the distance is 0.
     """
@@ -43,7 +48,9 @@ def radii(x: Tensor, k: int) -> Tensor:
 
 
 def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> tuple[float, float]:
-    """Return density (0 and more) and coverage (0 to 1) of features fake (M, F) among real (N, F), of which N > k."""
+    """Return density (0 and more) and coverage (0 to 1) of features fake (M, F) among real (N, F), of which N
+    > k.
+    """
     real, fake = exact(real, fake)
     inside = covered = 0
     for part, radius in zip(real.split(CHUNK), radii(real, k).split(CHUNK), strict=True):

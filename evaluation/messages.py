@@ -1,9 +1,11 @@
-"""What is said beside results: a line each on stderr, in which nothing that a file holds can steer a terminal."""
+"""What is said beside results: a line each on stderr, in which nothing that a file holds can steer a
+terminal.
+"""
 
 import sys
 from collections.abc import Sequence
 
-from evaluation.files import printable
+from alibench.evaluation.files import printable
 
 
 def say(text: str) -> None:

@@ -10,10 +10,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from evaluation.base import BadInput, Data, Settings, Subject, check_name
-from evaluation.metrics import METRICS, measure
-from models.base import Model, Phase
-from models.networks import Networks
+from alibench.evaluation.data import Data
+from alibench.evaluation.errors import BadInput, check_name
+from alibench.evaluation.metrics import METRICS, measure
+from alibench.evaluation.subject import Settings, Subject
+from alibench.models.base import Model, Phase
+from alibench.models.networks import Networks
 
 ABLE = ("sample", "encode", "decode", "features")
 
@@ -58,45 +60,60 @@ class Own(Model):
         """Return the code of x."""
         code = self._ask("encode", x)
         if not isinstance(code, Tensor) or code.dim() != 2 or len(code) != len(x):
-            raise BadInput(f"encode of {len(x)} images returned {shape_of(code)}: a tensor ({len(x)}, latent) is needed")
+            raise BadInput(
+                f"encode of {len(x)} images returned {shape_of(code)}: a tensor ({len(x)}, latent) is needed"
+            )
         return code.float(), None
 
     def decode(self, z: Tensor, rng: torch.Generator | None = None, y: Tensor | None = None) -> Tensor:
         """Return x for codes."""
         x = self._ask("decode", z)
         if not isinstance(x, Tensor) or len(x) != len(z):
-            raise BadInput(f"decode of {len(z)} codes returned {shape_of(x)}: as many x in one tensor are needed")
+            raise BadInput(
+                f"decode of {len(z)} codes returned {shape_of(x)}: as many x in one tensor are needed"
+            )
         self._check_shape(f"decode of {len(z)} codes", x)
         return x.float()
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
         """Return the object's own layers, or its code."""
-        found: Mapping[str, Tensor] = self._ask("features", x) if "features" in self.able else {"code": self.encode(x)}
+        found: Mapping[str, Tensor] = (
+            self._ask("features", x) if "features" in self.able else {"code": self.encode(x)}
+        )
         return {name: h.flatten(1).float() for name, h in found.items()}
 
     def _ask(self, what: Literal["encode", "decode", "features"], x: Tensor) -> Any:
         return self._given(what, getattr(self._own(), what)(x))
 
     def _check_shape(self, what: str, x: Tensor) -> None:
-        """Raise BadInput for x (B, ...) of another shape than the data's: colours of grey data, channels last."""
+        """Raise BadInput for x (B, ...) of another shape than the data's: colours of grey data, channels
+        last.
+        """
         if self.shape is not None and tuple(x.shape[1:]) != self.shape:
-            raise BadInput(f"{what} returned {shape_of(x)}: x of shape {self.shape}, as the data have it, are needed")
+            raise BadInput(
+                f"{what} returned {shape_of(x)}: x of shape {self.shape}, as the data have it, are needed"
+            )
 
     def _given(self, method: str, x: Any) -> Any:
         """Return what a method gave, with tensors in place of arrays. Raises BadInput for images of 0 to 255."""
         if isinstance(x, Mapping):
             return {name: self._given(method, h) for name, h in x.items()}
-        x = torch.from_numpy(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) and x.dtype.kind in "fiub" else x
+        x = (
+            torch.from_numpy(np.ascontiguousarray(x))
+            if isinstance(x, np.ndarray) and x.dtype.kind in "fiub"
+            else x
+        )
         if method in ("sample", "decode") and isinstance(x, Tensor) and x.dtype == torch.uint8:
             raise BadInput(f"{method} returned uint8: images are floats in [0, 1], divide them by 255")
         return x
 
 
 class Elsewhere(Own):
-    """What was trained elsewhere, as a model of a suite: it stands beside the others in the evaluation, and is not trained.
+    """What was trained elsewhere, as a model of a suite: it stands beside the others in the evaluation, and
+    is not trained.
 
-    A subclass says by `make` where the object comes from. An nn.Module moves to the device and gets tensors there; any other
-    object gets tensors and generators on the CPU.
+    A subclass says by `make` where the object comes from. An nn.Module moves to the device and gets tensors
+    there; any other object gets tensors and generators on the CPU.
     """
 
     elsewhere = True
@@ -145,9 +162,9 @@ def evaluate(
 ) -> pd.DataFrame:
     """Return a table of measurements of a trained model, a line each, with what it takes to read them.
 
-    `metrics` are names from METRICS; none: all that the data allow, but speed. Every draw of noise, samples and labels comes
-    from `seed`. A module is evaluated in evaluation mode and left in the mode that it was in. Raises BadInput for an unknown
-    metric, one that the data do not allow, or a model that can do nothing.
+    `metrics` are names from METRICS; none: all that the data allow, but speed. Every draw of noise, samples
+    and labels comes from `seed`. A module is evaluated in evaluation mode and left in the mode that it was
+    in. Raises BadInput for an unknown metric, one that the data do not allow, or a model that can do nothing.
     """
     settings = settings or Settings()
     chosen = list(metrics) if metrics is not None else None
@@ -156,10 +173,19 @@ def evaluate(
         if reason := METRICS[name].refuses(data, settings):
             raise BadInput(f"metric '{name}' cannot be measured: {reason}")
     if chosen is None:
-        chosen = [name for name, module in METRICS.items() if name != "throughput" and not module.refuses(data, settings)]
+        chosen = [
+            name
+            for name, module in METRICS.items()
+            if name != "throughput" and not module.refuses(data, settings)
+        ]
     was_training = isinstance(model, nn.Module) and model.training
     subject = Subject(
-        model if isinstance(model, Model) else Own(model, data.shape), data, settings, seed, split, torch.device(device)
+        model if isinstance(model, Model) else Own(model, data.shape),
+        data,
+        settings,
+        seed,
+        split,
+        torch.device(device),
     )
     if isinstance(model, nn.Module):
         model.eval()

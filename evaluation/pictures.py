@@ -1,4 +1,6 @@
-"""What pictures are drawn from: arrays of samples, reconstructions, interpolations and codes. results/ draws them."""
+"""What pictures are drawn from: arrays of samples, reconstructions, interpolations and codes. results/ draws
+them.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluation import files
-from evaluation.base import Subject, as_uint8
-from evaluation.files import Damaged
+from alibench.evaluation import files
+from alibench.evaluation.data import as_uint8
+from alibench.evaluation.files import Damaged
+from alibench.evaluation.subject import Subject
 
 VERSION = 1  # of their file
 NAME = "arrays.safetensors"
@@ -20,17 +23,22 @@ POINTS = 5000
 CODES = 1000  # of images, for the picture of the latent space
 LARGEST_SIDE = 2048  # pixels of an image that is drawn
 FLOATS, LABELS = (torch.float16, torch.float32, torch.float64), (torch.int32, torch.int64, torch.uint8)
-LINES, STEPS = {True: 8, False: 500}, 11  # interpolations between two images each, or two points, ends included
+LINES, STEPS = (
+    {True: 8, False: 500},
+    11,
+)  # interpolations between two images each, or two points, ends included
 
 
 def arrays(subject: Subject) -> dict[str, Tensor]:
-    """Return images as uint8 (N, C, H, W) or points (N, D), with the codes and classes of the same held-out data.
+    """Return images as uint8 (N, C, H, W) or points (N, D), with the codes and classes of the same held-out
+    data.
 
-    Reconstructions go through drawn codes where the encoder draws, as in ALI's figures. A model that draws no samples has
-    none, one without an encoder no codes and reconstructions. `latent` (N, L) are mean codes of held-out images, and
-    `latent_y` their classes; of points, the codes are that. `interpolations` (LINES, STEPS, ...) are decoded from straight
-    lines (ALI, section 4.2): from the code of one held-out x to that of the next but one, `x[0]` to `x[1]`, `x[2]` to
-    `x[3]`; without an encoder from one draw of the prior to another.
+    Reconstructions go through drawn codes where the encoder draws, as in ALI's figures. A model that draws no
+    samples has none, one without an encoder no codes and reconstructions. `latent` (N, L) are mean codes of
+    held-out images, and `latent_y` their classes; of points, the codes are that. `interpolations` (LINES,
+    STEPS, ...) are decoded from straight lines (ALI, section 4.2): from the code of one held-out x to that of
+    the next but one, `x[0]` to `x[1]`, `x[2]` to `x[3]`; without an encoder from one draw of the prior to
+    another.
     """
     model, images = subject.model, subject.data.images
     n = PAIRS if images else POINTS
@@ -41,7 +49,9 @@ def arrays(subject: Subject) -> dict[str, Tensor]:
     if encodes and model.inverts:
         ends = subject.drawn_codes if drawn else subject.codes
         found["codes"] = ends[:n]
-        found["reconstructions"] = convert((subject.drawn_reconstructions if drawn else subject.reconstructions)[:n])
+        found["reconstructions"] = convert(
+            (subject.drawn_reconstructions if drawn else subject.reconstructions)[:n]
+        )
     if encodes and images:
         found |= {"latent": subject.codes[:CODES], "latent_y": subject.held_out.y[:CODES]}
     if model.generative:
@@ -103,17 +113,28 @@ def _unlike(found: Mapping[str, Tensor]) -> str:
             fits = fits and tensor.dtype in kinds and _has_shape(tensor, shapes[name])
         else:
             of = found["x" if name == "y" else "latent"]
-            fits = fits and tensor.dtype in LABELS and tensor.dim() in (1, 2) and tensor.shape[:1] == of.shape[:1]
+            fits = (
+                fits
+                and tensor.dtype in LABELS
+                and tensor.dim() in (1, 2)
+                and tensor.shape[:1] == of.shape[:1]
+            )
             fits = fits and bool((tensor >= 0).all() or (tensor == -1).all())
         if not fits or not tensor.numel() or len(tensor) > POINTS:
             return f"{name} is {_told(tensor)}, x {_told(x)}"
-    if images and {"interpolations", "reconstructions"} <= found.keys() and 2 * len(found["interpolations"]) > len(x):
+    if (
+        images
+        and {"interpolations", "reconstructions"} <= found.keys()
+        and 2 * len(found["interpolations"]) > len(x)
+    ):
         return "there are more interpolations than images to go between"
     return ""
 
 
 def _has_shape(tensor: Tensor, shape: tuple[int | None, ...]) -> bool:
-    return tensor.dim() == len(shape) and all(side in (None, own) for side, own in zip(shape, tensor.shape, strict=True))
+    return tensor.dim() == len(shape) and all(
+        side in (None, own) for side, own in zip(shape, tensor.shape, strict=True)
+    )
 
 
 def _told(tensor: Tensor) -> str:

@@ -1,7 +1,8 @@
 """Features of labelled images for the classifiers that stand on them: SVM, nearest neighbours, linear probe.
 
-Each source of features (a model's encoder, a plain GAN's discriminator, raw pixels, an untrained encoder) is run once over
-the images that the protocols look at, and all of them get the same draws of labels, so differences are paired.
+Each source of features (a model's encoder, a plain GAN's discriminator, raw pixels, an untrained encoder) is
+run once over the images that the protocols look at, and all of them get the same draws of labels, so
+differences are paired.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,9 +19,10 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d
 
-from evaluation import labels
-from evaluation.base import BATCH, Baseline, Column, Data, Measurement, Settings, Split, Subject, as_float
-from models.layers import Discriminator
+from alibench.evaluation import labels
+from alibench.evaluation.data import BATCH, Data, Split, as_float
+from alibench.evaluation.subject import Baseline, Column, Measurement, Settings, Subject
+from alibench.models.layers import Discriminator
 
 T = TypeVar("T")
 # x (B, ...) in [0, 1] -> its layers in order; the last hidden one is named, or there is the code alone
@@ -33,9 +35,13 @@ HIDDEN_LAYERS = 3  # that ALI's protocol takes beside the mean code
 
 @dataclass(frozen=True)
 class Sets:
-    """Features and classes of the images that the protocols look at, and the draws of labels among the first of them."""
+    """Features and classes of the images that the protocols look at, and the draws of labels among the first
+    of them.
+    """
 
-    labelled: tuple[np.ndarray, np.ndarray]  # every image that some draw labels: features (N, F), classes (N,)
+    labelled: tuple[
+        np.ndarray, np.ndarray
+    ]  # every image that some draw labels: features (N, F), classes (N,)
     choosing: tuple[np.ndarray, np.ndarray]  # to choose hyper-parameters on
     scored: tuple[np.ndarray, np.ndarray]
     draws: tuple[np.ndarray, ...]  # indices into `labelled`
@@ -53,7 +59,9 @@ class Sets:
 
     def last_hidden(self) -> "Sets":
         """Return the same with the features of the last hidden layer alone (as views)."""
-        labelled, choosing, scored = ((x[:, self.hidden], y) for x, y in (self.labelled, self.choosing, self.scored))
+        labelled, choosing, scored = (
+            (x[:, self.hidden], y) for x, y in (self.labelled, self.choosing, self.scored)
+        )
         return replace(self, labelled=labelled, choosing=choosing, scored=scored, hidden=slice(None))
 
     @property
@@ -69,7 +77,9 @@ class Sets:
 
 @contextmanager
 def one_core_a_thread() -> Iterator[int]:
-    """Let libraries beneath use one core in each thread, and give how many there are to use: small systems gain nothing."""
+    """Let libraries beneath use one core in each thread, and give how many there are to use: small systems
+    gain nothing.
+    """
     cores = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -80,12 +90,15 @@ def one_core_a_thread() -> Iterator[int]:
 
 
 def _features(layers: Layers, x: Tensor, device: torch.device) -> tuple[np.ndarray, slice, bool]:
-    """Return all layers of uint8 images concatenated (N, F), where the last hidden one lies, and whether they are a code."""
+    """Return all layers of uint8 images concatenated (N, F), where the last hidden one lies, and whether they
+    are a code.
+    """
     out, hidden, alone = np.empty((0, 0), dtype=np.float32), slice(None), False
     with torch.no_grad():
         for start in range(0, len(x), BATCH):
             found = {
-                name: part.cpu().numpy() for name, part in layers(as_float(x[start : start + BATCH].to(device))).items()
+                name: part.cpu().numpy()
+                for name, part in layers(as_float(x[start : start + BATCH].to(device))).items()
             }
             if not start:
                 widths = np.cumsum([0, *(part.shape[1] for part in found.values())])
@@ -97,7 +110,9 @@ def _features(layers: Layers, x: Tensor, device: torch.device) -> tuple[np.ndarr
     return out, hidden, alone
 
 
-def sets(layers: Layers, data: Data, settings: Settings, split: Literal["validation", "test"], device: torch.device) -> Sets:
+def sets(
+    layers: Layers, data: Data, settings: Settings, split: Literal["validation", "test"], device: torch.device
+) -> Sets:
     """Run a source of features over the images to choose on, those to score, and those that some draw labels."""
     pools = labels.pools(data, settings)
     y = pools.labelled.y.numpy()
@@ -140,7 +155,9 @@ def encoder_layers(features: Callable[[Tensor], Mapping[str, Tensor]]) -> Layers
 
 
 def discriminator_layers(hidden: Callable[[Tensor], Mapping[str, Tensor]]) -> Layers:
-    """Return DCGAN's (Radford et al. 2016, section 5.1): all layers of D, maps max-pooled to 4x4, concatenated."""
+    """Return DCGAN's (Radford et al. 2016, section 5.1): all layers of D, maps max-pooled to 4x4,
+    concatenated.
+    """
 
     def pooled(h: Tensor) -> Tensor:
         return (adaptive_max_pool2d(h, 4) if h.dim() == 4 and min(h.shape[2:]) > 4 else h).flatten(1)
@@ -204,8 +221,12 @@ def _refused(columns: Iterable[Column], reason: str) -> list[Measurement]:
     return [Measurement(column.metric, None, status="not applicable", reason=reason) for column in columns]
 
 
-def measured(subject: Subject, score: Callable[[Sets], list[Measurement]], columns: Iterable[Column]) -> list[Measurement]:
-    """Return a protocol's rows on the encoder's features, and beside them on those of a D that sees images alone."""
+def measured(
+    subject: Subject, score: Callable[[Sets], list[Measurement]], columns: Iterable[Column]
+) -> list[Measurement]:
+    """Return a protocol's rows on the encoder's features, and beside them on those of a D that sees images
+    alone.
+    """
     model = subject.model
 
     def source(layers: Layers) -> Sets:
@@ -230,7 +251,10 @@ def referred(baseline: Baseline, score: Callable[[Sets], list[Measurement]]) -> 
     def source(layers: Layers) -> Sets:
         return sets(layers, baseline.data, baseline.settings, baseline.split, baseline.device)
 
-    rows = [replace(row, reference="raw pixels") for row in score(baseline.once("pixels", lambda: source(pixel_layers)))]
+    rows = [
+        replace(row, reference="raw pixels")
+        for row in score(baseline.once("pixels", lambda: source(pixel_layers)))
+    ]
     for seed in baseline.seeds:
         layers = encoder_layers(baseline.untrained(seed).to(baseline.device).eval().features)
         found = baseline.once(f"untrained {seed}", partial(source, layers))

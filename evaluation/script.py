@@ -1,7 +1,8 @@
-"""The script that Python was started with, as the processes see it that it starts: they import it again, or cannot.
+"""The script that Python was started with, as the processes see it that it starts: they import it again, or
+cannot.
 
-Python's own way to start a process (spawn) runs the script there under another name than `__main__`. What is typed in a
-notebook, or given to `python -c`, is not a file and is not run there.
+Python's own way to start a process (spawn) runs the script there under another name than `__main__`. What is
+typed in a notebook, or given to `python -c`, is not a file and is not run there.
 """
 
 import ast
@@ -47,17 +48,21 @@ def problem(extractor: str) -> str:
     path, here, at = file(), line(), REGISTERED.get(extractor)
     if path is None and at is not None:
         return (
-            f"extractor '{extractor}' was registered in a notebook or by python -c, and the processes that do runs do not "
-            "see it: put it into a file and name that by --plugin FILE, or measure here by evaluation.evaluate"
+            f"extractor '{extractor}' was registered in a notebook or by python -c, and the processes that "
+            "do runs do not "
+            "see it: put it into a file and name that by --plugin FILE, or measure here by "
+            "evaluation.evaluate"
         )
     if path is not None and here and not is_conditional(here):
         return (
-            f"{path}, line {here}: the processes that do runs import this script, and would run it again: put this line "
+            f"{path}, line {here}: the processes that do runs import this script, and would run it again: "
+            "put this line "
             f"under '{GUARD}', and what they need, as extractors.register, before it"
         )
     if at and is_conditional(at):
         return (
-            f"{path}, line {at}: extractor '{extractor}' is registered under an 'if' that the processes that do runs do not "
+            f"{path}, line {at}: extractor '{extractor}' is registered under an 'if' that the processes "
+            "that do runs do not "
             f"enter: register it before '{GUARD}', or in a file that --plugin names"
         )
     return ""

@@ -1,4 +1,6 @@
-"""What is kept between runs, all below one folder: where it is, and tensors that are looked up by what they were made of."""
+"""What is kept between runs, all below one folder: where it is, and tensors that are looked up by what they
+were made of.
+"""
 
 import os
 from collections.abc import Callable, Iterator
@@ -10,8 +12,8 @@ import msgspec
 import platformdirs
 from torch import Tensor
 
-from evaluation import files
-from evaluation.base import BadInput
+from alibench.evaluation import files
+from alibench.evaluation.errors import BadInput
 
 VERSION = 1  # of a file of statistics
 
@@ -26,17 +28,22 @@ _keeping = ContextVar("keeping", default=True)
 
 
 def home() -> Path:
-    """Return the folder of downloads and caches. Raises BadInput where the user has no home folder and names no other."""
+    """Return the folder of downloads and caches. Raises BadInput where the user has no home folder and names
+    no other.
+    """
     try:
         return Path(os.environ.get("ALIBENCH_DATA") or platformdirs.user_cache_dir("alibench")).expanduser()
     except RuntimeError:
-        raise BadInput("no home folder is known for downloads and caches: name a folder by ALIBENCH_DATA=DIR") from None
+        raise BadInput(
+            "no home folder is known for downloads and caches: name a folder by ALIBENCH_DATA=DIR"
+        ) from None
 
 
 def kept(name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """Return what `compute` gives, tensors on the CPU, from the file of that key if there is one.
 
-    A file that is damaged, or not this key's, is made again; a folder that cannot be written to costs time, nothing else.
+    A file that is damaged, or not this key's, is made again; a folder that cannot be written to costs time,
+    nothing else.
     """
     path = home() / "statistics" / f"{name}.safetensors"
     with suppress(OSError, files.Damaged):

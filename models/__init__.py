@@ -4,11 +4,14 @@ import importlib
 import inspect
 import pkgutil
 
-from models.base import Model
+if __name__ == "models":
+    raise ImportError("import it as alibench.models")
+
+from alibench.models.base import Model
 
 REGISTRY: dict[str, type[Model]] = {
     member.name: member
     for module in pkgutil.iter_modules(__path__)
-    for _, member in inspect.getmembers(importlib.import_module(f"models.{module.name}"), inspect.isclass)
+    for _, member in inspect.getmembers(importlib.import_module(f"{__name__}.{module.name}"), inspect.isclass)
     if issubclass(member, Model) and member is not Model
 }

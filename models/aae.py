@@ -4,16 +4,18 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from models import games
-from models.base import Batch, Draw, Model, Terms
-from models.networks import Networks
+from alibench.models import games
+from alibench.models.base import Batch, Model, Terms
+from alibench.models.networks import Networks
+from alibench.models.noise import Draw
 
 
 class AAE(Model):
-    """A deterministic autoencoder whose codes play a GAN against the prior: D sees z alone, the prior's are real.
+    """A deterministic autoencoder whose codes play a GAN against the prior: D sees z alone, the prior's are
+    real.
 
-    The autoencoder's loss is the squared error, summed over x, plus the game's; both at once rather than in the paper's
-    two alternating phases.
+    The autoencoder's loss is the squared error, summed over x, plus the game's; both at once rather than in
+    the paper's two alternating phases.
     """
 
     name = "aae"

@@ -2,8 +2,9 @@
 
 from torch import Tensor
 
-from models.base import Batch, Draw, Model, Terms
-from models.networks import Networks
+from alibench.models.base import Batch, Model, Terms
+from alibench.models.networks import Networks
+from alibench.models.noise import Draw
 
 
 class Autoencoder(Model):

@@ -5,13 +5,16 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from models import games
-from models.base import Batch, Draw, Model, Terms
-from models.networks import Networks
+from alibench.models import games
+from alibench.models.base import Batch, Model, Terms
+from alibench.models.networks import Networks
+from alibench.models.noise import Draw
 
 
 class ALI(Model):
-    """One discriminator sees encoder pairs (x, Gz(x)), x from data, and decoder pairs (Gx(z), z), z from the prior."""
+    """One discriminator sees encoder pairs (x, Gz(x)), x from data, and decoder pairs (Gx(z), z), z from the
+    prior.
+    """
 
     name = "ali"
     title = "ALI"

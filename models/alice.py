@@ -1,21 +1,24 @@
-"""ALICE (Li et al., NeurIPS 2017, arXiv 1709.01215): ALI with a bound on the conditional entropy, by a cycle term."""
+"""ALICE (Li et al., NeurIPS 2017, arXiv 1709.01215): ALI with a bound on the conditional entropy, by a cycle
+term.
+"""
 
 from collections.abc import Mapping
 
 from torch import Tensor
 
-from models import games
-from models.ali import ALI
-from models.base import Batch, Draw, Phase, Terms, Updates, Weight
-from models.networks import Networks
+from alibench.models import games
+from alibench.models.ali import ALI
+from alibench.models.base import Batch, Phase, Terms, Updates, Weight
+from alibench.models.networks import Networks
+from alibench.models.noise import Draw
 
 
 class ALICE(ALI):
     """ALI plus `weight` (the paper's lambda) times an explicit cycle term; at weight 0 it is ALI.
 
-    The term is the squared error of x against Gx(Gz(x)), mean over pixels or coordinates, plus that of z against
-    Gz(Gx(z)), mean over the code (the toy's script). `generator_updates`, if any, follow one update of D in every round
-    (five in the toy); 0: both at once, as ALI does.
+    The term is the squared error of x against Gx(Gz(x)), mean over pixels or coordinates, plus that of z
+    against Gz(Gx(z)), mean over the code (the toy's script). `generator_updates`, if any, follow one update
+    of D in every round (five in the toy); 0: both at once, as ALI does.
     """
 
     name = "alice"
@@ -50,7 +53,9 @@ class ALICE(ALI):
 
 
 class AdversarialALICE(ALICE):
-    """ALICE with the implicit cycle term: one more D tells (x, x) from (x, Gx(Gz(x))), another (z, z) from its cycle."""
+    """ALICE with the implicit cycle term: one more D tells (x, x) from (x, Gx(Gz(x))), another (z, z) from
+    its cycle.
+    """
 
     name = "alice-adversarial"
     title = "ALICE, adversarial cycle"
@@ -76,7 +81,9 @@ class AdversarialALICE(ALICE):
         return Terms({**terms.pairs, **xx, **zz}, {**terms.logits, **logits})
 
     def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:
-        """Return ALI's game plus `weight` times those of the cycles for the generator; D's three parts count alike."""
+        """Return ALI's game plus `weight` times those of the cycles for the generator; D's three parts count
+        alike.
+        """
         total = super().game(logits, y)
         for kind in ("xx", "zz"):
             losses = games.non_saturating(logits[kind], logits[f"{kind} cycle"])

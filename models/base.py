@@ -1,43 +1,45 @@
 """The contract between a model and everything that runs or measures it. This page is all of it.
 
-A model owns its networks and its objective, and knows nothing of data sets, loops, metrics or files. One update is a
-pure function of its parameters and one batch:
+A model owns its networks and its objective, and knows nothing of data sets, loops, metrics or files. One
+update is a pure function of its parameters and one batch:
 
-    Batch (x, y, noise)  --forward-->  Terms (pairs, logits, direct losses)  --losses-->  one loss per player and sample
+    Batch (x, y, noise)  --forward-->  Terms (pairs, logits, direct losses)  --losses-->  one loss per player
+    and sample
 
-Every random number comes in with the batch: the model says which it needs (`noise`), the loop draws them from the seed's
-generator. So a stopped run resumes exactly, replicas stacked with `torch.vmap` equal each seed trained alone, and an update
-can be recorded once and replayed. What a network of plain torch draws by itself (nn.Dropout, torch.randn_like) comes from
-torch's global generators, which belong to the training: its seed seeds them, its checkpoints keep them. Draws of numpy,
-`random` and the system are nobody's: `alibench check` finds them.
+Every random number comes in with the batch: the model says which it needs (`noise`), the loop draws them from
+the seed's generator. So a stopped run resumes exactly, replicas stacked with `torch.vmap` equal each seed
+trained alone, and an update can be recorded once and replayed. What a network of plain torch draws by itself
+(nn.Dropout, torch.randn_like) comes from torch's global generators, which belong to the training: its seed
+seeds them, its checkpoints keep them. Draws of numpy, `random` and the system are nobody's: `alibench check`
+finds them.
 
-Networks are built from the seed, too. Those that `Networks` builds draw their first weights from `networks.rng`, and
-torch's global generators are seeded while a model is built, so that any nn.Module starts from the seed.
+Networks are built from the seed, too. Those that `Networks` builds draw their first weights from
+`networks.rng`, and torch's global generators are seeded while a model is built, so that any nn.Module starts
+from the seed.
 
 Encoder and decoder may be any nn.Module. They are called with as many arguments as there are: encoder(x), and
-encoder(x, eps) only if it says `noise`, the width of eps, to draw z by its input; decoder(z) in the same way. Hidden layers
-for the classifiers come from the encoder's method hidden(x), if it has one.
+encoder(x, eps) only if it says `noise`, the width of eps, to draw z by its input; decoder(z) in the same way.
+Hidden layers for the classifiers come from the encoder's method hidden(x), if it has one.
 
-Players are the sides of the game. Each owns some networks, every trainable parameter belongs to exactly one player, and a
-player learns only from its own loss. A phase says who learns, in rounds: a round is a sequence of groups of players, and
-each group learns at once, from one forward pass over one batch. So
+Players are the sides of the game. Each owns some networks, every trainable parameter belongs to exactly one
+player, and a player learns only from its own loss. A phase says who learns, in rounds: a round is a sequence
+of groups of players, and each group learns at once, from one forward pass over one batch. So
 
     ALI, BiGAN (simultaneous)            round = (("generator", "discriminator"),)
     the careful alternating update       round = (("discriminator",), ("generator",))
     five critic updates to one (WGAN)    round = (("discriminator",),) * 5 + (("generator",),)
     an encoder learned afterwards        a second phase, round = (("encoder",),)
 
-`Terms.pairs` holds D's inputs beside its logits. Where D has no operation across samples and a loss depends on it through
-one scalar logit a pair, the loop sends one backward pass through D and rescales, per sample, what arrives at these inputs
-by the ratio of the two losses' derivatives: both players' gradients from one pass (benchmarks/gradients.py). Losses that
-are no function of logits alone (a gradient penalty, feature matching, a cycle, a KL term) are direct: they name their
-player in `Terms.losses`.
+`Terms.pairs` holds D's inputs beside its logits. Where D has no operation across samples and a loss depends
+on it through one scalar logit a pair, the loop sends one backward pass through D and rescales, per sample,
+what arrives at these inputs by the ratio of the two losses' derivatives: both players' gradients from one
+pass (benchmarks/gradients.py). Losses that are no function of logits alone (a gradient penalty, feature
+matching, a cycle, a KL term) are direct: they name their player in `Terms.losses`.
 
-Data and latents must be continuous: encoder and decoder learn from the gradients of D with respect to x and z, and the
-encoder's draw is differentiated by reparametrisation. A discrete x or z has no such gradient.
+Data and latents must be continuous: encoder and decoder learn from the gradients of D with respect to x and
+z, and the encoder's draw is differentiated by reparametrisation. A discrete x or z has no such gradient.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -46,12 +48,15 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from models.layers import Decoder, Encoder
-    from models.networks import Networks
+from alibench.models.noise import Draw
 
-# Bounds on the encoder's log sigma: sigma in [0.0009, 2.7]. The paper has none; without them exp() overflows in a run
-# that is about to diverge anyway, and a sigma that has left the interval gets no gradient from outside it.
+if TYPE_CHECKING:
+    from alibench.models.layers import Decoder, Encoder
+    from alibench.models.networks import Networks
+
+# Bounds on the encoder's log sigma: sigma in [0.0009, 2.7]. The paper has none; without them exp() overflows
+# in a run that is about to diverge anyway, and a sigma that has left the interval gets no gradient from
+# outside it.
 LOG_SIGMA = (-7.0, 1.0)
 
 # The options of models, as suites give them.
@@ -60,52 +65,13 @@ Updates = Annotated[int, Meta(ge=0, le=1000)]  # of one player in a round
 
 
 @dataclass(frozen=True)
-class Draw:
-    """Random numbers that one update needs: standard normal, uniform on [0, 1), uniform on [-1, 1) ("centred"), or a mask.
-
-    A "mask" is one of inverted dropout, for maps (B, C, ...): 0 with probability `rate`, else 1 / (1 - rate).
-    """
-
-    kind: Literal["normal", "uniform", "centred", "mask"]
-    shape: tuple[int, ...]
-    rate: float = 0.0  # of a mask
-
-    def __call__(self, rng: torch.Generator) -> Tensor:
-        """Draw them on the generator's device."""
-        if self.kind == "normal":
-            return torch.randn(self.shape, generator=rng, device=rng.device)
-        if self.kind == "mask":
-            return self._mask(rng)
-        uniform = torch.rand(self.shape, generator=rng, device=rng.device)
-        return 2 * uniform - 1 if self.kind == "centred" else uniform
-
-    def _mask(self, rng: torch.Generator) -> Tensor:
-        """Draw a mask in channels_last order, which is that of the maps.
-
-        On a CPU each number takes 16 random bits, a quarter of a draw from the generator, where torch's bernoulli_ takes
-        six times as long; so the rate is rounded to 1 / 65,536, and what is kept is scaled by the rounded one.
-        """
-        batch, channels, *size = self.shape
-        last = (batch, *size, channels)
-        if rng.device.type != "cpu":
-            return torch.empty(last, device=rng.device).bernoulli_(1 - self.rate, generator=rng).movedim(-1, 1) / (
-                1 - self.rate
-            )
-        numbers, levels = math.prod(last), 2**16
-        words = torch.empty(math.ceil(numbers / 4), dtype=torch.int64).random_(-(2**63), None, generator=rng)
-        dropped = round(self.rate * levels)
-        half = levels / (levels - dropped) / 2
-        # the sign, -1 or 1, of each distance to the first number that is kept: quicker than comparing and multiplying
-        sign = words.view(torch.int16)[:numbers].float().sub_(dropped - levels // 2 - 0.5).sign_()
-        return sign.mul_(half).add_(half).view(last).movedim(-1, 1)
-
-
-@dataclass(frozen=True)
 class Batch:
-    """What one update sees: x (B, C, H, W) in [0, 1] or (B, D) in the data's coordinates, with labels or none.
+    """What one update sees: x (B, C, H, W) in [0, 1] or (B, D) in the data's coordinates, with labels or
+    none.
 
-    Labels are classes (B,), -1 where there is none, or binary attributes (B, A). `labelled` is a second batch, of images
-    (B, ...) and their classes (B,), for models that learn from a few labels; they look at no others.
+    Labels are classes (B,), -1 where there is none, or binary attributes (B, A). `labelled` is a second
+    batch, of images (B, ...) and their classes (B,), for models that learn from a few labels; they look at no
+    others.
     """
 
     x: Tensor
@@ -116,7 +82,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Terms:
-    """What one forward pass hands to the loop; the keys of pairs and logits are kinds ("q": encoder, "p": decoder)."""
+    """What one forward pass hands to the loop; the keys of pairs and logits are kinds ("q": encoder, "p":
+    decoder).
+    """
 
     pairs: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)  # kind -> D's inputs, each (B, ...)
     logits: Mapping[str, Tensor] = field(default_factory=dict)  # kind -> D's logits, (B,) or (B, K)
@@ -133,10 +101,11 @@ class Phase:
 
 
 class Model(nn.Module):
-    """What every model of the suite is. The three parts: what it says of itself, one update, and use after training.
+    """What every model of the suite is. The three parts: what it says of itself, one update, and use after
+    training.
 
-    A model that cannot do something (draw samples, no likelihood) says so here, and the metrics that need it leave an
-    empty cell with the reason.
+    A model that cannot do something (draw samples, no likelihood) says so here, and the metrics that need it
+    leave an empty cell with the reason.
     """
 
     name: ClassVar[str]  # in suites and on the command line
@@ -155,7 +124,9 @@ class Model(nn.Module):
     priors: ClassVar[tuple[str, ...]] = ("normal",)  # of z, that it can work with
     players: ClassVar[Mapping[str, tuple[str, ...]]]  # player -> the attributes that hold its networks
 
-    encoder: "Encoder"  # or any nn.Module: x (B, ...) -> codes (B, latent), or (B, 2 latent): mean, then log sigma
+    encoder: (
+        "Encoder"  # or any nn.Module: x (B, ...) -> codes (B, latent), or (B, 2 latent): mean, then log sigma
+    )
     decoder: "Decoder"  # or any nn.Module: z (B, latent) -> x (B, ...)
 
     def __init__(self, networks: "Networks") -> None:
@@ -163,7 +134,9 @@ class Model(nn.Module):
         self.latent, self.uniform = networks.latent, networks.prior == "uniform"
 
     def __getattr__(self, name: str) -> Tensor | nn.Module:
-        """Return a parameter, a buffer or a network. What a property lacks is named, where torch would name the property."""
+        """Return a parameter, a buffer or a network. What a property lacks is named, where torch would name
+        the property.
+        """
         found = getattr(type(self), name, None)
         if isinstance(found, property) and found.fget:
             return found.fget(self)  # raises what it raised before
@@ -174,14 +147,16 @@ class Model(nn.Module):
         """One phase for most models: all players at once."""
         return (Phase("game", (tuple(self.players),)),)
 
-    # ---------------------------------------------------------------------------------------------- one update
+    # -------------------- one update
 
     def noise(self, n: int) -> dict[str, Draw]:
         """Return what random numbers an update on n samples needs, by name; none, unless a model says so."""
         return {}
 
     def draws(self, n: int, *names: Literal["z", "eps", "xi"]) -> dict[str, Draw]:
-        """Return those of z (from the prior), eps (the encoder's noise) and xi (the decoder's) that the networks take."""
+        """Return those of z (from the prior), eps (the encoder's noise) and xi (the decoder's) that the
+        networks take.
+        """
         widths = {"z": self.latent, "eps": self._eps if self.stochastic else 0, "xi": self._xi}
         return {
             name: Draw("centred" if name == "z" and self.uniform else "normal", (n, widths[name]))
@@ -194,7 +169,9 @@ class Model(nn.Module):
         raise NotImplementedError
 
     def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:
-        """Return each player's loss (B,) as a function of D's logits alone; empty for a model that plays no game."""
+        """Return each player's loss (B,) as a function of D's logits alone; empty for a model that plays no
+        game.
+        """
         return {}
 
     def losses(self, terms: Terms, y: Tensor | None = None) -> dict[str, Tensor]:
@@ -205,7 +182,9 @@ class Model(nn.Module):
         return total
 
     def conclude(self, batches: Iterable[Tensor], rng: torch.Generator) -> None:
-        """After training, estimate from all of train, in batches, what has a closed form there. Most models have nothing."""
+        """After training, estimate from all of train, in batches, what has a closed form there. Most models
+        have nothing.
+        """
 
     # ---------------------------------------------------------------------------------------------- use
 
@@ -235,8 +214,14 @@ class Model(nn.Module):
         code = _through(self.encoder, x, eps, self.condition(y))
         width = self.latent if not self.stochastic or self.implicit else 2 * self.latent
         if not isinstance(code, Tensor) or code.shape != (len(x), width):
-            shape = f"a tensor {tuple(code.shape)}" if isinstance(code, Tensor) else f"a {type(code).__name__}"
-            halves = ", the mean and log sigma side by side: torch.cat([mean, log_sigma], 1)" if width > self.latent else ""
+            shape = (
+                f"a tensor {tuple(code.shape)}" if isinstance(code, Tensor) else f"a {type(code).__name__}"
+            )
+            halves = (
+                ", the mean and log sigma side by side: torch.cat([mean, log_sigma], 1)"
+                if width > self.latent
+                else ""
+            )
             raise ValueError(f"the encoder gave {shape}: one tensor ({len(x)}, {width}) is needed{halves}")
         return code
 
@@ -252,9 +237,9 @@ class Model(nn.Module):
     def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Return mean and log sigma of q(z|x), each (B, latent).
 
-        The first half of a Gaussian encoder's outputs is the mean, the second log sigma (ALI's released code). There is
-        no log sigma of a deterministic encoder, nor of one that draws by its input: its code at zero noise stands for
-        the mean. Raises NotImplementedError for a model without an encoder.
+        The first half of a Gaussian encoder's outputs is the mean, the second log sigma (ALI's released
+        code). There is no log sigma of a deterministic encoder, nor of one that draws by its input: its code
+        at zero noise stands for the mean. Raises NotImplementedError for a model without an encoder.
         """
         if self.inference == "none":
             raise NotImplementedError(f"{self.name} has no encoder")
@@ -265,7 +250,8 @@ class Model(nn.Module):
         return mean, log_sigma.clamp(*LOG_SIGMA)
 
     def infer(self, x: Tensor, eps: Tensor | None, y: Tensor | None = None) -> Tensor:
-        """Return z (B, latent) = mean(x) + sigma(x) * eps (ALI, section 2.2), or the encoder's output for (x, eps).
+        """Return z (B, latent) = mean(x) + sigma(x) * eps (ALI, section 2.2), or the encoder's output for (x,
+        eps).
 
         Without eps the mean.
         """
@@ -287,13 +273,17 @@ class Model(nn.Module):
         """Draw n images from the model."""
         return self.generate(n, rng, y)[1]
 
-    def encode(self, x: Tensor, draw: bool = False, rng: torch.Generator | None = None, y: Tensor | None = None) -> Tensor:
+    def encode(
+        self, x: Tensor, draw: bool = False, rng: torch.Generator | None = None, y: Tensor | None = None
+    ) -> Tensor:
         """Return the code (B, latent) of x: its mean, or one draw from q(z|x)."""
         eps = torch.randn(len(x), self._eps, generator=rng, device=x.device) if draw else None
         return self.infer(x, eps, y)
 
     def decode(self, z: Tensor, rng: torch.Generator | None = None, y: Tensor | None = None) -> Tensor:
-        """Return x (B, ...) for z (B, latent); a decoder that draws x takes its noise from rng, or none of it."""
+        """Return x (B, ...) for z (B, latent); a decoder that draws x takes its noise from rng, or none of
+        it.
+        """
         draws = self.draws(len(z), "xi")
         xi = draws["xi"](rng) if draws and rng is not None else None
         return self.image_of(z, xi, self.condition(y))
@@ -320,7 +310,9 @@ class Model(nn.Module):
         code, hidden = self.encode(x), getattr(self.encoder, "hidden", None)
         layers = hidden(x) if callable(hidden) else {}
         if not isinstance(layers, Mapping):
-            raise TypeError(f"hidden(x) of the encoder returned a {type(layers).__name__}: {{'name': (B, ...)}} is needed")
+            raise TypeError(
+                f"hidden(x) of the encoder returned a {type(layers).__name__}: {{'name': (B, ...)}} is needed"
+            )
         return {name: h.flatten(1) for name, h in layers.items()} | {"code": code}
 
 
@@ -331,7 +323,9 @@ def _noise_width(network: nn.Module) -> int:
 
 
 def _through(network: nn.Module, *inputs: Tensor | None) -> Any:
-    """Return what a network gives; it is not passed the last inputs if they are not there, so it need not know of them."""
+    """Return what a network gives; it is not passed the last inputs if they are not there, so it need not
+    know of them.
+    """
     while inputs[-1] is None:
         inputs = inputs[:-1]
     return network(*inputs)

@@ -1,14 +1,15 @@
 """beta-VAE (Higgins et al., ICLR 2017)."""
 
-from models.base import Weight
-from models.networks import Networks
-from models.vae import VAE
+from alibench.models.base import Weight
+from alibench.models.networks import Networks
+from alibench.models.vae import VAE
 
 
 class BetaVAE(VAE):
     """VAE with beta times the KL term: a bound on the likelihood at beta = 1 alone.
 
-    The output variance follows its optimum as the VAE's does, so beta weighs the code against nats, not against pixels.
+    The output variance follows its optimum as the VAE's does, so beta weighs the code against nats, not
+    against pixels.
     """
 
     name = "beta-vae"

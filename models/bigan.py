@@ -1,6 +1,6 @@
 """Bidirectional GAN (Donahue, Krähenbühl and Darrell, ICLR 2017, arXiv 1605.09782)."""
 
-from models.ali import ALI
+from alibench.models.ali import ALI
 
 
 class BiGAN(ALI):

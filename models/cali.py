@@ -5,15 +5,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from models.ali import ALI
-from models.networks import Networks
+from alibench.models.ali import ALI
+from alibench.models.networks import Networks
 
 
 class ConditionalALI(ALI):
     """ALI whose three networks are told the labels by one linear map that they share.
 
-    `embedding`: the paper says that labels are linearly embedded; in the code the map is handed to no optimiser and stays
-    at its first random values ("frozen"). Here the generator learns it ("trained").
+    `embedding`: the paper says that labels are linearly embedded; in the code the map is handed to no
+    optimiser and stays at its first random values ("frozen"). Here the generator learns it ("trained").
     """
 
     name = "cali"

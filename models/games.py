@@ -1,7 +1,7 @@
 """Adversarial games as pure functions of D's logits, written with softplus: log sigmoid(l) = -softplus(-l).
 
-`q` and `p` are D's logits (B,) for encoder pairs, or real images, and for decoder pairs, or generated ones. What is
-returned is each player's loss per sample (B,), to be minimised; D says that encoder pairs are real.
+`q` and `p` are D's logits (B,) for encoder pairs, or real images, and for decoder pairs, or generated ones.
+What is returned is each player's loss per sample (B,), to be minimised; D says that encoder pairs are real.
 """
 
 from torch import Tensor
@@ -9,7 +9,8 @@ from torch.nn.functional import softplus
 
 
 def realness(logits: Tensor) -> Tensor:
-    """Return the logit (B,) of "one of K" against "generated" (Salimans et al. 2016, section 5), for D's logits (B, K).
+    """Return the logit (B,) of "one of K" against "generated" (Salimans et al. 2016, section 5), for D's
+    logits (B, K).
 
     A softmax over K + 1 classes has one logit to spare: that of class K+1, the generated, is 0. So
     D = Z / (Z + 1) = sigmoid(log Z), with Z = sum exp(l).
@@ -20,8 +21,9 @@ def realness(logits: Tensor) -> Tensor:
 def joint(q: Tensor, p: Tensor) -> dict[str, Tensor]:
     """ALI and BiGAN (Dumoulin et al. 2017, eq. 3 and the V' that follows it; Donahue et al. 2017, eq. 3).
 
-    D maximises V = E_q[log D] + E_p[log(1 - D)]; the generator, encoder and decoder together, maximises the same value
-    with the labels of both terms swapped, V' = E_q[log(1 - D)] + E_p[log D]. At l = 0 each loss is 2 log 2.
+    D maximises V = E_q[log D] + E_p[log(1 - D)]; the generator, encoder and decoder together, maximises the
+    same value with the labels of both terms swapped, V' = E_q[log(1 - D)] + E_p[log D]. At l = 0 each loss is
+    2 log 2.
     """
     return {"discriminator": softplus(-q) + softplus(p), "generator": softplus(q) + softplus(-p)}
 

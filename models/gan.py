@@ -1,4 +1,6 @@
-"""GAN (Goodfellow et al., NeurIPS 2014, arXiv 1406.2661), and the encoders that the papers' baselines give it."""
+"""GAN (Goodfellow et al., NeurIPS 2014, arXiv 1406.2661), and the encoders that the papers' baselines give
+it.
+"""
 
 from collections.abc import Mapping
 from typing import ClassVar, Literal
@@ -7,17 +9,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from models import games
-from models.base import Batch, Draw, Model, Phase, Terms, Weight
-from models.networks import Networks
+from alibench.models import games
+from alibench.models.base import Batch, Model, Phase, Terms, Weight
+from alibench.models.networks import Networks
+from alibench.models.noise import Draw
 
 
 class GAN(Model):
     """A decoder against D(x), then, with the decoder fixed, an encoder by latent regression.
 
-    The second phase minimises the distance of z to Gz(Gx(z)) on generated pairs only (Dumoulin et al. 2017, section 4.5,
-    "learning the inverse mapping"; Donahue et al. 2017, "latent regressor"). `regression` is its number of rounds as a
-    multiple of the game's: extra updates, which the tables report.
+    The second phase minimises the distance of z to Gz(Gx(z)) on generated pairs only (Dumoulin et al. 2017,
+    section 4.5, "learning the inverse mapping"; Donahue et al. 2017, "latent regressor"). `regression` is its
+    number of rounds as a multiple of the game's: extra updates, which the tables report.
     """
 
     name = "gan"
@@ -49,11 +52,13 @@ class GAN(Model):
     def distance(self, z: Tensor, x_tilde: Tensor) -> Tensor:
         """Return how far z is from the code of x_tilde = Gx(z), per sample (B,).
 
-        The squared distance of a normal prior's codes (ALI); of a uniform one's the cross-entropy between the encoder's
-        sigmoid and (z + 1) / 2, mean over the code (BiGAN's code).
+        The squared distance of a normal prior's codes (ALI); of a uniform one's the cross-entropy between the
+        encoder's sigmoid and (z + 1) / 2, mean over the code (BiGAN's code).
         """
         if self.uniform:
-            return binary_cross_entropy_with_logits(self.encoder.raw(x_tilde), (z + 1) / 2, reduction="none").mean(1)
+            return binary_cross_entropy_with_logits(
+                self.encoder.raw(x_tilde), (z + 1) / 2, reduction="none"
+            ).mean(1)
         return (z - self.encoder(x_tilde)).square().sum(1)
 
     def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:

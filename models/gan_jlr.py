@@ -1,12 +1,13 @@
 """GAN with joint latent regression (Donahue et al. 2017, section 4, baseline "JLR")."""
 
-from models.base import Batch, Phase, Terms, Weight
-from models.gan import GAN
-from models.networks import Networks
+from alibench.models.base import Batch, Phase, Terms, Weight
+from alibench.models.gan import GAN
+from alibench.models.networks import Networks
 
 
 class JointRegressionGAN(GAN):
-    """GAN whose encoder learns z from Gx(z) during the game; the decoder gets `weight` times the encoder's loss.
+    """GAN whose encoder learns z from Gx(z) during the game; the decoder gets `weight` times the encoder's
+    loss.
 
     At weight 1 the game degenerates, says the code; 0.25 is its value.
     """

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from models import games
-from models.base import Batch, Draw, Phase, Terms, Weight
-from models.gan import GAN
-from models.networks import Networks
+from alibench.models import games
+from alibench.models.base import Batch, Phase, Terms, Weight
+from alibench.models.gan import GAN
+from alibench.models.networks import Networks
+from alibench.models.noise import Draw
 
 
 class PostHocGAN(GAN):
@@ -53,7 +54,10 @@ class PostHocGAN(GAN):
         z = batch.noise["z"]
         with torch.no_grad():
             x_tilde = self.image_of(z, batch.noise.get("xi"))
-        pairs = {"q inference": (batch.x, self.infer(batch.x, batch.noise["eps"])), "p inference": (x_tilde, z)}
+        pairs = {
+            "q inference": (batch.x, self.infer(batch.x, batch.noise["eps"])),
+            "p inference": (x_tilde, z),
+        }
         return Terms(pairs, self.pair_discriminator.compare(pairs, batch.noise))
 
     def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:

@@ -1,8 +1,9 @@
 """Networks from layer tables, in the terms and the order of the papers' appendices.
 
-The conventions are those of ALI's released code: no padding unless a table says so, hence a convolution maps size s to
-(s - k) / stride + 1 and a transposed one to stride * (s - 1) + k; no bias beside batch norm; dropout on the input of the
-named operation; maxout over consecutive maps. `maps` counts filters, so maxout leaves `maps / pieces`.
+The conventions are those of ALI's released code: no padding unless a table says so, hence a convolution maps
+size s to (s - k) / stride + 1 and a transposed one to stride * (s - 1) + k; no bias beside batch norm;
+dropout on the input of the named operation; maxout over consecutive maps. `maps` counts filters, so maxout
+leaves `maps / pieces`.
 """
 
 import math
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.base import Draw
-from models.operations import convolve, maxout
+from alibench.models.noise import Draw
+from alibench.models.operations import convolve, maxout
 
 MOST = 10**8  # weights of a layer; beside gradients and Adam's moments they take 1.6 GB
 
@@ -36,7 +37,9 @@ class Row:
     bn: bool = False
     drop: float = 0.0  # dropout on the operation's input
     act: Literal["linear", "leaky", "relu", "maxout"] = "linear"
-    bias: Literal["auto", "tied", "untied", "none"] = "auto"  # untied: one a map and pixel; auto: tied, none beside BN
+    bias: Literal["auto", "tied", "untied", "none"] = (
+        "auto"  # untied: one a map and pixel; auto: tied, none beside BN
+    )
     inject: bool = False  # a linear map of z is added to the operation's output (BiGAN)
     padding: int = 0
     groups: int = 1
@@ -84,7 +87,9 @@ class Layer(nn.Module):
         else:
             self.op = nn.MaxPool2d(kernel, stride)
             self.inner = (maps, *((s - kernel) // stride + 1 for s in shape[1:]))
-        self.op.to(memory_format=torch.channels_last)  # faster on CPUs and on GPUs; dense layers have no such format
+        self.op.to(
+            memory_format=torch.channels_last
+        )  # faster on CPUs and on GPUs; dense layers have no such format
         self.bias = nn.Parameter(torch.zeros(self.inner)) if row.bias == "untied" else None
         self.injection = nn.Linear(injected, maps, bias=False) if row.inject and injected else None
         self.bn: nn.Module | None = None
@@ -137,12 +142,16 @@ class Stack(nn.Module):
         layers: list[Layer] = []
         for i, row in enumerate(rows, start=1):
             if appended and i == len(rows):
-                shape = (math.prod(shape) + appended,) if row.op == "dense" else (shape[0] + appended, *shape[1:])
+                shape = (
+                    (math.prod(shape) + appended,) if row.op == "dense" else (shape[0] + appended, *shape[1:])
+                )
             layers.append(Layer(row, shape, style, injected))
             shape = layers[-1].output
         self.layers, self.output = nn.ModuleList(layers), shape
         self.flat_end = bool(rows) and rows[-1].op == "dense"
-        self.masks = {f"{name}.{i}": (layer.shape, layer.row.drop) for i, layer in enumerate(layers) if layer.row.drop}
+        self.masks = {
+            f"{name}.{i}": (layer.shape, layer.row.drop) for i, layer in enumerate(layers) if layer.row.drop
+        }
         self.masks |= {
             f"{name}.{i}.inside": (layer.inner, layer.row.drop_inside)
             for i, layer in enumerate(layers)
@@ -154,7 +163,11 @@ class Stack(nn.Module):
         return {name: Draw("mask", (n, *shape), rate) for name, (shape, rate) in self.masks.items()}
 
     def outputs(
-        self, h: Tensor, noise: Mapping[str, Tensor] | None = None, z: Tensor | None = None, c: Tensor | None = None
+        self,
+        h: Tensor,
+        noise: Mapping[str, Tensor] | None = None,
+        z: Tensor | None = None,
+        c: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Yield h (B, *shape) itself, then the output of each layer, as `forward` computes them."""
         noise = noise or {}
@@ -167,10 +180,18 @@ class Stack(nn.Module):
             yield h
 
     def forward(
-        self, h: Tensor, noise: Mapping[str, Tensor] | None = None, z: Tensor | None = None, c: Tensor | None = None
+        self,
+        h: Tensor,
+        noise: Mapping[str, Tensor] | None = None,
+        z: Tensor | None = None,
+        c: Tensor | None = None,
     ) -> Tensor:
-        """Map h (B, *shape) to (B, *output), with z injected and c appended; without noise there is no dropout."""
-        for output in self.outputs(h, noise, z, c):  # one at a time: where nothing learns, memory holds no more
+        """Map h (B, *shape) to (B, *output), with z injected and c appended; without noise there is no
+        dropout.
+        """
+        for output in self.outputs(
+            h, noise, z, c
+        ):  # one at a time: where nothing learns, memory holds no more
             h = output
         return h
 
@@ -193,8 +214,8 @@ def _beside(h: Tensor, noise: Tensor | None, width: int) -> Tensor:
 class Encoder(nn.Module):
     """x (B, *shape) as (x / scale - centre) * gain, to codes (B, outputs).
 
-    `noise` numbers stand beside x in an encoder that draws z by its input; a condition enters before the last layer. An
-    encoder of codes with a uniform prior is squashed to [-1, 1].
+    `noise` numbers stand beside x in an encoder that draws z by its input; a condition enters before the last
+    layer. An encoder of codes with a uniform prior is squashed to [-1, 1].
     """
 
     def __init__(
@@ -233,7 +254,8 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """z (B, latent) to images (B, C, H, W) in [0, 1] through a sigmoid, or to points (B, D) times their scale.
+    """z (B, latent) to images (B, C, H, W) in [0, 1] through a sigmoid, or to points (B, D) times their
+    scale.
 
     Beside z stand `noise` numbers in a decoder that draws x by its input, and the condition.
     """
@@ -250,7 +272,9 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.shape, self.scale, self.noise = shape, scale, noise
-        self.stack = Stack("decoder", rows, _latent_shape(rows, latent + noise + condition), style, injected=latent)
+        self.stack = Stack(
+            "decoder", rows, _latent_shape(rows, latent + noise + condition), style, injected=latent
+        )
 
     def forward(self, z: Tensor, xi: Tensor | None = None, c: Tensor | None = None) -> Tensor:
         """Return (B, *shape) in the data's range, for z, noise xi (B, noise) and condition c."""
@@ -263,8 +287,8 @@ class Decoder(nn.Module):
 class Discriminator(nn.Module):
     """Logits, (B,) or (B, K), of what it sees: pairs (x, z), x alone, z alone, or pairs (x, x) and (z, z).
 
-    One tower for x and one for z, then a joint one on what both give, concatenated with the condition. Where the table
-    injects z, z has no tower.
+    One tower for x and one for z, then a joint one on what both give, concatenated with the condition. Where
+    the table injects z, z has no tower.
     """
 
     def __init__(
@@ -287,17 +311,23 @@ class Discriminator(nn.Module):
         self.injects = "x" in sees and any(row.inject for row in (*dx, *dxz))
         injected = latent if self.injects and zs else 0
         self.dx = Stack(f"{name}dx", dx, (xs * shape[0], *shape[1:]), style, injected) if xs else None
-        self.dz = Stack(f"{name}dz", dz, _latent_shape(dz, zs * latent), style) if zs and not injected else None
+        self.dz = (
+            Stack(f"{name}dz", dz, _latent_shape(dz, zs * latent), style) if zs and not injected else None
+        )
         flat = sum(math.prod(tower.output) for tower in (self.dx, self.dz) if tower is not None) + condition
         # a dense joint tower takes flat inputs, a convolutional one maps of one pixel, either concatenated
-        self.dxz = Stack(f"{name}dxz", dxz, (flat,) if dxz[0].op == "dense" else (flat, 1, 1), style, injected)
+        self.dxz = Stack(
+            f"{name}dxz", dxz, (flat,) if dxz[0].op == "dense" else (flat, 1, 1), style, injected
+        )
 
     def noise(self, n: int) -> dict[str, Draw]:
         """Return the dropout masks for a training pass over n samples of what it sees."""
         towers = [stack for stack in (self.dx, self.dz, self.dxz) if stack is not None]
         return {name: draw for stack in towers for name, draw in stack.noise(n).items()}
 
-    def forward(self, *inputs: Tensor, noise: Mapping[str, Tensor] | None = None, c: Tensor | None = None) -> Tensor:
+    def forward(
+        self, *inputs: Tensor, noise: Mapping[str, Tensor] | None = None, c: Tensor | None = None
+    ) -> Tensor:
         """Return logits of inputs in the order of `sees`; without noise there is no dropout."""
         return self.judge(*inputs, noise=noise, c=c)[1]
 
@@ -322,7 +352,9 @@ class Discriminator(nn.Module):
         return (x - self.centre) * self.gain
 
     def hidden(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the outputs (B, ...) of every layer but the last, in order, of a D that sees x alone; without dropout."""
+        """Return the outputs (B, ...) of every layer but the last, in order, of a D that sees x alone;
+        without dropout.
+        """
         assert self.sees == ("x",)
         assert self.dx is not None
         h, *tower = self.dx.outputs(self._scaled(x))
@@ -345,14 +377,17 @@ class Discriminator(nn.Module):
         noise: Mapping[str, Tensor] | None = None,
         c: Tensor | None = None,
     ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return what the last layer sees, and the logits, of each kind of pair, from one pass over all of them.
+        """Return what the last layer sees, and the logits, of each kind of pair, from one pass over all of
+        them.
 
-        So dropout and batch statistics cover all kinds, as in ALI's released code: with statistics of each kind apart
-        D cannot see what a whole batch has in common. BiGAN's code has them apart (`separate`).
+        So dropout and batch statistics cover all kinds, as in ALI's released code: with statistics of each
+        kind apart D cannot see what a whole batch has in common. BiGAN's code has them apart (`separate`).
         """
         kinds = len(pairs)
         if self.separate:
-            masks = {name: noise[name].chunk(kinds) for name in self.noise(0) if name in noise} if noise else {}
+            masks = (
+                {name: noise[name].chunk(kinds) for name in self.noise(0) if name in noise} if noise else {}
+            )
             return {
                 kind: self.judge(*parts, noise={name: mask[i] for name, mask in masks.items()}, c=c)
                 for i, (kind, parts) in enumerate(pairs.items())
@@ -368,11 +403,13 @@ def without_norm(rows: Sequence[Row]) -> tuple[Row, ...]:
 
 
 def initialise(module: nn.Module, rng: torch.Generator, std: float | None) -> None:
-    """Draw all weights from rng: N(0, std^2) with biases zero, as ALI's; where std is none, both uniform by fan-in.
+    """Draw all weights from rng: N(0, std^2) with biases zero, as ALI's; where std is none, both uniform by
+    fan-in.
 
-    Uniform on +-1/sqrt(fan-in) is torch's default. In the plane its biases matter: with all of them zero, every unit of a
-    first layer bends on a line through the origin, far from most modes. A layer's own std wins; an injection of z into a
-    convolution with kernel k starts k * k times as wide (BiGAN's code). Untied biases start at zero.
+    Uniform on +-1/sqrt(fan-in) is torch's default. In the plane its biases matter: with all of them zero,
+    every unit of a first layer bends on a line through the origin, far from most modes. A layer's own std
+    wins; an injection of z into a convolution with kernel k starts k * k times as wide (BiGAN's code). Untied
+    biases start at zero.
     """
     for layer in module.modules():
         if not isinstance(layer, Layer) or isinstance(layer.op, nn.MaxPool2d):

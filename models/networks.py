@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.layers import Decoder, Discriminator, Encoder, Row, Style, initialise, without_norm
+from alibench.models.layers import Decoder, Discriminator, Encoder, Row, Style, initialise, without_norm
 
 FILLED = -1  # maps that depend on model and data: the encoder's outputs, the decoder's channels
 CLIP = 1e-7  # of the mean image, before its log-odds
@@ -19,7 +19,9 @@ CLIP = 1e-7  # of the mean image, before its log-odds
 
 @dataclass(frozen=True)
 class Family:
-    """The tables of encoder, decoder and discriminator (towers of x and z, joint tower), and how their weights start."""
+    """The tables of encoder, decoder and discriminator (towers of x and z, joint tower), and how their
+    weights start.
+    """
 
     shape: tuple[int, ...] | None  # of the data; none: images of any size
     encoder: Sequence[Row]
@@ -58,7 +60,9 @@ class Networks:
             object.__setattr__(self, "scale", 1.0)
 
     def encoder(self, kind: Literal["code", "gaussian", "drawn"], conditional: bool = False) -> Encoder:
-        """X to a code, or to mean and log sigma of one, or to one drawn as the family does: by its input or by those two."""
+        """X to a code, or to mean and log sigma of one, or to one drawn as the family does: by its input or
+        by those two.
+        """
         family = self.family
         noise = family.encoder_noise if kind == "drawn" else 0
         statistics = 1 if kind == "code" or noise else 2
@@ -77,7 +81,9 @@ class Networks:
         return encoder
 
     def decoder(self, conditional: bool = False) -> Decoder:
-        """Z to x. An untied output bias starts at the log-odds of the mean image, so that sigmoid(bias) is that image."""
+        """Z to x. An untied output bias starts at the log-odds of the mean image, so that sigmoid(bias) is
+        that image.
+        """
         family = self.family
         maps = math.prod(self.shape) if family.decoder[-1].op == "dense" else self.shape[0]
         decoder = Decoder(
@@ -97,12 +103,17 @@ class Networks:
         return decoder
 
     def discriminator(
-        self, *sees: Literal["x", "z"], conditional: bool = False, plain: bool = False, outputs: int = 1, name: str = ""
+        self,
+        *sees: Literal["x", "z"],
+        conditional: bool = False,
+        plain: bool = False,
+        outputs: int = 1,
+        name: str = "",
     ) -> Discriminator:
         """Return D of what it sees, the same towers for all; `plain` has neither batch norm nor dropout.
 
-        `outputs` logits stand in for the table's one. A model's second D needs a name, so that it has dropout masks of its
-        own.
+        `outputs` logits stand in for the table's one. A model's second D needs a name, so that it has dropout
+        masks of its own.
         """
         family = self.family
         rows = (family.dx, family.dz, (*family.dxz[:-1], replace(family.dxz[-1], maps=outputs)))
@@ -123,7 +134,9 @@ class Networks:
         return discriminator
 
     def embedding(self) -> nn.Linear:
-        """Return the linear map of labels, one number a class or attribute, that a conditional model's networks share."""
+        """Return the linear map of labels, one number a class or attribute, that a conditional model's
+        networks share.
+        """
         embedding = nn.Linear(self.labels, self.family.embedding)
         std = self.labels**-0.5 if self.family.std is None else self.family.std
         nn.init.normal_(embedding.weight, 0.0, std, generator=self.rng)

@@ -1,4 +1,6 @@
-"""Operations that are quicker here than torch's own, with the same values; and the mean over a batch, wherever it lies."""
+"""Operations that are quicker here than torch's own, with the same values; and the mean over a batch,
+wherever it lies.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,14 +14,17 @@ from torch.nn import functional
 class _Maxout(torch.autograd.Function):
     """The larger of two consecutive maps; where they are equal, the first has the gradient.
 
-    Torch's own maximum over a dimension takes four times as long in its gradient, for channels_last tensors on a CPU.
+    Torch's own maximum over a dimension takes four times as long in its gradient, for channels_last tensors
+    on a CPU.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(h: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the maxima (B, maps / 2, ...) of h (B, maps, ...), and where it was the first (B, ..., maps / 2)."""
+        """Return the maxima (B, maps / 2, ...) of h (B, maps, ...), and where it was the first (B, ..., maps
+        / 2).
+        """
         first, second = h.movedim(1, -1).unflatten(-1, (-1, 2)).unbind(-1)
         return torch.maximum(first, second).movedim(-1, 1), first >= second
 
@@ -47,9 +52,11 @@ def maxout(h: Tensor, pieces: int) -> Tensor:
 
 
 def convolve(op: nn.Conv2d | nn.ConvTranspose2d, h: Tensor) -> Tensor:
-    """Return op(h), by a matrix product where it is one: of a single pixel, by it or to it, or of each pixel by itself.
+    """Return op(h), by a matrix product where it is one: of a single pixel, by it or to it, or of each pixel
+    by itself.
 
-    On a CPU libraries of convolutions are two to four times slower at these. In channels_last all of it are views.
+    On a CPU libraries of convolutions are two to four times slower at these. In channels_last all of it are
+    views.
     """
     weight, size = op.weight, tuple(h.shape[2:])
     plain = not any(op.padding) and op.groups == 1
@@ -72,8 +79,8 @@ _over_processes: list[Callable[[Tensor], Tensor]] = []
 def batch_mean(h: Tensor, *dims: int) -> Tensor:
     """Return the mean of h (B, ...) over `dims`, the batch among them, or over all of h.
 
-    A loss that is a function of the batch's means, and no mean of losses per sample, takes them by this, and so does a
-    buffer that follows them: where processes share a batch, these are the whole batch's.
+    A loss that is a function of the batch's means, and no mean of losses per sample, takes them by this, and
+    so does a buffer that follows them: where processes share a batch, these are the whole batch's.
     """
     mean = h.mean(*dims)
     return _over_processes[-1](mean) if _over_processes else mean

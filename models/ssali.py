@@ -6,17 +6,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from models import games
-from models.ali import ALI
-from models.base import Batch, Draw, Terms
-from models.networks import Networks
+from alibench.models import games
+from alibench.models.ali import ALI
+from alibench.models.base import Batch, Terms
+from alibench.models.networks import Networks
+from alibench.models.noise import Draw
 
 
 class SemiSupervisedALI(ALI):
     """D names the class of labelled encoder pairs, calls the others one of K and decoder pairs class K+1.
 
-    Encoder and decoder play ALI's game against "one of K"; no feature matching. The paper published neither code nor
-    weights of the terms. Here each has weight 1, and labelled images take part in D's classification alone.
+    Encoder and decoder play ALI's game against "one of K"; no feature matching. The paper published neither
+    code nor weights of the terms. Here each has weight 1, and labelled images take part in D's classification
+    alone.
     """
 
     name = "ssali"
@@ -35,8 +37,9 @@ class SemiSupervisedALI(ALI):
     def pairs(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """Return ALI's pairs, and encoder pairs "labelled".
 
-        One pass encodes both batches. Labelled images are drawn from the same classes as the others, so statistics over
-        both estimate the same thing; with those of each batch apart, the labelled few would be known by theirs.
+        One pass encodes both batches. Labelled images are drawn from the same classes as the others, so
+        statistics over both estimate the same thing; with those of each batch apart, the labelled few would
+        be known by theirs.
         """
         assert batch.labelled is not None
         z, x = batch.noise["z"], torch.cat([batch.x, batch.labelled[0]])

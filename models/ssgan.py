@@ -1,4 +1,6 @@
-"""Semi-supervised GAN with feature matching (Salimans et al., NeurIPS 2016, arXiv 1606.03498, sections 3.1 and 5)."""
+"""Semi-supervised GAN with feature matching (Salimans et al., NeurIPS 2016, arXiv 1606.03498, sections 3.1
+and 5).
+"""
 
 from collections.abc import Mapping
 from typing import ClassVar, Literal
@@ -6,14 +8,17 @@ from typing import ClassVar, Literal
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from models import games
-from models.base import Batch, Draw, Model, Terms
-from models.networks import Networks
-from models.operations import batch_mean
+from alibench.models import games
+from alibench.models.base import Batch, Model, Terms
+from alibench.models.networks import Networks
+from alibench.models.noise import Draw
+from alibench.models.operations import batch_mean
 
 
 def feature_matching(real: Tensor, generated: Tensor) -> Tensor:
-    """Return ||E f(x) - E f(Gx(z))||^2 of features (B, F) each, for every sample the same (B,): it is the batch's."""
+    """Return ||E f(x) - E f(Gx(z))||^2 of features (B, F) each, for every sample the same (B,): it is the
+    batch's.
+    """
     return (batch_mean(real, 0) - batch_mean(generated, 0)).square().sum().expand(len(generated))
 
 
@@ -44,11 +49,17 @@ class SemiSupervisedGAN(Model):
         """D runs on three kinds of image at once; the labelled ones' cross-entropy is over the K classes."""
         assert batch.labelled is not None
         x_labelled, y = batch.labelled
-        pairs = {"q": (batch.x,), "p": (self.image_of(batch.noise["z"], batch.noise.get("xi")),), "labelled": (x_labelled,)}
+        pairs = {
+            "q": (batch.x,),
+            "p": (self.image_of(batch.noise["z"], batch.noise.get("xi")),),
+            "labelled": (x_labelled,),
+        }
         judged = self.discriminator.judge_all(pairs, batch.noise)
         features, logits = ({kind: part[i] for kind, part in judged.items()} for i in (0, 1))
         named = cross_entropy(logits.pop("labelled"), y, reduction="none")
-        return Terms(pairs, logits, {"discriminator": named, "decoder": feature_matching(features["q"], features["p"])})
+        return Terms(
+            pairs, logits, {"discriminator": named, "decoder": feature_matching(features["q"], features["p"])}
+        )
 
     def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:
         """Return V for D, of "one of K" against K+1; the decoder's loss is no function of the logits."""

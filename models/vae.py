@@ -6,25 +6,28 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from models.base import Batch, Draw, Model, Terms
-from models.networks import Networks
-from models.operations import batch_mean
+from alibench.models.base import Batch, Model, Terms
+from alibench.models.networks import Networks
+from alibench.models.noise import Draw
+from alibench.models.operations import batch_mean
 
 
 def kl_to_prior(mean: Tensor, log_sigma: Tensor) -> Tensor:
-    """KL(N(mean, sigma^2) || N(0, I)) per sample (B,), in nats, closed form (Kingma and Welling 2014, appendix B)."""
+    """KL(N(mean, sigma^2) || N(0, I)) per sample (B,), in nats, closed form (Kingma and Welling 2014,
+    appendix B).
+    """
     return 0.5 * (mean.square() + (2 * log_sigma).exp() - 1 - 2 * log_sigma).sum(1)
 
 
 class VAE(Model):
     """Gaussian encoder and Gaussian decoder with one output variance, which follows its optimal value.
 
-    The likelihood is highest at variance = mean squared error (Rybkin, Daniilidis and Levine 2021, eq. 7), so nothing is
-    learnt or tuned: a learned scalar barely moves at these learning rates. The variance is the batches' error as a
-    running mean over some thousand of them, a constant in the gradient, from a start far below that of the data: at the
-    data's own variance the code that ignores x is a stationary point, which data alike in all directions never leave, and
-    a mean over a hundred batches comes there before the code is of use (one run of ten on the easy grid). `conclude`
-    stores the value that is optimal on train.
+    The likelihood is highest at variance = mean squared error (Rybkin, Daniilidis and Levine 2021, eq. 7), so
+    nothing is learnt or tuned: a learned scalar barely moves at these learning rates. The variance is the
+    batches' error as a running mean over some thousand of them, a constant in the gradient, from a start far
+    below that of the data: at the data's own variance the code that ignores x is a stationary point, which
+    data alike in all directions never leave, and a mean over a hundred batches comes there before the code is
+    of use (one run of ten on the easy grid). `conclude` stores the value that is optimal on train.
     """
 
     name = "vae"

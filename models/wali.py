@@ -8,17 +8,18 @@ from msgspec import Meta
 from torch import Tensor
 from torch.func import grad
 
-from models.ali import ALI
-from models.base import Batch, Draw, Phase, Terms, Weight
-from models.networks import Networks
+from alibench.models.ali import ALI
+from alibench.models.base import Batch, Phase, Terms, Weight
+from alibench.models.networks import Networks
+from alibench.models.noise import Draw
 
 
 class WassersteinALI(ALI):
     """The critic f estimates the Wasserstein distance of encoder pairs and decoder pairs.
 
-    The critic minimises E f(p) - E f(q) + `penalty` * E (||grad f|| - 1)^2 on pairs interpolated between both kinds; the
-    generator minimises E f(q) - E f(p). `critic_updates` of the critic to one of the generator. The critic has neither
-    batch norm, which the penalty per sample forbids (section 4), nor dropout.
+    The critic minimises E f(p) - E f(q) + `penalty` * E (||grad f|| - 1)^2 on pairs interpolated between both
+    kinds; the generator minimises E f(q) - E f(p). `critic_updates` of the critic to one of the generator.
+    The critic has neither batch norm, which the penalty per sample forbids (section 4), nor dropout.
     """
 
     name = "wali"
@@ -28,7 +29,10 @@ class WassersteinALI(ALI):
     critic = True
 
     def __init__(
-        self, networks: Networks, penalty: Weight = 10.0, critic_updates: Annotated[int, Meta(ge=1, le=1000)] = 5
+        self,
+        networks: Networks,
+        penalty: Weight = 10.0,
+        critic_updates: Annotated[int, Meta(ge=1, le=1000)] = 5,
     ) -> None:
         super().__init__(networks)
         self.penalty, self.critic_updates = penalty, critic_updates
@@ -53,7 +57,9 @@ class WassersteinALI(ALI):
             for q, p in zip(terms.pairs["q"], terms.pairs["p"], strict=True)
         ]
         slopes = grad(lambda x, z: self.discriminator(x, z).sum(), argnums=(0, 1))(*between)
-        norm = torch.cat([slope.flatten(1) for slope in slopes], dim=1).square().sum(1).clamp(min=1e-12).sqrt()
+        norm = (
+            torch.cat([slope.flatten(1) for slope in slopes], dim=1).square().sum(1).clamp(min=1e-12).sqrt()
+        )
         return Terms(terms.pairs, terms.logits, {"discriminator": self.penalty * (norm - 1).square()})
 
     def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:

@@ -1,8 +1,9 @@
-"""Baselines: the values that a gate compares fresh seeds with, in one file each, with checksum and provenance.
+"""Baselines: the values that a gate compares fresh seeds with, in one file each, with checksum and
+provenance.
 
-A file holds a value for every cell and seed, so that any test can be computed from it again, and what the numbers mean:
-suite and settings, data, units, protocols, weights, versions. Whatever differs is refused by name: a gate that compares
-different things passes, or fails, by chance.
+A file holds a value for every cell and seed, so that any test can be computed from it again, and what the
+numbers mean: suite and settings, data, units, protocols, weights, versions. Whatever differs is refused by
+name: a gate that compares different things passes, or fails, by chance.
 """
 
 import json
@@ -15,22 +16,41 @@ import msgspec
 import pandas as pd
 from msgspec import Meta
 
-from evaluation import COLUMNS, files
-from evaluation.base import PROTOCOLS, BadInput, check_name
-from evaluation.files import Line, Name, Seed, Sha256
-from results import gate, rows
-from results.gate import IDENTITY, Cell, Gated
-from results.stored import Number, is_measured
+from alibench.evaluation import files
+from alibench.evaluation.errors import BadInput, check_name
+from alibench.evaluation.files import Line, Name, Seed, Sha256
+from alibench.evaluation.metrics import COLUMNS
+from alibench.evaluation.subject import PROTOCOLS
+from alibench.results import gate, rows
+from alibench.results.gate import IDENTITY, Cell, Gated
+from alibench.results.stored import Number, is_measured
 
 VERSION = 1
 FEWEST = 20  # seeds
 REMEDY = "restore it, or make a new one with --update-baseline"
-SEEDS = 60  # of a new baseline, unless another number is asked for: 5 seeds against it see a shift of three deviations
+# of a new baseline, unless another number is asked for: 5 seeds against it see a shift of three deviations
+SEEDS = 60
 ORIGIN = ("commit", "versions", "device", "command")  # of its runs
 # what of a suite does not change its numbers, or is compared cell by cell
 FREE = (
-    *("title", "source", "expect", "seeds", "first_seed", "models", "metrics", "gate", "search", "entry", "entry_recipe"),
-    *("evaluation.inception", "evaluation.perceptual", "evaluation.seconds"),  # paths of a machine, and the time for timings
+    *(
+        "title",
+        "source",
+        "expect",
+        "seeds",
+        "first_seed",
+        "models",
+        "metrics",
+        "gate",
+        "search",
+        "entry",
+        "entry_recipe",
+    ),
+    *(
+        "evaluation.inception",
+        "evaluation.perceptual",
+        "evaluation.seconds",
+    ),  # paths of a machine, and the time for timings
     *("resources", "recipe.execution", "recipe.compile"),  # how it is computed
 )
 
@@ -91,8 +111,11 @@ class _Content(msgspec.Struct):
     cells: Annotated[list[_Cell], Meta(min_length=1, max_length=1000)]
 
 
-def collect(out: Path, suite: str, gated: Sequence[Gated], models: Sequence[str], seeds: range | None = None) -> Baseline:
-    """Return the gated cells of a suite's runs below `out`; of all seeds that the suite was to train, or of `seeds`.
+def collect(
+    out: Path, suite: str, gated: Sequence[Gated], models: Sequence[str], seeds: range | None = None
+) -> Baseline:
+    """Return the gated cells of a suite's runs below `out`; of all seeds that the suite was to train, or of
+    `seeds`.
 
     Raises BadInput if there are no runs, or runs of several kinds.
     """
@@ -124,10 +147,16 @@ def collect(out: Path, suite: str, gated: Sequence[Gated], models: Sequence[str]
     )
 
 
-def planned(suite: str, dataset: str, data_sha256: str, config: Mapping[str, Any], gated: Sequence[Gated]) -> Baseline:
+def planned(
+    suite: str, dataset: str, data_sha256: str, config: Mapping[str, Any], gated: Sequence[Gated]
+) -> Baseline:
     """Return what runs of a suite would be, so that they can be refused before anything is trained."""
     seeds = dict.fromkeys(range(config["first_seed"], config["first_seed"] + config["seeds"]))
-    cells = [Cell(g, model, model, "", {}, {} if g.over else seeds) for g in gated for model in g.models or config["models"]]
+    cells = [
+        Cell(g, model, model, "", {}, {} if g.over else seeds)
+        for g in gated
+        for model in g.models or config["models"]
+    ]
     plain = json.loads(json.dumps(config))  # lists for tuples, as it is stored
     return Baseline(suite, dataset, data_sha256, PROTOCOLS, _settings(plain), cells, {})
 
@@ -141,7 +170,9 @@ def _distinct(values: Sequence[Any]) -> list[Any]:
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any], path: str = "") -> list[str]:
-    """Return the dotted names of what both tables have and differs; what only a newer version knows does not count."""
+    """Return the dotted names of what both tables have and differs; what only a newer version knows does not
+    count.
+    """
     found = []
     for key in [key for key in a if key in b and f"{path}{key}" not in FREE]:
         if isinstance(a[key], Mapping) and isinstance(b[key], Mapping):
@@ -155,14 +186,18 @@ def check(baseline: Baseline, current: Baseline, path: Path) -> None:
     """Refuse by name what cannot be compared. Raises BadInput."""
 
     def refuse(
-        what: str, remedy: str = "make a new baseline with --update-baseline, or name the right one by --baseline"
+        what: str,
+        remedy: str = "make a new baseline with --update-baseline, or name the right one by --baseline",
     ) -> None:
         raise BadInput(f"baseline {path} {what}: {remedy}")
 
     if baseline.suite != current.suite:
         refuse(f"is of suite '{baseline.suite}', the runs are of '{current.suite}'")
     if baseline.protocols != current.protocols:
-        refuse(f"holds numbers by version {baseline.protocols} of the protocols, the runs by version {current.protocols}")
+        refuse(
+            f"holds numbers by version {baseline.protocols} of the protocols, the runs by version "
+            f"{current.protocols}"
+        )
     if (baseline.dataset, baseline.data_sha256) != (current.dataset, current.data_sha256):
         refuse(f"was made on other data ('{baseline.dataset}', {baseline.data_sha256[:8]})")
     if different := _differences(baseline.settings, current.settings):
@@ -172,11 +207,15 @@ def check(baseline: Baseline, current: Baseline, path: Path) -> None:
         old = keys.get(cell.key)
         if old is None:
             refuse(f"does not hold {cell.name} of '{cell.model}'")
-        elif cell.identity and (changed := [k for k in IDENTITY if old.identity.get(k) != cell.identity.get(k)]):
+        elif cell.identity and (
+            changed := [k for k in IDENTITY if old.identity.get(k) != cell.identity.get(k)]
+        ):
             shown = ", ".join(f"{k} {old.identity.get(k)!r}, now {cell.identity[k]!r}" for k in changed)
             refuse(f"has {cell.name} of '{cell.model}' by another measure ({shown})")
         elif cell.protocol and cell.protocol != old.protocol:
-            refuse(f"has {cell.name} of '{cell.model}' by the protocol '{old.protocol}', now '{cell.protocol}'")
+            refuse(
+                f"has {cell.name} of '{cell.model}' by the protocol '{old.protocol}', now '{cell.protocol}'"
+            )
         elif not cell.gated.over and len(old.numbers) < FEWEST:
             refuse(f"has {len(old.numbers)} seeds with {cell.name} of '{cell.model}', {FEWEST} are needed")
     if same := sorted(set(baseline.seeds) & set(current.seeds)):
@@ -186,7 +225,8 @@ def check(baseline: Baseline, current: Baseline, path: Path) -> None:
         )
     if len(current.seeds) < gate.FEWEST:
         raise BadInput(
-            f"{len(current.seeds)} seed{'s' * (len(current.seeds) > 1)}: the gate needs at least {gate.FEWEST} (--seeds 5), "
+            f"{len(current.seeds)} seed{'s' * (len(current.seeds) > 1)}: the gate needs at least "
+            f"{gate.FEWEST} (--seeds 5), "
             "and never passes for lack of data"
         )
 
@@ -196,15 +236,20 @@ def write(path: Path, baseline: Baseline) -> None:
     for cell in baseline.cells:
         if not all(is_measured(value) for value in cell.numbers):
             raise BadInput(
-                f"{cell.name} of '{cell.model}' has a value that is not a finite number: a gate cannot judge by it"
+                f"{cell.name} of '{cell.model}' has a value that is not a finite number: a gate cannot "
+                "judge by it"
             )
         if not cell.gated.over and len(cell.numbers) < FEWEST:
             lost = f" ({next(iter(cell.reasons.values()))})" if cell.reasons else ""
             raise BadInput(
-                f"{cell.name} of '{cell.model}' has a number of {len(cell.numbers)} seeds{lost}: a baseline needs {FEWEST}"
+                f"{cell.name} of '{cell.model}' has a number of {len(cell.numbers)} seeds{lost}: a baseline "
+                f"needs {FEWEST}"
             )
     content = {
-        **{name: getattr(baseline, name) for name in ("suite", "dataset", "data_sha256", "protocols", "settings", "origin")},
+        **{
+            name: getattr(baseline, name)
+            for name in ("suite", "dataset", "data_sha256", "protocols", "settings", "origin")
+        },
         "seeds": baseline.seeds,
         "cells": [
             {**asdict(cell), "by_seed": list(cell.by_seed.items()), "reasons": list(cell.reasons.items())}
@@ -228,18 +273,26 @@ def read(path: Path) -> Baseline:
         body = files.read_json(path, "baseline", VERSION, _Content, _body, links=True)
     except OSError as error:
         raise BadInput(
-            f"baseline {path} cannot be read ({error.strerror}): make one with --update-baseline, or name one by --baseline"
+            f"baseline {path} cannot be read ({error.strerror}): make one with --update-baseline, or name "
+            "one by --baseline"
         ) from None
     except files.Damaged as damage:
         raise BadInput(f"baseline {damage}, or was edited by hand: {REMEDY}") from None
     named = ("suite", "dataset", "data_sha256", "protocols", "settings", "origin")
-    pairs = [{**cell, "by_seed": dict(cell["by_seed"]), "reasons": dict(cell["reasons"])} for cell in body["cells"]]
-    found = Baseline(**{name: body[name] for name in named}, cells=[msgspec.convert(cell, Cell) for cell in pairs])
+    pairs = [
+        {**cell, "by_seed": dict(cell["by_seed"]), "reasons": dict(cell["reasons"])} for cell in body["cells"]
+    ]
+    found = Baseline(
+        **{name: body[name] for name in named}, cells=[msgspec.convert(cell, Cell) for cell in pairs]
+    )
     for cell in found.cells:
         check_name(cell.gated.metric, COLUMNS, f"baseline {path}: unknown metric")
         lost = {seed for seed, value in cell.by_seed.items() if value is None}
         if lost != set(cell.reasons):
-            raise BadInput(f"baseline {path}: {cell.name} of '{cell.model}' has no number, or a reason too many: {REMEDY}")
+            raise BadInput(
+                f"baseline {path}: {cell.name} of '{cell.model}' has no number, or a reason too many: "
+                f"{REMEDY}"
+            )
     if found.seeds != body["seeds"]:
         raise BadInput(f"baseline {path} names other seeds than its cells have: {REMEDY}")
     return found
@@ -258,7 +311,10 @@ def changes(old: Baseline | None, new: Baseline) -> pd.DataFrame:
             "now": shown(cell.numbers, cell.digits),
         })  # fmt: skip
     gone = [cell for key, cell in before.items() if key not in {cell.key for cell in new.cells}]
-    lines += [{"model": c.title, "measure": c.name, "before": shown(c.numbers, c.digits), "now": "not gated"} for c in gone]
+    lines += [
+        {"model": c.title, "measure": c.name, "before": shown(c.numbers, c.digits), "now": "not gated"}
+        for c in gone
+    ]
     return pd.DataFrame(lines).set_index("model")
 
 

@@ -22,8 +22,9 @@ STYLE: dict[Any, Any] = {
 }
 
 
-# Whoever starts us from a notebook hands down its backend, which need not be installed here: then matplotlib cannot even be
-# imported. Nothing here needs a backend; whoever else draws in this process has the one that was asked for, if it is there.
+# Whoever starts us from a notebook hands down its backend, which need not be installed here: then matplotlib
+# cannot even be imported. Nothing here needs a backend; whoever else draws in this process has the one that
+# was asked for, if it is there.
 _backend = os.environ.pop("MPLBACKEND", "")
 import matplotlib.style  # noqa: E402
 from matplotlib import font_manager  # noqa: E402
@@ -42,7 +43,9 @@ WIDE_FONTS = (
 
 @cache
 def fonts() -> list[str]:
-    """Return the fonts that a picture's text is drawn in: matplotlib's own, then what is installed of WIDE_FONTS."""
+    """Return the fonts that a picture's text is drawn in: matplotlib's own, then what is installed of
+    WIDE_FONTS.
+    """
     installed = set(font_manager.get_font_names())
     return ["DejaVu Sans", *(font for font in WIDE_FONTS if font in installed)]
 

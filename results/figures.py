@@ -1,7 +1,8 @@
-"""Pictures, from what the evaluation stored: arrays (evaluation/pictures.py), curves, and the numbers of a table.
+"""Pictures, from what the evaluation stored: arrays (evaluation/pictures.py), curves, and the numbers of a
+table.
 
-Those of images are exact: a pixel of the model is a pixel, or a square of them. What has axes is drawn by matplotlib, for a
-file of its own or as SVG to stand in a page, in the page's own ink.
+Those of images are exact: a pixel of the model is a pixel, or a square of them. What has axes is drawn by
+matplotlib, for a file of its own or as SVG to stand in a page, in the page's own ink.
 """
 
 import base64
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from results.drawing import COLOURS, INK, fonts, styled
+from alibench.results.drawing import COLOURS, INK, fonts, styled
 
 # isort: split
 import matplotlib as mpl
@@ -29,9 +30,9 @@ from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from evaluation import files, pictures
-from results import statistics
-from results.formats import Sheet
+from alibench.evaluation import files, pictures
+from alibench.results import statistics
+from alibench.results.formats import Sheet
 
 EXACT = 200_000  # bytes of a picture in a page; larger ones are kept by WebP at QUALITY, which loses a little
 QUALITY = 90
@@ -52,7 +53,9 @@ class Picture:
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:
-    """Return images (N, C, H, W) as one picture (H', W', C) in rows of `columns`, a pixel of light grey around each."""
+    """Return images (N, C, H, W) as one picture (H', W', C) in rows of `columns`, a pixel of light grey
+    around each.
+    """
     n, channels, height, width = images.shape
     lines = -(-n // columns)
     canvas = np.full((lines * (height + 1) + 1, columns * (width + 1) + 1, channels), 200, np.uint8)
@@ -78,20 +81,26 @@ def _embedded(image: Image.Image) -> Picture:
     if made.tell() > EXACT:
         made, kind = io.BytesIO(), "webp"
         image.save(made, "webp", quality=QUALITY)
-    return Picture(f"data:image/{kind};base64,{base64.b64encode(made.getvalue()).decode()}", image.width, image.height)
+    return Picture(
+        f"data:image/{kind};base64,{base64.b64encode(made.getvalue()).decode()}", image.width, image.height
+    )
 
 
 def frames(interpolations: np.ndarray) -> Picture:
-    """Return interpolations between images (N, STEPS, C, H, W), the frames below one another, N images in each."""
+    """Return interpolations between images (N, STEPS, C, H, W), the frames below one another, N images in
+    each.
+    """
     steps = interpolations.swapaxes(0, 1)
     return picture(np.concatenate([tile(step, len(step)) for step in steps]))
 
 
-# ------------------------------------------------------------------------------------------------ what has axes
+# -------------------- what has axes
 
 
 def svg(figure: Figure, name: str) -> str:
-    """Return a figure as SVG for a page, text in the page's ink; `name` keeps its marks apart from other figures'."""
+    """Return a figure as SVG for a page, text in the page's ink; `name` keeps its marks apart from other
+    figures'.
+    """
     made = io.StringIO()
     with styled({"svg.hashsalt": name}):
         figure.savefig(made, format="svg", transparent=True, dpi=100, metadata={"Date": None})
@@ -122,8 +131,13 @@ def _legend(axes: Axes, marks: Sequence[Artist], names: Sequence[str], **options
 
 
 def _inches(names: Sequence[str]) -> float:
-    """Return how broad the longest of some names is in a legend; East Asian signs are twice as broad as others."""
-    widths = (sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in name[:LONGEST_NAME]) for name in names)
+    """Return how broad the longest of some names is in a legend; East Asian signs are twice as broad as
+    others.
+    """
+    widths = (
+        sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in name[:LONGEST_NAME])
+        for name in names
+    )
     return 0.08 * max(widths, default=0)
 
 
@@ -144,8 +158,16 @@ def plane(arrays: Mapping[str, np.ndarray], across: int = 4, size: float = 3.4) 
     limit, ink = 1.15 * float(np.abs(x).max()), {"color": "#777777"}
     panels = (
         ("held-out data", x, limit, colour),
-        *([("codes of the data, q(z|x)", codes, 4.0, colour)] if codes is not None and codes.shape[1] > 1 else []),
-        *([("reconstructions", arrays["reconstructions"], limit, colour)] if "reconstructions" in arrays else []),
+        *(
+            [("codes of the data, q(z|x)", codes, 4.0, colour)]
+            if codes is not None and codes.shape[1] > 1
+            else []
+        ),
+        *(
+            [("reconstructions", arrays["reconstructions"], limit, colour)]
+            if "reconstructions" in arrays
+            else []
+        ),
         *([("samples", arrays["samples"], limit, ink)] if "samples" in arrays else []),
     )
     with styled():
@@ -170,7 +192,10 @@ def walk(arrays: Mapping[str, np.ndarray]) -> Picture:
         figure = Figure(figsize=(size, size * steps), dpi=90)
         axes = figure.add_axes((0, 0, 1, 1))
         for step in range(steps):
-            for points, mark, colour in ((arrays["x"][:1500], 1, COLOURS[6]), (lines[:, step], 4, COLOURS[0])):
+            for points, mark, colour in (
+                (arrays["x"][:1500], 1, COLOURS[6]),
+                (lines[:, step], 4, COLOURS[0]),
+            ):
                 seen = points[(np.abs(points) < limit).all(1)]
                 axes.scatter(seen[:, 0], seen[:, 1] - 2 * limit * step, s=mark, color=colour, linewidths=0)
         axes.set(xlim=(-limit, limit), ylim=(limit - 2 * limit * steps, limit))
@@ -183,8 +208,8 @@ def walk(arrays: Mapping[str, np.ndarray]) -> Picture:
 def latent(codes: np.ndarray, y: np.ndarray, names: Sequence[str] = ()) -> tuple[Figure, str]:
     """Draw codes (N, L) coloured by class, and say on which axes.
 
-    They are both coordinates of the code, or the two principal axes; beside these, where there are three classes or more,
-    the two linear discriminants, fitted on every other code and drawn with the rest.
+    They are both coordinates of the code, or the two principal axes; beside these, where there are three
+    classes or more, the two linear discriminants, fitted on every other code and drawn with the rest.
     """
     finite = np.isfinite(codes).all(1)
     codes, y = codes[finite].astype(np.float64), y[finite]
@@ -211,7 +236,9 @@ def latent(codes: np.ndarray, y: np.ndarray, names: Sequence[str] = ()) -> tuple
         width = 3.4 * len(panels) + beside
         figure = Figure(figsize=(width, 3.4))
         figure.subplots_adjust(0.6 / width, 0.08, 1 - beside / width, 0.92, 0.18)
-        for axes, (title, points, part) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for axes, (title, points, part) in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+        ):
             own = {**colour, "c": colour["c"][part]} if "c" in colour else colour
             axes.scatter(points[:, 0], points[:, 1], s=9, linewidths=0, rasterized=True, **own)
             axes.set(title=title)
@@ -221,14 +248,26 @@ def latent(codes: np.ndarray, y: np.ndarray, names: Sequence[str] = ()) -> tuple
             colours = mpl.colormaps["tab10"]
             assert isinstance(colours, ListedColormap)
             marks = [axes.scatter([], [], s=20, color=colours(int(c))) for c in shown]
-            _legend(axes, marks, classes, loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0, title="class")
+            _legend(
+                axes,
+                marks,
+                classes,
+                loc="center left",
+                bbox_to_anchor=(1, 0.5),
+                handletextpad=0,
+                title="class",
+            )
     return figure, told
 
 
 def curves(by_seed: Mapping[int, pd.DataFrame]) -> Figure:
-    """Draw the losses of all players and D's mean logits against updates, a line a seed; phases follow one another."""
+    """Draw the losses of all players and D's mean logits against updates, a line a seed; phases follow one
+    another.
+    """
     first = next(iter(by_seed.values()))
-    kinds = {kind: [name for name in first.columns if name.startswith(f"{kind} ")] for kind in ("loss", "logit")}
+    kinds = {
+        kind: [name for name in first.columns if name.startswith(f"{kind} ")] for kind in ("loss", "logit")
+    }
     kinds = {kind: names for kind, names in kinds.items() if names}
     with styled():
         figure = Figure(figsize=(3.6 * max(1, len(kinds)), 2.6), layout="constrained")
@@ -243,7 +282,12 @@ def curves(by_seed: Mapping[int, pd.DataFrame]) -> Figure:
                     for name, colour in zip(names, COLOURS, strict=False)
                 ]
                 if not i:
-                    _legend(axes, lines, [name.removeprefix(f"{kind} ") for name in names[: len(lines)]], fontsize=8)
+                    _legend(
+                        axes,
+                        lines,
+                        [name.removeprefix(f"{kind} ") for name in names[: len(lines)]],
+                        fontsize=8,
+                    )
                     for end in ends.cumsum()[:-1]:
                         axes.axvline(end, color=INK, linewidth=0.6, linestyle=":")
             title = "loss of each player" if kind == "loss" else "D's mean logit by kind of pair"
@@ -252,7 +296,9 @@ def curves(by_seed: Mapping[int, pd.DataFrame]) -> Figure:
 
 
 def spread(sheet: Sheet, rows: Sequence[str], most: int = 6) -> Figure | None:
-    """Draw columns of a table for some of its rows: each seed a ring, the mean a dot with its interval, if there are two."""
+    """Draw columns of a table for some of its rows: each seed a ring, the mean a dot with its interval, if
+    there are two.
+    """
     assert sheet.seeds is not None
     kept = sheet.seeds.loc[[row for row in rows if row in sheet.seeds.index]]
     columns = [name for name in kept.columns if kept[name].map(len).any()][:most]
@@ -272,10 +318,14 @@ def spread(sheet: Sheet, rows: Sequence[str], most: int = 6) -> Figure | None:
                 if len(values) > 2:  # that of two would leave nothing else to see
                     axes.plot(statistics.interval(values), [place, place], color=colour, linewidth=1.2)
                 if len(values) > 1:
-                    axes.plot(values, [place] * len(values), "o", color=colour, markersize=6, fillstyle="none")
+                    axes.plot(
+                        values, [place] * len(values), "o", color=colour, markersize=6, fillstyle="none"
+                    )
                 if len(values):
                     axes.plot(float(np.mean(values)), place, "o", color=colour, markersize=4)
-            axes.set(title=name, yticks=range(len(kept)), yticklabels=kept.index, ylim=(len(kept) - 0.4, -0.6))
+            axes.set(
+                title=name, yticks=range(len(kept)), yticklabels=kept.index, ylim=(len(kept) - 0.4, -0.6)
+            )
             axes.grid(axis="x", linewidth=0.4, alpha=0.5)
             axes.locator_params(axis="x", nbins=5)
     return figure
@@ -290,21 +340,27 @@ def bars(sheet: Sheet, rows: Sequence[str]) -> Figure | None:
         return None
     with styled():
         figure = Figure(figsize=(3.3 * len(columns) + 0.9, 0.34 * len(kept) + 0.9), layout="constrained")
-        for axes, name in zip(figure.subplots(1, len(columns), squeeze=False, sharey=True)[0], columns, strict=True):
+        for axes, name in zip(
+            figure.subplots(1, len(columns), squeeze=False, sharey=True)[0], columns, strict=True
+        ):
             heights = [float(np.mean(values)) if len(values) else 0.0 for values in kept[name]]
             colours = [COLOURS[place % len(COLOURS)] for place in range(len(kept))]
             axes.barh(range(len(kept)), heights, color=colours, height=0.6)
-            axes.set(title=name, yticks=range(len(kept)), yticklabels=kept.index, ylim=(len(kept) - 0.4, -0.6))
+            axes.set(
+                title=name, yticks=range(len(kept)), yticklabels=kept.index, ylim=(len(kept) - 0.4, -0.6)
+            )
             axes.locator_params(axis="x", nbins=5)
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 25k
     return figure
 
 
-# ------------------------------------------------------------------------------------------------ a file for each model
+# -------------------- a file for each model
 
 
 def _images(arrays: Mapping[str, np.ndarray]) -> Figure:
-    """Draw what there is of a 10x10 grid of samples and 10 rows of five pairs, original left, reconstruction right."""
+    """Draw what there is of a 10x10 grid of samples and 10 rows of five pairs, original left, reconstruction
+    right.
+    """
     panels = {"samples": arrays["samples"]} if "samples" in arrays else {}
     if "reconstructions" in arrays:
         panels |= {"pairs: original, reconstruction": pairs(arrays)}
@@ -322,7 +378,9 @@ def _images(arrays: Mapping[str, np.ndarray]) -> Figure:
 
 
 def draw(folder: Path, title: str, path: Path) -> None:
-    """Draw the picture of the run in `folder` from its arrays, whole or not at all. Raises files.Damaged, or OSError."""
+    """Draw the picture of the run in `folder` from its arrays, whole or not at all. Raises files.Damaged, or
+    OSError.
+    """
     arrays = pictures.read(folder)
     images = arrays["x"].ndim == 4
     figure, made = (_images if images else plane)(arrays), io.BytesIO()

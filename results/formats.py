@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import jinja2
 import pandas as pd
 
-from evaluation import files
+from alibench.evaluation import files
 
 
 class Sheet(NamedTuple):
     """A finished table: cells as they are read, with what stands above and below it.
 
-    `best` has the frame's shape: which cells are bold. `seeds`, where there are such, holds the values behind cells, a tuple
-    of one number a seed, for the columns that are means.
+    `best` has the frame's shape: which cells are bold. `seeds`, where there are such, holds the values behind
+    cells, a tuple of one number a seed, for the columns that are means.
     """
 
     caption: str
@@ -31,7 +31,14 @@ def plain(caption: str, frame: pd.DataFrame, notes: tuple[str, ...] = ()) -> She
     return Sheet(caption, frame, pd.DataFrame(False, frame.index, frame.columns), notes)
 
 
-_SIGNS = {"±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "%": r"\%", "σ": r"$\sigma$", "≥": r"$\geq$"}
+_SIGNS = {
+    "±": r"$\pm$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "%": r"\%",
+    "σ": r"$\sigma$",
+    "≥": r"$\geq$",
+}
 _SIGNS |= {"×": r"$\times$", "→": r"$\to$", "∞": r"$\infty$", "−": "$-$", "–": "--", "²": "$^2$", "₁": "$_1$"}
 _SIGNS |= {
     "β": r"$\beta$",
@@ -43,7 +50,13 @@ _SIGNS |= {
     "†": r"$^\dagger$",
     "‡": r"$^\ddagger$",
 }
-_SIGNS |= {"{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+_SIGNS |= {
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+}
 _SIGNS |= {"ä": r"\"a", "é": r"\'e", "ń": r"\'n", "ü": r"\"u", "<": "$<$", ">": "$>$", "|": "$|$"}
 
 
@@ -62,7 +75,9 @@ def in_markdown(text: object) -> str:
 
 
 def table(frame: pd.DataFrame) -> str:
-    """Return a frame for Markdown, cells as they are: no digit or sign is parsed away, nothing is taken for HTML."""
+    """Return a frame for Markdown, cells as they are: no digit or sign is parsed away, nothing is taken for
+    HTML.
+    """
     shown = frame.map(in_markdown).rename(index=in_markdown, columns=in_markdown)
     aligned: str = shown.to_markdown(disable_numparse=True, colalign=("left", *["right"] * frame.shape[1]))
     return aligned
@@ -74,20 +89,25 @@ def markdown(sheet: Sheet) -> str:
     return "\n\n".join([part for part in (above, table(_bold(sheet, "**{}**")), *below) if part]) + "\n"
 
 
-# what a spreadsheet takes for a formula, and what begins alike and is a number, maybe with its spread, range or mark
+# what a spreadsheet takes for a formula, and what begins alike and is a number, maybe with its spread, range
+# or mark
 _FORMULA = re.compile(r"[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?[\d.,]+(e[+-]?\d+)?( ± [\d.,]+(e[+-]?\d+)?)?[†‡]?( \([-+\d., to]+\))?")
 
 
 def _in_csv(cell: Any) -> Any:
-    """Return a cell that no spreadsheet takes for a formula: a text that begins like one stands behind an apostrophe."""
+    """Return a cell that no spreadsheet takes for a formula: a text that begins like one stands behind an
+    apostrophe.
+    """
     is_text = isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell)
     return f"'{cell}" if is_text else cell
 
 
 def csv(frame: pd.DataFrame, index: bool = True) -> str:
     """Return a frame as CSV for a spreadsheet."""
-    shown = frame.apply(lambda column: column.map(_in_csv) if not pd.api.types.is_numeric_dtype(column) else column)
+    shown = frame.apply(
+        lambda column: column.map(_in_csv) if not pd.api.types.is_numeric_dtype(column) else column
+    )
     text: str = shown.rename(index=_in_csv, columns=_in_csv).to_csv(index=index)
     return text
 
@@ -123,7 +143,10 @@ def latex(sheet: Sheet) -> str:
 
 
 PAGES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent / "page"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    loader=jinja2.FileSystemLoader(Path(__file__).parent / "page"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
 )
 
 
@@ -133,11 +156,15 @@ def html(sheets: Mapping[str, Sheet], title: str) -> str:
 
 
 def write(out: Path, sheets: Mapping[str, Sheet]) -> None:
-    """Write every table as Markdown, CSV and LaTeX below `out`/tables, all of them as tables.md and tables.html."""
+    """Write every table as Markdown, CSV and LaTeX below `out`/tables, all of them as tables.md and
+    tables.html.
+    """
     folder = files.subfolder(out, "tables")
     for name, sheet in sheets.items():
         files.replace(files.child(folder, f"{name}.md"), markdown(sheet))
         files.replace(folder / f"{name}.csv", csv(sheet.frame))
         files.replace(folder / f"{name}.tex", latex(sheet))
-    files.replace(out / "tables.md", "# Tables\n\n" + "\n".join(f"## {n}\n\n{markdown(s)}" for n, s in sheets.items()))
+    files.replace(
+        out / "tables.md", "# Tables\n\n" + "\n".join(f"## {n}\n\n{markdown(s)}" for n, s in sheets.items())
+    )
     files.replace(out / "tables.html", html(sheets, "Tables"))

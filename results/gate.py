@@ -1,6 +1,7 @@
 """The regression gate: are fresh seeds of a suite worse than the baseline's?
 
-A suite lists what is gated in [[gate]] tables, at most 40 cells (a measure of a model). Each cell is judged twice.
+A suite lists what is gated in [[gate]] tables, at most 40 cells (a measure of a model). Each cell is judged
+twice.
 
     all seeds    the mean of the current seeds against the baseline's mean, in standard errors by the baseline's spread
                  over its seeds; one-sided t, Holm's correction over all cells. A current spread is not looked at, so a
@@ -9,11 +10,11 @@ A suite lists what is gated in [[gate]] tables, at most 40 cells (a measure of a
                  cells and seeds, and at least six deviations: one collapsed seed of five is found, which a mean or a
                  rank test cannot show.
 
-Each of the two has half of LEVEL. That is the error rate of a whole decision on unchanged code if seeds are spread normally;
-real ones have somewhat longer tails, so it is half of the one in a hundred that is wanted. What real runs gave stands in
-results/baselines/error-rates.md. Nothing within a cell's floor is a regression, however sure. A cell without a number is
-one: a missing measure, more diverged seeds than the baseline's share of them explains. Speed is judged only as a ratio of
-two models of one run, by its floor alone.
+Each of the two has half of LEVEL. That is the error rate of a whole decision on unchanged code if seeds are
+spread normally; real ones have somewhat longer tails, so it is half of the one in a hundred that is wanted.
+What real runs gave stands in results/baselines/error-rates.md. Nothing within a cell's floor is a regression,
+however sure. A cell without a number is one: a missing measure, more diverged seeds than the baseline's share
+of them explains. Speed is judged only as a ratio of two models of one run, by its floor alone.
 """
 
 import math
@@ -27,17 +28,26 @@ from msgspec import Meta
 from scipy import stats
 from scipy.special import stdtr  # Student's distribution function, quicker than scipy.stats
 
-from evaluation import COLUMNS
-from evaluation.base import BadInput, check_name
-from results.statistics import holm
+from alibench.evaluation.errors import BadInput, check_name
+from alibench.evaluation.metrics import COLUMNS
+from alibench.results.statistics import holm
 
 LEVEL = 0.005  # nominal error rate of a whole decision
-OUTLIER = 6.0  # deviations that a bad seed lies off, at least: a collapse lies tens off, real seeds up to five
+OUTLIER = (
+    6.0  # deviations that a bad seed lies off, at least: a collapse lies tens off, real seeds up to five
+)
 MOST = 40  # cells: with more, what a gate can see of each gets too small
 FEWEST = 3  # current seeds: with two, one wild seed is half of the mean
 NOT_THERE = "no such number"  # of a seed whose run failed, or does not have the measure
 DROPPED = "the suite no longer gates it: --update-baseline, if that is meant"
-IDENTITY = ("unit", "split", "n", "extractor", "weights", "labels")  # of a cell; a number by another is another number
+IDENTITY = (
+    "unit",
+    "split",
+    "n",
+    "extractor",
+    "weights",
+    "labels",
+)  # of a cell; a number by another is another number
 
 Floor = Annotated[float, Meta(ge=0, le=1e30)]
 
@@ -48,7 +58,9 @@ class Gated:
 
     metric: str
     protocol: str = ""  # or the beginning of it
-    models: list[str] = field(default_factory=list)  # none: all of the suite. A row beside a model's stands by its title
+    models: list[str] = field(
+        default_factory=list
+    )  # none: all of the suite. A row beside a model's stands by its title
     worse: Literal["", "higher", "lower", "either"] = ""  # none: as the metric says
     relative: Floor = 0.0  # floors: a smaller change than this share of the baseline's mean
     absolute: Floor = 0.0  # or than this is no regression
@@ -70,7 +82,9 @@ class Cell:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What it is called by: model, metric, and the protocol as the suite names it, or what a speed is a ratio to."""
+        """What it is called by: model, metric, and the protocol as the suite names it, or what a speed is a
+        ratio to.
+        """
         over = f" over {self.gated.over}" if self.gated.over else ""
         return self.model, self.gated.metric, self.gated.protocol + over
 
@@ -97,7 +111,9 @@ class Cell:
         if self.gated.scale == "linear":
             return array
         if (array <= 0).any():
-            raise BadInput(f"{self.title}, {self.name}: scale = 'log' needs positive numbers; set scale = 'linear'")
+            raise BadInput(
+                f"{self.title}, {self.name}: scale = 'log' needs positive numbers; set scale = 'linear'"
+            )
         return np.log(array)
 
 
@@ -111,7 +127,9 @@ class Finding:
     current: tuple[float, float] = (math.nan, math.nan)
     errors: float = math.nan  # standard errors that it moved by; positive: worse
     p: float = math.nan  # one-sided, corrected
-    seeds: Mapping[int, float] = field(default_factory=dict)  # bad ones, with their distance in baseline deviations
+    seeds: Mapping[int, float] = field(
+        default_factory=dict
+    )  # bad ones, with their distance in baseline deviations
     reason: str = ""
 
     @property
@@ -131,7 +149,9 @@ def sign(gated: Gated) -> int:
     """Return 1 if higher is worse, -1 if lower is, 0 for either. Raises BadInput if nobody says."""
     worse = gated.worse or {"higher": "lower", "lower": "higher", "": ""}[COLUMNS[gated.metric].better]
     if not worse:
-        raise BadInput(f"gate, metric '{gated.metric}': it has no better direction, so say worse = 'either' (or which)")
+        raise BadInput(
+            f"gate, metric '{gated.metric}': it has no better direction, so say worse = 'either' (or which)"
+        )
     return {"higher": 1, "lower": -1, "either": 0}[worse]
 
 
@@ -143,38 +163,54 @@ def check(gate: Sequence[Gated], models: Sequence[str], where: str) -> None:
         if gated.metric.endswith("_rate") != bool(gated.over):
             raise BadInput(
                 f"{where}, gate, metric '{gated.metric}': "
-                + ("only a speed has an 'over'" if gated.over else "speed depends on the machine: say over = 'MODEL'")
+                + (
+                    "only a speed has an 'over'"
+                    if gated.over
+                    else "speed depends on the machine: say over = 'MODEL'"
+                )
             )
         if gated.over:
             check_name(gated.over, models, f"{where}, gate, metric '{gated.metric}', over: unknown model")
     keys = [(model, g.metric, g.protocol) for g in gate for model in g.models or models]
     if len(keys) > MOST:
         raise BadInput(
-            f"{where}: {len(keys)} gated cells; at most {MOST}, so that each can be seen: name models in [[gate]]"
+            f"{where}: {len(keys)} gated cells; at most {MOST}, so that each can be seen: name models in "
+            "[[gate]]"
         )
     for key in keys:
         if keys.count(key) > 1:
             raise BadInput(f"{where}: gate names '{key[1]}' of '{key[0]}' twice")
 
 
-def cells(rows: pd.DataFrame, gate: Sequence[Gated], models: Sequence[str], seeds: Iterable[int]) -> list[Cell]:
-    """Return the gated cells of one suite's rows, each with a value or a reason for every seed that was to be trained.
+def cells(
+    rows: pd.DataFrame, gate: Sequence[Gated], models: Sequence[str], seeds: Iterable[int]
+) -> list[Cell]:
+    """Return the gated cells of one suite's rows, each with a value or a reason for every seed that was to be
+    trained.
 
     Raises BadInput for a measure that was taken in several ways.
     """
     titles = dict(zip(rows.model, rows.title, strict=True))
     seeds = list(seeds)
     rows = rows[rows.seed.isin(seeds) | (rows.kind == "timing")]  # a speed is measured once for all seeds
-    return [_cell(rows, gated, model, titles.get(model, model), seeds) for gated in gate for model in gated.models or models]
+    return [
+        _cell(rows, gated, model, titles.get(model, model), seeds)
+        for gated in gate
+        for model in gated.models or models
+    ]
 
 
 def _cell(rows: pd.DataFrame, gated: Gated, model: str, title: str, seeds: Sequence[int]) -> Cell:
     own = rows[(rows.metric == gated.metric) & (rows.model == model)]
     ok = own[(own.status == "ok") & own.protocol.str.startswith(gated.protocol)]
     if len(ways := ok[["protocol", *IDENTITY]].drop_duplicates()) > 1:
-        raise BadInput(f"{title}, {gated.metric}: measured in {len(ways)} ways; say 'protocol' in its [[gate]] table")
+        raise BadInput(
+            f"{title}, {gated.metric}: measured in {len(ways)} ways; say 'protocol' in its [[gate]] table"
+        )
     way = {} if ways.empty else ways.iloc[0].to_dict()
-    identity = {str(name): None if pd.isna(value) else value for name, value in way.items() if name != "protocol"}
+    identity = {
+        str(name): None if pd.isna(value) else value for name, value in way.items() if name != "protocol"
+    }
     values: dict[int, float | None] = {int(s): float(v) for s, v in ok.groupby("seed").value.mean().items()}  # type: ignore[call-overload]
     reasons: dict[int, str] = {}
     if gated.over:
@@ -189,7 +225,9 @@ def _cell(rows: pd.DataFrame, gated: Gated, model: str, title: str, seeds: Seque
         told = zip(empty.seed, empty.status, empty.reason, strict=True)
         said = {int(seed): f"{status}: {reason}".removesuffix(": ") for seed, status, reason in told}
         reasons = {seed: said.get(seed, NOT_THERE) for seed in seeds if seed not in values}
-    return Cell(gated, model, title, str(way.get("protocol", "")), identity, values | dict.fromkeys(reasons), reasons)
+    return Cell(
+        gated, model, title, str(way.get("protocol", "")), identity, values | dict.fromkeys(reasons), reasons
+    )
 
 
 def judge(baseline: Sequence[Cell], current: Sequence[Cell]) -> list[Finding]:
@@ -205,7 +243,11 @@ def judge(baseline: Sequence[Cell], current: Sequence[Cell]) -> list[Finding]:
     better = dict(zip([new.key for _, new in judged], holm([t.p_better for t in tests]), strict=True))
     number = sum(len(new.by_seed) for _, new in pairs)
     by_test = {new.key: test for (_, new), test in zip(judged, tests, strict=True)}
-    found = [Finding(cell, "missing", _summary(cell), reason=DROPPED) for cell in baseline if cell.key not in by_key]
+    found = [
+        Finding(cell, "missing", _summary(cell), reason=DROPPED)
+        for cell in baseline
+        if cell.key not in by_key
+    ]
     for old, new in pairs:
         if new.gated.over:
             found.append(_ratio(old, new))
@@ -228,7 +270,11 @@ class Comparison:
 
 def compare(old: Cell, new: Cell) -> Comparison:
     """Compare means by the baseline's spread."""
-    base, values, towards = new.scaled(old.numbers), new.scaled(new.numbers), sign(new.gated)  # by today's scale, both
+    base, values, towards = (
+        new.scaled(old.numbers),
+        new.scaled(new.numbers),
+        sign(new.gated),
+    )  # by today's scale, both
     n, m = len(base), len(values)
     shift = float(new.numbers.mean() - old.numbers.mean())
     moved = float(values.mean() - base.mean())
@@ -241,7 +287,9 @@ def compare(old: Cell, new: Cell) -> Comparison:
 
 
 def _outside(old: Cell, new: Cell, number: int) -> dict[int, float]:
-    """Return the seeds that no seed of the baseline's spread explains, with their distance from its mean in deviations."""
+    """Return the seeds that no seed of the baseline's spread explains, with their distance from its mean in
+    deviations.
+    """
     base, towards = new.scaled(old.numbers), sign(new.gated)
     n, spread, least = len(base), float(base.std(ddof=1)), floor(old, new)
     away, change = new.scaled(new.numbers) - base.mean(), new.numbers - old.numbers.mean()
@@ -282,7 +330,9 @@ def _lacks(old: Cell, new: Cell) -> str:
 
 
 def conclude(old: Cell, new: Cell, test: Comparison, worse: float, better: float, number: int) -> Finding:
-    """Return what is found of a cell, given its corrected p for worse and for better, of `number` seeds in all cells."""
+    """Return what is found of a cell, given its corrected p for worse and for better, of `number` seeds in
+    all cells.
+    """
     seeds, least = _outside(old, new, number), floor(old, new)
     verdict: Literal["regression", "bad seed", "improvement", "unchanged"] = "unchanged"
     p = worse

@@ -1,9 +1,11 @@
-"""The documentation's pictures and README's table, from committed results: `nox -s pictures` makes them again."""
+"""The documentation's pictures and README's table, from committed results: `nox -s pictures` makes them
+again.
+"""
 
 import re
 from pathlib import Path
 
-from results.drawing import COLOURS, INK, styled
+from alibench.results.drawing import COLOURS, INK, styled
 
 # isort: split
 import matplotlib as mpl
@@ -12,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from evaluation import files
-from results import figures, formats, layouts, papers, rows, tables
-from results.formats import Sheet
+from alibench.evaluation import files
+from alibench.results import figures, formats, layouts, papers, rows, tables
+from alibench.results.formats import Sheet
 
 ROOT = Path(__file__).parent.parent
 SHOWN = "digits"  # of results/reference/, in README
@@ -25,7 +27,9 @@ PLACE = re.compile(r"(?<=<!-- made by nox -s pictures -->\n\n).*?(?=\n\n<!-- end
 ENCODER, DECODER, JUDGE = COLOURS[0], COLOURS[1], COLOURS[2]
 
 
-def _box(axes: Axes, x: float, y: float, text: str, colour: str, width: float = 1.5, filled: bool = True) -> None:
+def _box(
+    axes: Axes, x: float, y: float, text: str, colour: str, width: float = 1.5, filled: bool = True
+) -> None:
     shape = FancyBboxPatch(
         (x - width / 2, y - 0.32), width, 0.64, boxstyle="round,pad=0.06", linewidth=1.6, edgecolor=colour,
         facecolor=(*mpl.colors.to_rgb(colour), 0.16) if filled else "none",
@@ -34,13 +38,24 @@ def _box(axes: Axes, x: float, y: float, text: str, colour: str, width: float = 
     axes.text(x, y, text, ha="center", va="center", fontsize=11)
 
 
-def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], colour: str = INK, style: str = "-") -> None:
-    drawn = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.4, "linestyle": style, "shrinkA": 2, "shrinkB": 2}
+def _arrow(
+    axes: Axes, start: tuple[float, float], end: tuple[float, float], colour: str = INK, style: str = "-"
+) -> None:
+    drawn = {
+        "arrowstyle": "-|>",
+        "color": colour,
+        "linewidth": 1.4,
+        "linestyle": style,
+        "shrinkA": 2,
+        "shrinkB": 2,
+    }
     axes.annotate("", end, start, arrowprops=drawn)
 
 
 def game() -> Figure:
-    """Draw ALI's game (Dumoulin et al. 2017, figure 1): which pairs there are, who sees them, who learns what."""
+    """Draw ALI's game (Dumoulin et al. 2017, figure 1): which pairs there are, who sees them, who learns
+    what.
+    """
     with styled():
         figure = Figure(figsize=(9.6, 3.5))
         axes = figure.add_axes((0, 0, 1, 1))
@@ -68,7 +83,14 @@ def game() -> Figure:
         axes.plot([9.4, 3.55], [middle, middle], color=JUDGE, linewidth=1.1, linestyle="--")
         for y in (top - 0.44, bottom + 0.44):
             _arrow(axes, (3.55, middle), (3.55, y), JUDGE, "--")
-        axes.text(6.5, middle + 0.12, "encoder and decoder learn by D's gradient", ha="center", va="bottom", fontsize=9.5)
+        axes.text(
+            6.5,
+            middle + 0.12,
+            "encoder and decoder learn by D's gradient",
+            ha="center",
+            va="bottom",
+            fontsize=9.5,
+        )
         axes.text(6.5, middle - 0.12, "until their pairs look alike", ha="center", va="top", fontsize=9.5)
     return figure
 
@@ -107,7 +129,9 @@ def write(root: Path) -> None:
     for name, figure in (("game", game()), ("digits", spread())):
         with styled({"svg.fonttype": "path", "svg.hashsalt": name}):
             (root / "docs" / "figures").mkdir(exist_ok=True)
-            figure.savefig(root / "docs" / "figures" / f"{name}.svg", facecolor="white", metadata={"Date": None})
+            figure.savefig(
+                root / "docs" / "figures" / f"{name}.svg", facecolor="white", metadata={"Date": None}
+            )
     readme = root / "README.md"
     files.replace(readme, PLACE.sub(lambda _: table(), readme.read_text(encoding="utf-8")))
 

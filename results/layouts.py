@@ -1,11 +1,11 @@
-"""Which tables there are, and which columns each has; what columns are called and which direction is better comes from the
-metrics.
+"""Which tables there are, and which columns each has; what columns are called and which direction is better
+comes from the metrics.
 """
 
 from dataclasses import dataclass
 
-from evaluation import COLUMNS
-from evaluation.base import Column
+from alibench.evaluation.metrics import COLUMNS
+from alibench.evaluation.subject import Column
 
 BUDGET = (
     Column("updates_encoder", "updates of encoder", "", 0),
@@ -30,8 +30,8 @@ class Cell:
     metric: str
     protocol: str = ""  # or the beginning of it; how features were scaled, say, may follow
     title: str = ""
-    # "error": 100 - value; "over NAME": paired difference to a reference; "spread": over label draws; "same labels": of the
-    # draw that semi-supervised training had; "reasons": in words, and in how many runs
+    # "error": 100 - value; "over NAME": paired difference to a reference; "spread": over label draws; "same
+    # labels": of the draw that semi-supervised training had; "reasons": in words, and in how many runs
     derived: str = ""
 
 
@@ -91,14 +91,19 @@ TABLES = (
     ),
     Table(
         "fidelity",
-        "Samples against held-out data: FID's dependence on n, then realism (precision, density) and variety (recall, "
+        "Samples against held-out data: FID's dependence on n, then realism (precision, density) and "
+        "variety (recall, "
         "coverage) apart. {facts}",
-        tuple(Cell(metric) for metric in ("fid_half", "fid_extrapolated", "precision", "recall", "density", "coverage")),
+        tuple(
+            Cell(metric)
+            for metric in ("fid_half", "fid_extrapolated", "precision", "recall", "density", "coverage")
+        ),
         needs="fid",
     ),
     Table(
         "reconstruction",
-        "Reconstructions by other measures, through mean codes; prior codes decoded and encoded again. {facts}",
+        "Reconstructions by other measures, through mean codes; prior codes decoded and encoded again. "
+        "{facts}",
         (
             *(Cell(metric, "mean code") for metric in ("psnr", "ssim", "lpips", "latent_error")),
             *(
@@ -110,10 +115,14 @@ TABLES = (
     ),
     Table(
         "health",
-        "Did it train? D's verdicts on held-out data, what codes carry, how much of the data samples reach. Alarms name "
+        "Did it train? D's verdicts on held-out data, what codes carry, how much of the data samples reach. "
+        "Alarms name "
         "what went wrong, and in how many runs. {facts}",
         (
-            *(Cell(m) for m in ("d_accuracy_q", "d_accuracy_p", "d_saturation", "code_use", "posterior_sigma")),
+            *(
+                Cell(m)
+                for m in ("d_accuracy_q", "d_accuracy_p", "d_saturation", "code_use", "posterior_sigma")
+            ),
             *(Cell(m) for m in ("drawing_cost", "data_coverage")),
             Cell("alarms", title="alarms", derived="reasons"),
         ),
@@ -121,27 +130,35 @@ TABLES = (
     ),
     Table(
         "modes-paper",
-        "Modes by the paper's rule, which uniform noise passes: never to be compared with the 3σ rule. {facts}",
+        "Modes by the paper's rule, which uniform noise passes: never to be compared with the 3σ rule. "
+        "{facts}",
         (Cell("modes_paper"),),
     ),
     Table(
         "svm",
-        "L2-SVM on encoded features; C chosen on the full validation split, as in the paper. Differences are paired: "
+        "L2-SVM on encoded features; C chosen on the full validation split, as in the paper. Differences "
+        "are paired: "
         "the same draws of labels. {facts}",
         _svm("C by validation", "C by validation"),
     ),
     Table(
         "svm-labels",
-        "L2-SVM on encoded features; C chosen by cross-validation within the labels. Differences are paired. {facts}",
+        "L2-SVM on encoded features; C chosen by cross-validation within the labels. Differences are "
+        "paired. {facts}",
         _svm("C by labels", "C by the labels"),
     ),
     Table(
         "neighbours",
-        "Nearest neighbours and a linear probe on the last hidden layer. Differences are paired: the same draws of labels. "
+        "Nearest neighbours and a linear probe on the last hidden layer. Differences are paired: the same "
+        "draws of labels. "
         "{facts}",
         tuple(
             Cell(metric, title=title.format(name), derived=derived)
-            for metric, name in (("nn_accuracy", "1-NN"), ("knn_accuracy", "k-NN"), ("probe_accuracy", "linear probe"))
+            for metric, name in (
+                ("nn_accuracy", "1-NN"),
+                ("knn_accuracy", "k-NN"),
+                ("probe_accuracy", "linear probe"),
+            )
             for title, derived in (
                 ("{}, %", ""),
                 ("{} − raw pixels", "over raw pixels"),
@@ -151,7 +168,8 @@ TABLES = (
     ),
     Table(
         "semi-supervised",
-        "Test error with few labels: classes learnt in training (K+1) and an SVM on features, on the same labels. {facts}",
+        "Test error with few labels: classes learnt in training (K+1) and an SVM on features, on the same "
+        "labels. {facts}",
         (
             Cell("class_accuracy", title="K+1 error, %", derived="error"),
             Cell("svm_accuracy", "C by validation", "SVM error, C by validation, %", "same labels error"),
@@ -161,7 +179,8 @@ TABLES = (
     ),
     Table(
         "cost",
-        "What a training takes: updates of each network, floating-point operations, seconds beside other runs. {facts}",
+        "What a training takes: updates of each network, floating-point operations, seconds beside other "
+        "runs. {facts}",
         tuple(Cell(column.metric) for column in BUDGET),
     ),
     Table(

@@ -1,8 +1,9 @@
 """The papers' tables, published numbers beside this suite's own, made from stored rows without training.
 
-A table is data: which published rows it has, and which runs of which suite measure the same. Published numbers and own ones
-have columns of their own. A number measured on other data, by another protocol or with another number of labels does not
-come into a column that says otherwise; how far the runs were trained stands below. Cells never run stay empty.
+A table is data: which published rows it has, and which runs of which suite measure the same. Published
+numbers and own ones have columns of their own. A number measured on other data, by another protocol or with
+another number of labels does not come into a column that says otherwise; how far the runs were trained stands
+below. Cells never run stay empty.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,10 +13,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from evaluation.base import BadInput, check_name
-from results import formats, rows, stored, tables
-from results.formats import Sheet
-from results.layouts import CATALOGUE, OVERVIEW, Cell
+from alibench.evaluation.errors import BadInput, check_name
+from alibench.results import formats, rows, stored, tables
+from alibench.results.formats import Sheet
+from alibench.results.layouts import CATALOGUE, OVERVIEW, Cell
 
 PUBLISHED = Path(__file__).parent / "published.csv"
 REFERENCE = Path(__file__).parent / "reference"
@@ -72,7 +73,8 @@ ALICE = "ALICE (Li et al., NeurIPS 2017) notebook"
 CLASSES = Cell("class_accuracy", derived="error")
 SVM = Cell("svm_accuracy", "C by validation", derived="error")
 SUM = (
-    "Here an error is the squared distance summed over the two coordinates, published is very likely their mean; a score is "
+    "Here an error is the squared distance summed over the two coordinates, published is very likely their "
+    "mean; a score is "
     "here that of the mixture's exact posterior, published that of a fitted classifier.",
 )
 
@@ -110,7 +112,10 @@ PAPERS = (
         ),
         "svhn",
         schedule="531,200 updates (ALI, table 4; none is published for K+1 training)",
-        notes=("The labels here are drawn from SVHN's train, as in the paper; C is chosen on its last 10,000 images.",),
+        notes=(
+            "The labels here are drawn from SVHN's train, as in the paper; C is chosen on its last 10,000 "
+            "images.",
+        ),
     ),
     Paper(
         "ali-table-2",
@@ -137,7 +142,8 @@ PAPERS = (
     ),
     Paper(
         "ali-25-gaussians",
-        "ALI, section 4.5: modes of 25 Gaussians with at least one sample nearest to them, ten runs with settings drawn at "
+        "ALI, section 4.5: modes of 25 Gaussians with at least one sample nearest to them, ten runs with "
+        "settings drawn at "
         "random; smallest and largest in brackets",
         ALI,
         "Section 4.5 toy 25-Gaussian grid (10 runs)",
@@ -155,7 +161,8 @@ PAPERS = (
         "grid25",
         schedule="200,000 updates (the released script)",
         notes=(
-            "The paper's ranges of settings are not published, those here are this suite's own: not the same experiment. "
+            "The paper's ranges of settings are not published, those here are this suite's own: not the "
+            "same experiment. "
             "Uniform noise has 25 modes by the paper's rule and none by the 3σ rule.",
         ),
     ),
@@ -206,8 +213,12 @@ PAPERS = (
 
 @cache
 def published() -> pd.DataFrame:
-    """Return the published numbers, a line each with its source; `bar` is as printed, and `bar_in_std` what it is."""
-    return pd.read_csv(PUBLISHED, dtype={"labels": "string", "bar_in_std": "float64"}, keep_default_na=False, na_values=[""])
+    """Return the published numbers, a line each with its source; `bar` is as printed, and `bar_in_std` what
+    it is.
+    """
+    return pd.read_csv(
+        PUBLISHED, dtype={"labels": "string", "bar_in_std": "float64"}, keep_default_na=False, na_values=[""]
+    )
 
 
 def _number(value: float) -> str:
@@ -280,12 +291,19 @@ def sheet(paper: Paper, frame: pd.DataFrame) -> Sheet:
     if not any(isinstance(column, Ours) for column in paper.columns):
         ours = []
     first = own.found_in.iloc[0]
-    notes = (*dict.fromkeys(note for note in footnotes if note), *ours, *paper.notes, f"Published numbers: {first}.")
+    notes = (
+        *dict.fromkeys(note for note in footnotes if note),
+        *ours,
+        *paper.notes,
+        f"Published numbers: {first}.",
+    )
     return formats.plain(paper.caption + ".", pd.DataFrame(cells, index), notes)
 
 
 def folders(given: Iterable[Path] = ()) -> list[Path]:
-    """Return the folders of results that tables are made from; none given: the committed ones. Raises BadInput."""
+    """Return the folders of results that tables are made from; none given: the committed ones. Raises
+    BadInput.
+    """
     found = list(given) or sorted(path for path in REFERENCE.iterdir() if (path / "runs").is_dir())
     for folder in found:
         stored.run_folders(folder)
@@ -293,7 +311,8 @@ def folders(given: Iterable[Path] = ()) -> list[Path]:
 
 
 def read(given: Sequence[Path]) -> pd.DataFrame:
-    """Return the rows of all folders. A suite that stands in several is taken from the one with the most seeds.
+    """Return the rows of all folders. A suite that stands in several is taken from the one with the most
+    seeds.
 
     Raises BadInput for damaged files.
     """
@@ -316,7 +335,9 @@ def sheets(frame: pd.DataFrame) -> dict[str, Sheet]:
         suite, dataset = map(str, names)
         overview = tables.sheet(own, OVERVIEW)
         if overview is not None:
-            name = f"overview-{suite}" + (f"-{dataset}" if dataset not in suite and suite not in dataset else "")
+            name = f"overview-{suite}" + (
+                f"-{dataset}" if dataset not in suite and suite not in dataset else ""
+            )
             made[name] = overview._replace(notes=(f"From {own.folder.iloc[0]}.",))
     return made
 
@@ -324,7 +345,8 @@ def sheets(frame: pd.DataFrame) -> dict[str, Sheet]:
 def table(name: str, *given: str | Path) -> pd.DataFrame:
     """Return one table by name, of a paper, an overview, or of a run ("digits-quality"); its cells are texts.
 
-    `given` are folders that `alibench run --out` made; none: the committed results. Raises BadInput for another name.
+    `given` are folders that `alibench run --out` made; none: the committed results. Raises BadInput for
+    another name.
     """
     frame = read(folders(map(Path, given)))
     made = sheets(frame)

@@ -1,7 +1,7 @@
 """The report: one page, for a browser without a network, of everything that one or several outputs hold.
 
-It draws what is stored and computes nothing new. What an output lacks (a run that has not finished, a damaged file, arrays
-of an earlier version) is named on the page, a line each, and leaves the rest as it is.
+It draws what is stored and computes nothing new. What an output lacks (a run that has not finished, a damaged
+file, arrays of an earlier version) is named on the page, a line each, and leaves the rest as it is.
 """
 
 import json
@@ -14,15 +14,19 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation import files, pictures
-from evaluation.base import BadInput
-from models import REGISTRY
-from results import figures, formats, layouts, rows, statistics, stored, tables
-from results.figures import Picture
-from results.formats import Sheet
+from alibench.evaluation import files, pictures
+from alibench.evaluation.errors import BadInput
+from alibench.models import REGISTRY
+from alibench.results import figures, formats, layouts, rows, statistics, stored, tables
+from alibench.results.figures import Picture
+from alibench.results.formats import Sheet
 
 NAME = "report.html"
-SHORT = {*(table.name for table in layouts.TABLES), "runs", "statistics"}  # names of tables, without the suite's
+SHORT = {
+    *(table.name for table in layouts.TABLES),
+    "runs",
+    "statistics",
+}  # names of tables, without the suite's
 CURVES = 50  # seeds of a model whose curves are drawn: thousands are a page that no browser opens
 DRAWN = {"overview": "At a glance", "throughput": "Throughput"}  # tables with a drawing, which stand apart
 
@@ -63,10 +67,12 @@ def read(path: Path, label: str = "", made: Mapping[str, Sheet] | None = None) -
     if unfinished:
         shown = ", ".join(unfinished[:5]) + f" and {len(unfinished) - 5} more" * (len(unfinished) > 5)
         problems.append(f"{path}: not finished: {shown}; go on with --resume")
-    return Output(path, label or path.name, frame, origins, tables.tables(frame) if made is None else made, problems)
+    return Output(
+        path, label or path.name, frame, origins, tables.tables(frame) if made is None else made, problems
+    )
 
 
-# ------------------------------------------------------------------------------------------------ parts of the page
+# -------------------- parts of the page
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,9 @@ def _images(title: str, arrays: Mapping[str, Any]) -> list[Figure]:
     if "samples" in arrays:
         n = len(arrays["samples"])
         picture = figures.picture(figures.tile(arrays["samples"], 10))
-        found.append(Figure(f"{n} samples of {title} in a grid", f"{n} samples, the first of the seed.", picture))
+        found.append(
+            Figure(f"{n} samples of {title} in a grid", f"{n} samples, the first of the seed.", picture)
+        )
     if "reconstructions" in arrays:
         picture = figures.picture(figures.tile(figures.pairs(arrays), 10))
         caption = "Pairs of a held-out image and, to the right of it, its reconstruction."
@@ -109,9 +117,12 @@ def _images(title: str, arrays: Mapping[str, Any]) -> list[Figure]:
         lines, steps = arrays["interpolations"].shape[:2]
         from_data = "reconstructions" in arrays
         ends = arrays["x"][: 2 * lines].reshape(lines, 2, *arrays["x"].shape[1:])
-        start, end = (figures.picture(figures.tile(ends[:, side], lines)) if from_data else None for side in range(2))
+        start, end = (
+            figures.picture(figures.tile(ends[:, side], lines)) if from_data else None for side in range(2)
+        )
         caption = (
-            "Decoded from the straight line between the codes of two held-out images, the one above and the one below."
+            "Decoded from the straight line between the codes of two held-out images, the one above and the "
+            "one below."
             if from_data
             else "Decoded from the straight line between two draws of the prior."
         )
@@ -124,7 +135,9 @@ def _images(title: str, arrays: Mapping[str, Any]) -> list[Figure]:
 def _points(title: str, arrays: Mapping[str, Any], key: str) -> list[Figure]:
     drawing = figures.svg(figures.plane(arrays, across=2, size=2.4), f"plane {key}")
     alt = f"held-out points, codes, reconstructions and samples of {title} in the plane"
-    found = [Figure(alt, "Held-out data, codes and reconstructions have the colour of their mode.", None, drawing)]
+    found = [
+        Figure(alt, "Held-out data, codes and reconstructions have the colour of their mode.", None, drawing)
+    ]
     if "interpolations" in arrays:
         steps = arrays["interpolations"].shape[1]
         ends = "codes of two held-out points" if "codes" in arrays else "two draws of the prior"
@@ -167,14 +180,18 @@ def _card(output: Output, own: pd.DataFrame, model: str) -> Card:
     """Return what there is of a model in a suite's rows."""
     row = own.iloc[0]
     runs = own.drop_duplicates("run_id")
-    folders = {int(seed): output.path / "runs" / run for seed, run in zip(runs.seed, runs.run_id, strict=True)}
+    folders = {
+        int(seed): output.path / "runs" / run for seed, run in zip(runs.seed, runs.run_id, strict=True)
+    }
     config = output.origins[row.run_id]["config"]
     of = config.get("model", {}).get(model, {}).get("of") or model
     source = REGISTRY[of].source if of in REGISTRY else ""
     key = f"{output.label} {row.suite} {model}"
     steps = own.step.dropna().unique()
     alarms = own[(own.metric == "alarms") & (own.reason != "")]
-    told = "; ".join(f"seed {seed}: {reason}" for seed, reason in zip(alarms.seed, alarms.reason, strict=True))
+    told = "; ".join(
+        f"seed {seed}: {reason}" for seed, reason in zip(alarms.seed, alarms.reason, strict=True)
+    )
     card = Card(output.label, str(row.title), "", told)
     shown = next((seed for seed, folder in folders.items() if (folder / pictures.NAME).exists()), None)
     if shown is None:
@@ -193,14 +210,20 @@ def _card(output: Output, own: pd.DataFrame, model: str) -> Card:
                 caption = f"Mean codes of {len(arrays['latent'])} held-out images by class, on {axes}."
                 drawing = figures.svg(figure, f"latent {key}")
                 card.figures.append(
-                    Figure(f"latent space of {card.title}, coloured by class", caption, None, drawing, "broad")
+                    Figure(
+                        f"latent space of {card.title}, coloured by class", caption, None, drawing, "broad"
+                    )
                 )
             if "interpolations" not in arrays and "reconstructions" in arrays:
                 card.problems.append(
                     "No interpolations: an earlier version evaluated this run; 'alibench evaluate' adds them."
                 )
         except (files.Damaged, OSError, KeyError) as damage:
-            missing = f"{folders[shown] / pictures.NAME} lacks {damage}" if isinstance(damage, KeyError) else str(damage)
+            missing = (
+                f"{folders[shown] / pictures.NAME} lacks {damage}"
+                if isinstance(damage, KeyError)
+                else str(damage)
+            )
             output.problems.append(f"{missing}: no pictures of {card.title}; evaluate this run again")
             card.problems.append("Its pictures are missing, see above.")
     drawn, problems = _curves(card.title, folders, output.origins, key)
@@ -208,7 +231,9 @@ def _card(output: Output, own: pd.DataFrame, model: str) -> Card:
     output.problems += problems
     trained = f"{' or '.join(f'{step:,}' for step in steps)} updates" if len(steps) else ""
     seeds = f"{len(folders)} seed{'s' * (len(folders) != 1)}"
-    card.about = " · ".join(filter(None, [source, seeds, trained, "" if shown is None else f"pictures of seed {shown}"]))
+    card.about = " · ".join(
+        filter(None, [source, seeds, trained, "" if shown is None else f"pictures of seed {shown}"])
+    )
     return card
 
 
@@ -244,7 +269,10 @@ def _provenance(output: Output) -> dict[str, Any]:
     commit = all_of(lambda origin: origin["commit"])
     command = all_of(lambda origin: rows.anew(shlex.split(origin["command"])))
     if re.fullmatch(r"[0-9a-f]{40}\+?", commit):
-        changed = "  # its files had been changed: the commit alone does not make these numbers" * commit.endswith("+")
+        changed = (
+            "  # its files had been changed: the commit alone does not make these numbers"
+            * commit.endswith("+")
+        )
         command = f"git checkout {commit.removesuffix('+')}{changed}\n{command}"
     versions = {key: value for origin in origins for key, value in origin["versions"].items()}
     configs = {origin["suite"]: origin["config"] for origin in origins}
@@ -259,7 +287,9 @@ def _provenance(output: Output) -> dict[str, Any]:
             "data": all_of(lambda origin: f"{origin['dataset']} (sha256 {origin['data_sha256'][:16]})"),
             "splits": all_of(lambda origin: origin.get("data_splits")),
             "own models": all_of(
-                lambda origin: ", ".join(f"{path} (sha256 {sha[:16]})" for path, sha in origin.get("plugins", {}).items())
+                lambda origin: ", ".join(
+                    f"{path} (sha256 {sha[:16]})" for path, sha in origin.get("plugins", {}).items()
+                )
             ),
             "extractor": all_of(lambda origin: (origin.get("extractor") or {}).get("identity")) or "none",
         },

@@ -1,8 +1,8 @@
 """Rows: one number each, kept with the run that made it, and the table of all of them.
 
-A run is one folder with one writer. Its `run.json` says what ran and where (provenance), its `rows.json` holds its numbers;
-both are replaced as a whole, so an evaluation that is interrupted or repeated loses and doubles nothing. `rows.csv` is
-derived from the folders, so writers never share a file.
+A run is one folder with one writer. Its `run.json` says what ran and where (provenance), its `rows.json`
+holds its numbers; both are replaced as a whole, so an evaluation that is interrupted or repeated loses and
+doubles nothing. `rows.csv` is derived from the folders, so writers never share a file.
 """
 
 import shlex
@@ -14,17 +14,38 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation import files
-from evaluation.files import Damaged
-from evaluation.messages import say
-from results import formats, stored
-from results.stored import read_origin, read_run
+from alibench.evaluation import files
+from alibench.evaluation.files import Damaged
+from alibench.evaluation.messages import say
+from alibench.results import formats, stored
+from alibench.results.stored import read_origin, read_run
 
 COLUMNS = (
-    *("run_id", "suite", "model", "title", "dataset", "seed", "step", "metric", "value", "unit", "n", "split"),
+    *(
+        "run_id",
+        "suite",
+        "model",
+        "title",
+        "dataset",
+        "seed",
+        "step",
+        "metric",
+        "value",
+        "unit",
+        "n",
+        "split",
+    ),
     *("extractor", "protocol", "weights", "labels", "draw", "kind", "status", "reason"),
 )
-KEY = ("run_id", "model", "seed", "metric", "protocol", "labels", "draw")  # a row's; the first and the metric, for most
+KEY = (
+    "run_id",
+    "model",
+    "seed",
+    "metric",
+    "protocol",
+    "labels",
+    "draw",
+)  # a row's; the first and the metric, for most
 PROVENANCE = ("commit", "config", "versions", "device", "data_sha256", "weights_sha256", "command")
 
 
@@ -43,7 +64,9 @@ class Run:
 
 
 def anew(command: Sequence[str]) -> str:
-    """Return a command without what ties it to a folder that it began: to be typed again for the same, elsewhere."""
+    """Return a command without what ties it to a folder that it began: to be typed again for the same,
+    elsewhere.
+    """
     words = iter(command)
     kept = []
     for word in words:
@@ -54,10 +77,13 @@ def anew(command: Sequence[str]) -> str:
     return shlex.join(kept)
 
 
-def write(folder: Path, run: Run, measurements: Iterable[Mapping[str, Any]], provenance: Mapping[str, Any]) -> None:
+def write(
+    folder: Path, run: Run, measurements: Iterable[Mapping[str, Any]], provenance: Mapping[str, Any]
+) -> None:
     """Store a run's rows and provenance, in place of those it had.
 
-    Raises ValueError if provenance lacks anything, since no number goes without it, or if two rows have the same KEY.
+    Raises ValueError if provenance lacks anything, since no number goes without it, or if two rows have the
+    same KEY.
 
     A measurement with a `reference` is a row of that name in the run's tables, not the model's.
     """
@@ -66,7 +92,10 @@ def write(folder: Path, run: Run, measurements: Iterable[Mapping[str, Any]], pro
         raise ValueError(f"rows of {run.run_id} need provenance: {', '.join(missing)}")
     rows = []
     for measurement in measurements:
-        row = {**vars(run), **{key: value for key, value in measurement.items() if key in COLUMNS and key != "seed"}}
+        row = {
+            **vars(run),
+            **{key: value for key, value in measurement.items() if key in COLUMNS and key != "seed"},
+        }
         if measurement["reference"]:
             seed = run.seed if run.seed is not None else measurement["seed"]
             note = f" ({measurement['note']})" if measurement["note"] else ""
@@ -101,7 +130,8 @@ def key(row: Mapping[str, Any]) -> tuple[Any, ...]:
 def read(out: Path, damaged: Callable[[Path, Damaged], None] | None = None) -> pd.DataFrame:
     """Return the rows of all runs below `out`, in the suites' order and references last.
 
-    Raises BadInput if there is no folder of runs, and Damaged; or tells `damaged` of each run that is, and leaves it out.
+    Raises BadInput if there is no folder of runs, and Damaged; or tells `damaged` of each run that is, and
+    leaves it out.
     """
     folders, orders = stored.finished(out), _orders(out)
 
@@ -125,7 +155,9 @@ def read(out: Path, damaged: Callable[[Path, Damaged], None] | None = None) -> p
     columns: dict[str, list[Any]] = {column: [] for column in COLUMNS}
     known: dict[str, str] = {}
     places = {folder: place(origin) for folder, origin in origins.items()}
-    for _, own in each(sorted(places, key=places.__getitem__), lambda folder: read_run(folder, origins[folder]["suite"])):
+    for _, own in each(
+        sorted(places, key=places.__getitem__), lambda folder: read_run(folder, origins[folder]["suite"])
+    ):
         for column, values in columns.items():
             found = [row[column] for row in own]
             values += [known.setdefault(value, value) if isinstance(value, str) else value for value in found]
@@ -135,7 +167,9 @@ def read(out: Path, damaged: Callable[[Path, Damaged], None] | None = None) -> p
 
 
 def _orders(out: Path) -> dict[str, list[str]]:
-    """Return the models of each suite that the output was begun with, since machines may have trained some each."""
+    """Return the models of each suite that the output was begun with, since machines may have trained some
+    each.
+    """
     try:
         return {name: list(suite["models"]) for name, suite in stored.read_plan(out)["suites"].items()}
     except FileNotFoundError:  # of rows that were kept alone
@@ -146,7 +180,9 @@ def _orders(out: Path) -> dict[str, list[str]]:
 
 
 def derive(out: Path, damaged: Callable[[Path, Damaged], None] | None = None) -> pd.DataFrame:
-    """Write `rows.csv` from the runs' folders and return its table. Raises Damaged, or tells of it, as `read`."""
+    """Write `rows.csv` from the runs' folders and return its table. Raises Damaged, or tells of it, as
+    `read`.
+    """
     frame = read(out, damaged)
     files.replace(out / "rows.csv", formats.csv(frame, index=False))
     return frame

@@ -1,7 +1,8 @@
 """Statistics over training seeds: what a mean is worth, and which models a table tells apart.
 
-Equal seed numbers of two models are no pairs: the seed drives other draws in other networks. So models are compared by
-Welch's test, and intervals are Student's: a percentile bootstrap of three to five seeds covers far less than it says.
+Equal seed numbers of two models are no pairs: the seed drives other draws in other networks. So models are
+compared by Welch's test, and intervals are Student's: a percentile bootstrap of three to five seeds covers
+far less than it says.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,15 +27,20 @@ def interval(values: Sequence[float] | np.ndarray, level: float = LEVEL) -> tupl
 
 
 def welch(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float:
-    """Return the two-sided p of Welch's t-test; of samples without any spread 1 if they are equal and 0 if not."""
+    """Return the two-sided p of Welch's t-test; of samples without any spread 1 if they are equal and 0 if
+    not.
+    """
     if np.ptp(a) == 0 and np.ptp(b) == 0:
         return float(np.mean(a) == np.mean(b))
-    (mean_a, std_a, n_a), (mean_b, std_b, n_b) = ((float(np.mean(x)), float(np.std(x, ddof=1)), len(x)) for x in (a, b))
+    (mean_a, std_a, n_a), (mean_b, std_b, n_b) = (
+        (float(np.mean(x)), float(np.std(x, ddof=1)), len(x)) for x in (a, b)
+    )
     return float(stats.ttest_ind_from_stats(mean_a, std_a, n_a, mean_b, std_b, n_b, equal_var=False).pvalue)
 
 
 def equivalence(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, margin: float) -> float:
-    """Return the p of two one-sided Welch's tests that the means differ by `margin` or more: small, they do not.
+    """Return the p of two one-sided Welch's tests that the means differ by `margin` or more: small, they do
+    not.
 
     Samples without any spread have p 0 if their means differ by less, and 1 if not.
     """
@@ -46,10 +52,14 @@ def equivalence(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray
     return float(max(below, above))
 
 
-def equivalence_power(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, margin: float) -> float:
-    """Return how likely `equivalence` is to be shown at LEVEL if the means do not differ at all, with the samples' spread.
+def equivalence_power(
+    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, margin: float
+) -> float:
+    """Return how likely `equivalence` is to be shown at LEVEL if the means do not differ at all, with the
+    samples' spread.
 
-    By the normal approximation: the difference has to fall as far inside the margin as the tests' critical value.
+    By the normal approximation: the difference has to fall as far inside the margin as the tests' critical
+    value.
     """
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     error = float(np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b)))
@@ -60,8 +70,8 @@ def equivalence_power(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.n
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Return p-values adjusted for their number by Holm's step-down method (1979): rejecting those under a level errs
-    in any of them at most at that level, whatever their dependence.
+    """Return p-values adjusted for their number by Holm's step-down method (1979): rejecting those under a
+    level errs in any of them at most at that level, whatever their dependence.
     """
     p = np.asarray(p, dtype=float)
     order = np.argsort(p)
@@ -74,7 +84,8 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
 def against_best(samples: Mapping[str, np.ndarray], better: Literal["higher", "lower"]) -> dict[str, float]:
     """Return each model's adjusted p against the model with the best mean, whose own is 1.
 
-    The best is chosen by the same numbers, so the correction counts all pairs of models, not only those with the best.
+    The best is chosen by the same numbers, so the correction counts all pairs of models, not only those with
+    the best.
     """
     if len(samples) < 2:
         return {}

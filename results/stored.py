@@ -1,7 +1,9 @@
-"""What an output folder holds, as its files say it: plan.json, and in each run's folder run.json and rows.json.
+"""What an output folder holds, as its files say it: plan.json, and in each run's folder run.json and
+rows.json.
 
-A folder may be anyone's. Whoever reads one of these files reads it here, by one schema: names that become paths are names,
-numbers are finite, and a folder in `runs/` is called by the run that it holds. A copied or renamed one would count twice.
+A folder may be anyone's. Whoever reads one of these files reads it here, by one schema: names that become
+paths are names, numbers are finite, and a folder in `runs/` is called by the run that it holds. A copied or
+renamed one would count twice.
 """
 
 import hashlib
@@ -18,9 +20,9 @@ import msgspec
 import pandas as pd
 from msgspec import Meta
 
-from evaluation import files
-from evaluation.base import BadInput
-from evaluation.files import Count, Damaged, Line, Name, RunName, Seed, Sha256
+from alibench.evaluation import files
+from alibench.evaluation.errors import BadInput
+from alibench.evaluation.files import Count, Damaged, Line, Name, RunName, Seed, Sha256
 
 PLAN, ORIGIN, ROWS, CURVES = "plan.json", "run.json", "rows.json", "curves.csv"
 WRITTEN = ("runs", "tables", "figures", "tensorboard", "slurm")  # folders in an output
@@ -107,7 +109,9 @@ class Origin(msgspec.Struct):
     curves_sha256: Sha256 | None = None
     drawn: dict[str, float] = {}
     data_splits: str = ""
-    data_shape: Annotated[list[Annotated[int, Meta(ge=1, le=100_000)]], Meta(min_length=1, max_length=3)] | None = None
+    data_shape: (
+        Annotated[list[Annotated[int, Meta(ge=1, le=100_000)]], Meta(min_length=1, max_length=3)] | None
+    ) = None
     data_scale: Annotated[float, Meta(gt=0, le=LARGEST_NUMBER)] | None = None
     data_labels: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
     data_classes: list[str] = []
@@ -152,7 +156,9 @@ def check_plan(plan: Mapping[str, Any]) -> None:
     try:
         files.check_body(Path(PLAN), plan, Plan, indented(plan))
     except Damaged as problem:
-        raise BadInput(f"what a folder is begun with could not be read again: {problem}; rename what holds it") from None
+        raise BadInput(
+            f"what a folder is begun with could not be read again: {problem}; rename what holds it"
+        ) from None
 
 
 def write(folder: Path, name: str, body: Any) -> None:
@@ -195,7 +201,8 @@ def read_origin(folder: Path, named: bool = True) -> dict[str, Any]:
     origin: dict[str, Any] = _read_of_run(folder, ORIGIN)
     if named and origin["run_id"] != folder.name:
         raise Damaged(
-            f"{folder} holds the run '{origin['run_id']}': give the folder that name again, or remove it if it is a copy"
+            f"{folder} holds the run '{origin['run_id']}': give the folder that name again, or remove it if "
+            "it is a copy"
         )
     config, trained = origin["config"], origin["seed"] is not None
     if config["name"] != origin["suite"] or (trained and origin["model"] not in config["models"]):
@@ -208,21 +215,29 @@ def read_origin(folder: Path, named: bool = True) -> dict[str, Any]:
 
 
 def read_run(folder: Path, suite: str | None = None) -> list[dict[str, Any]]:
-    """Return the rows of one run, all of `suite`. Raises Damaged, also for a row with status ok and no number."""
+    """Return the rows of one run, all of `suite`. Raises Damaged, also for a row with status ok and no
+    number.
+    """
     rows: list[dict[str, Any]] = _read_of_run(folder, ROWS)
     for row in rows:
         if row["run_id"] != folder.name:
             raise Damaged(f"{folder / ROWS} holds rows of the run '{row['run_id']}': {AGAIN}")
         if suite is not None and row["suite"] != suite:
-            raise Damaged(f"{folder / ROWS} holds rows of suite '{row['suite']}', its run is of '{suite}': {AGAIN}")
+            raise Damaged(
+                f"{folder / ROWS} holds rows of suite '{row['suite']}', its run is of '{suite}': {AGAIN}"
+            )
         if (row["status"] == "ok") != (row["value"] is not None):
             held = "no number" if row["value"] is None else "a number"
-            raise Damaged(f"{folder / ROWS} holds {held} for {row['metric']}, with status '{row['status']}': {AGAIN}")
+            raise Damaged(
+                f"{folder / ROWS} holds {held} for {row['metric']}, with status '{row['status']}': {AGAIN}"
+            )
     return rows
 
 
 def read_curves(folder: Path, origin: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the training curves of a run, a line a tick. Raises Damaged, or OSError; FileNotFoundError if it kept none."""
+    """Return the training curves of a run, a line a tick. Raises Damaged, or OSError; FileNotFoundError if it
+    kept none.
+    """
     path = folder / CURVES
     raw = files.read(path, links=False)
     kept = origin.get("curves_sha256")  # which earlier versions did not write
@@ -246,7 +261,9 @@ def check_links(out: Path) -> None:
     """Refuse an output in which a link would lead reading and writing elsewhere. Raises BadInput."""
     for place in (out / name for name in WRITTEN):
         if place.is_symlink():
-            raise BadInput(f"{place} is a symbolic link: put in its place what it points to; nothing was touched")
+            raise BadInput(
+                f"{place} is a symbolic link: put in its place what it points to; nothing was touched"
+            )
 
 
 def run_folders(out: Path) -> list[Path]:

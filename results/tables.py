@@ -1,7 +1,8 @@
-"""Wide, paper-style tables from rows: a line for each model and reference, mean ± standard deviation over seeds.
+"""Wide, paper-style tables from rows: a line for each model and reference, mean ± standard deviation over
+seeds.
 
-Which columns a table has is data (results/layouts.py). Several draws within a seed are averaged first: their spread is not
-the spread of training.
+Which columns a table has is data (results/layouts.py). Several draws within a seed are averaged first: their
+spread is not the spread of training.
 """
 
 from dataclasses import replace
@@ -10,19 +11,21 @@ from typing import Literal
 
 import pandas as pd
 
-from evaluation import COLUMNS
-from evaluation.base import Column
-from evaluation.representation import CODE_ALONE, OF_D
-from results import formats, statistics
-from results.formats import Sheet
-from results.layouts import ARROWS, CATALOGUE, DRAWN, SPREAD, TABLES, Cell, Table
-from results.statistics import TESTED_FROM
+from alibench.evaluation.metrics import COLUMNS
+from alibench.evaluation.representation import CODE_ALONE, OF_D
+from alibench.evaluation.subject import Column
+from alibench.results import formats, statistics
+from alibench.results.formats import Sheet
+from alibench.results.layouts import ARROWS, CATALOGUE, DRAWN, SPREAD, TABLES, Cell, Table
+from alibench.results.statistics import TESTED_FROM
 
 
 def _values(rows: pd.DataFrame, cell: Cell) -> pd.Series:
     """Return one value for each (model, seed) of a cell's column; draws of labels averaged."""
     every = rows
-    rows = rows.loc[(rows.metric == cell.metric) & (rows.status == "ok"), ["model", "seed", "protocol", "draw", "value"]]
+    rows = rows.loc[
+        (rows.metric == cell.metric) & (rows.status == "ok"), ["model", "seed", "protocol", "draw", "value"]
+    ]
     if cell.protocol:
         rows = rows[rows.protocol.str.startswith(cell.protocol)]
     if cell.derived.startswith("same labels"):  # a reference without a seed has every run's draw
@@ -33,7 +36,8 @@ def _values(rows: pd.DataFrame, cell: Cell) -> pd.Series:
     elif cell.derived.startswith("over "):
         reference = cell.derived.removeprefix("over ")
         own = rows[rows.model == reference]
-        # a reference with seeds of its own is averaged over them: equal seed numbers of two models are no pairs
+        # a reference with seeds of its own is averaged over them: equal seed numbers of two models are no
+        # pairs
         rows = rows[(rows.model != reference)].assign(
             value=lambda frame: frame.value - frame.draw.map(own.groupby("draw").value.mean())
         )
@@ -48,9 +52,13 @@ def _show(values: pd.Series, column: Column, signed: bool) -> str:
 
 
 def _absent(rows: pd.DataFrame, model: str, cell: Cell) -> str:
-    """Say why a cell is empty: its runs diverged, or made what cannot be measured; nothing where there is no such number."""
+    """Say why a cell is empty: its runs diverged, or made what cannot be measured; nothing where there is no
+    such number.
+    """
     own = rows[(rows.model == model) & (rows.metric == cell.metric)]
-    own = own[own.protocol.str.startswith(cell.protocol) | (own.status == "diverged")] if cell.protocol else own
+    own = (
+        own[own.protocol.str.startswith(cell.protocol) | (own.status == "diverged")] if cell.protocol else own
+    )
     for status in ("diverged", "refused"):
         if (own.status == status).any():
             return status
@@ -58,11 +66,16 @@ def _absent(rows: pd.DataFrame, model: str, cell: Cell) -> str:
 
 
 def _reasons(rows: pd.DataFrame, model: str, metric: str) -> str:
-    """Return the reasons that a model's rows of a metric give, each with the number of runs if not all have it."""
+    """Return the reasons that a model's rows of a metric give, each with the number of runs if not all have
+    it.
+    """
     own = rows[(rows.model == model) & (rows.metric == metric)]
     named = own.reason.str.split(", ").explode()
     counts = named[named != ""].value_counts(sort=False)
-    told = [str(name) if count == len(own) else f"{name} ({count} of {len(own)})" for name, count in counts.items()]
+    told = [
+        str(name) if count == len(own) else f"{name} ({count} of {len(own)})"
+        for name, count in counts.items()
+    ]
     return ", ".join(told) or ("none" if len(own) else "")
 
 
@@ -74,11 +87,14 @@ def own_values(rows: pd.DataFrame, cell: Cell) -> pd.Series:
 def own(rows: pd.DataFrame) -> pd.Series:
     """Return which rows are a model's own, not those of a reference that stands beside the models."""
     named = zip(rows.run_id, rows.suite, rows.model, strict=True)
-    return pd.Series([run.startswith(f"{suite}-{model}-") for run, suite, model in named], rows.index, dtype=bool)
+    return pd.Series(
+        [run.startswith(f"{suite}-{model}-") for run, suite, model in named], rows.index, dtype=bool
+    )
 
 
 def rivals(rows: pd.DataFrame) -> pd.Series:
-    """Return which rows take part in comparisons: a model's own, and those on features of the D that it trained.
+    """Return which rows take part in comparisons: a model's own, and those on features of the D that it
+    trained.
 
     Raw pixels, untrained encoders, noise and held-out data stand beside them: nothing was trained for those.
     """
@@ -100,17 +116,22 @@ def compared(rows: pd.DataFrame, cell: Cell) -> dict[str, float]:
     if not better or rows.seed.nunique() < TESTED_FROM:
         return {}
     values = _values(rows[rivals(rows)], cell).dropna()
-    samples = {str(model): of_seeds.to_numpy() for model, of_seeds in values.groupby(level="model", sort=False)}
+    samples = {
+        str(model): of_seeds.to_numpy() for model, of_seeds in values.groupby(level="model", sort=False)
+    }
     return statistics.against_best({m: v for m, v in samples.items() if len(v) >= TESTED_FROM}, better)
 
 
 def wide(rows: pd.DataFrame, table: Table) -> Sheet | None:
-    """Return a table of one suite's rows without its caption, titles as index; none if no cell of it was measured."""
+    """Return a table of one suite's rows without its caption, titles as index; none if no cell of it was
+    measured.
+    """
     if table.needs and not (rows.metric == table.needs).any():
         return None
     metrics = {cell.metric for cell in table.cells}
     asked = rows[rows.metric.isin(metrics)]
-    # the rest of what cells look at: spreads of speeds, and which draws semi-supervised models were trained on
+    # the rest of what cells look at: spreads of speeds, and which draws semi-supervised models were trained
+    # on
     rows = rows[rows.metric.isin(metrics | {"class_accuracy"} | {f"{metric}_iqr" for metric in metrics})]
     models = list(dict.fromkeys(asked.model))
     titles = dict(zip(asked.model, asked.title, strict=True))
@@ -133,7 +154,11 @@ def wide(rows: pd.DataFrame, table: Table) -> Sheet | None:
         shown, behind[title] = [], []
         for model in models:
             found = values[values.index.get_level_values("model") == model].dropna()
-            text = _show(found, column, cell.derived.startswith("over ")) if len(found) else _absent(rows, model, cell)
+            text = (
+                _show(found, column, cell.derived.startswith("over "))
+                if len(found)
+                else _absent(rows, model, cell)
+            )
             if len(found) == 1 and model in spread.index.get_level_values("model"):
                 text += f" ± {spread[model].iloc[0]:.{column.digits}f}"
             shown.append(text)
@@ -155,12 +180,17 @@ def wide(rows: pd.DataFrame, table: Table) -> Sheet | None:
 
 
 def facts(rows: pd.DataFrame, table: Table, tests: str) -> str:
-    """Return what a reader must know of a table's numbers, from the rows themselves, with what is said of its tests."""
+    """Return what a reader must know of a table's numbers, from the rows themselves, with what is said of its
+    tests.
+    """
     asked = rows[rows.metric.isin({cell.metric for cell in table.cells}) & (rows.status == "ok")]
     quality, timed = asked[asked.kind == "quality"], asked[asked.kind == "timing"]
     parts: list[str] = []
     if len(quality):
-        parts = [f"Split: {', '.join(sorted(split for split in set(quality.split) if split)) or 'none'}", _sizes(quality)]
+        parts = [
+            f"Split: {', '.join(sorted(split for split in set(quality.split) if split)) or 'none'}",
+            _sizes(quality),
+        ]
         parts += [f"extractor {name}" for name in sorted(set(quality.extractor) - {""})]
         parts += [f"{labels} labels" for labels in sorted(quality.labels.dropna().unique())]
         if quality.protocol.str.endswith(", standardised").any():
@@ -187,13 +217,18 @@ def _tests(rows: pd.DataFrame, table: Table, best: pd.DataFrame) -> str:
         return f"bold: the best, and what is not told from it (Welch's t, Holm over all pairs of a column, {share})"
     metrics = {cell.metric for cell in table.cells if _better(cell)}
     compared = set(rows[rivals(rows) & rows.metric.isin(metrics) & (rows.status == "ok")].model)
-    return f"differences between models: not tested (fewer than {TESTED_FROM} seeds)" if len(compared) > 1 else ""
+    return (
+        f"differences between models: not tested (fewer than {TESTED_FROM} seeds)"
+        if len(compared) > 1
+        else ""
+    )
 
 
 def _sizes(own: pd.DataFrame) -> str:
     """Say how many samples the numbers are computed on, and which measures have another number."""
     sizes = {
-        str(metric): "/".join(str(n) for n in sorted(group.n.dropna().unique())) for metric, group in own.groupby("metric")
+        str(metric): "/".join(str(n) for n in sorted(group.n.dropna().unique()))
+        for metric, group in own.groupby("metric")
     }
     sizes = {metric: size for metric, size in sizes.items() if size}
     if not sizes:
@@ -204,7 +239,9 @@ def _sizes(own: pd.DataFrame) -> str:
 
 
 def runs(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a line for each run of a suite whose seeds drew their settings: what was drawn and what came out."""
+    """Return a line for each run of a suite whose seeds drew their settings: what was drawn and what came
+    out.
+    """
     drawn = rows[rows.metric.isin([column.metric for column in DRAWN])]
     if drawn.empty:
         return pd.DataFrame()
@@ -218,7 +255,9 @@ def runs(rows: pd.DataFrame) -> pd.DataFrame:
             for (protocol, status), cells in found.groupby(["protocol", "status"], sort=False):
                 title = column.title + (f", {protocol}" if len(set(found.protocol)) > 1 else "")
                 if status != "not applicable":
-                    line[title] = status if status == "diverged" else f"{cells.value.mean():.{column.digits}f}"
+                    line[title] = (
+                        status if status == "diverged" else f"{cells.value.mean():.{column.digits}f}"
+                    )
         lines.append(line)
     return pd.DataFrame(lines).fillna("").set_index("model")
 
@@ -235,8 +274,8 @@ def sheet(rows: pd.DataFrame, table: Table) -> Sheet | None:
 def spreads(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the statistics behind one suite's tables, a line a measure and model with two seeds or more.
 
-    The spread over training seeds stands apart from those of the same weights: other draws of samples and codes
-    (`evaluation.resamples`), other draws of labels.
+    The spread over training seeds stands apart from those of the same weights: other draws of samples and
+    codes (`evaluation.resamples`), other draws of labels.
     """
     rows = rows[rivals(rows) & (rows.kind == "quality")]
     lines = []
@@ -246,11 +285,18 @@ def spreads(rows: pd.DataFrame) -> pd.DataFrame:
         for model, found in values.groupby(level="model", sort=False):
             if len(found) < 2:
                 continue
-            asked = rows[(rows.metric == cell.metric) & (rows.model == model) & rows.protocol.str.startswith(cell.protocol)]
+            asked = rows[
+                (rows.metric == cell.metric)
+                & (rows.model == model)
+                & rows.protocol.str.startswith(cell.protocol)
+            ]
             low, high = (f"{end:.{column.digits}f}" for end in statistics.interval(found.to_numpy()))
             deviation = {
                 name: part[part.draw.notna()].groupby("seed").value.std().mean()
-                for name, part in (("samples", asked[asked.labels.isna()]), ("labels", asked[asked.labels.notna()]))
+                for name, part in (
+                    ("samples", asked[asked.labels.isna()]),
+                    ("labels", asked[asked.labels.notna()]),
+                )
             }
             lines.append({
                 "measure": column.title + (f", {cell.protocol}" if cell.protocol else ""),
@@ -283,14 +329,18 @@ def tables(rows: pd.DataFrame) -> dict[str, Sheet]:
         dataset = own_rows.dataset.iloc[0]
         every = runs(own_rows)
         if len(every):
-            made[f"{suite}-runs"] = formats.plain(f"{dataset}: every run, with the settings that its seed drew.", every)
+            made[f"{suite}-runs"] = formats.plain(
+                f"{dataset}: every run, with the settings that its seed drew.", every
+            )
         for table in TABLES:
             if made_sheet := sheet(own_rows, table):
                 made[f"{suite}-{table.name}"] = made_sheet
         if len(frame := spreads(own_rows)):
             made[f"{suite}-statistics"] = formats.plain(
-                f"{dataset}: mean over training seeds with Student's interval, and where spread comes from: training seeds, "
-                "or the same weights with other draws of samples or labels. p: Welch's t, Holm over all pairs of models.",
+                f"{dataset}: mean over training seeds with Student's interval, and where spread comes from: "
+                "training seeds, "
+                "or the same weights with other draws of samples or labels. p: Welch's t, Holm over all "
+                "pairs of models.",
                 frame,
             )
     return made

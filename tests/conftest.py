@@ -12,15 +12,18 @@ import pytest
 import torch
 from filelock import FileLock
 
-from benchmarks import data, engines, plugins, worker
-from benchmarks.engine import Group, Listener
-from benchmarks.local import Local
-from benchmarks.stopping import Request
-from evaluation.base import Data, generator
-from models import REGISTRY
-from models.base import Batch, Model
-from models.networks import Networks
-from models.tables import FAMILIES
+from alibench.benchmarks.config import plugins
+from alibench.benchmarks.data import datasets
+from alibench.benchmarks.running import engines, worker
+from alibench.benchmarks.running.engine import Group, Listener
+from alibench.benchmarks.running.local import Local
+from alibench.benchmarks.training.stopping import Request
+from alibench.evaluation.data import Data
+from alibench.evaluation.seeds import generator
+from alibench.models import REGISTRY
+from alibench.models.base import Batch, Model
+from alibench.models.networks import Networks
+from alibench.models.tables import FAMILIES
 
 torch.set_num_threads(1)
 
@@ -30,14 +33,16 @@ CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()  
 
 def build(name: str, seed: int = 0, dataset: str = "digits", latent: int = 4) -> Model:
     """Return a model with its first weights."""
-    loaded = data.load(dataset)
+    loaded = datasets.load(dataset)
     family = FAMILIES["digits" if loaded.images else "plane"]()
     rng = generator(seed, "weights")
     return REGISTRY[name](Networks(family, loaded.shape, loaded.scale, latent, rng, labels=loaded.classes))
 
 
 def batch_for(model: Model, x: torch.Tensor, seed: int = 0) -> Batch:
-    """Return x with the noise that the model asks for, classes in turn, and the same images as the labelled ones."""
+    """Return x with the noise that the model asks for, classes in turn, and the same images as the labelled
+    ones.
+    """
     rng, y = generator(seed, "test noise"), torch.arange(len(x)) % 10
     return Batch(x, {name: draw(rng) for name, draw in model.noise(len(x)).items()}, y, (x, y))
 
@@ -70,7 +75,11 @@ protocol = "mean code"
 scale = "log"
 relative = 0.01
 """  # a user's suite that trains in a moment
-TINY = ("--device", "cpu", *(part for setting in SETTINGS for part in ("--set", setting)))  # seconds, of any suite
+TINY = (
+    "--device",
+    "cpu",
+    *(part for setting in SETTINGS for part in ("--set", setting)),
+)  # seconds, of any suite
 
 
 def origin(suite: str, models: Sequence[str], **more: Any) -> dict[str, Any]:
@@ -88,7 +97,9 @@ def origin(suite: str, models: Sequence[str], **more: Any) -> dict[str, Any]:
 
 
 class Here(Local):
-    """Does all jobs in the process that asks for them: a command's numbers without the seconds in which workers start."""
+    """Does all jobs in the process that asks for them: a command's numbers without the seconds in which
+    workers start.
+    """
 
     waiting: tuple[Group, ...] = ()
 
@@ -121,7 +132,8 @@ def here() -> Iterator[None]:
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return what a tiny run of the main job leaves, made once for all test processes.
 
-    It is started from a folder outside the checkout that has a models/ of its own, which must not shadow ours.
+    It is started from a folder outside the checkout that has a models/ of its own, which must not shadow
+    ours.
     """
     shared = tmp_path_factory.getbasetemp()
     shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
@@ -130,9 +142,20 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not (home / "done").exists():
             (home / "models").mkdir(parents=True)
             (home / "models" / "__init__.py").write_text("raise RuntimeError('the wrong models')")
-            command = [Path(sys.executable).parent / "alibench", "run", "quick", "--seeds", "1", *TINY, "--out", "out"]
+            command = [
+                Path(sys.executable).parent / "alibench",
+                "run",
+                "quick",
+                "--seeds",
+                "1",
+                *TINY,
+                "--out",
+                "out",
+            ]
             # the other test processes soon wait for it, so it takes all cores
-            done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False, preexec_fn=_unpin)
+            done = subprocess.run(
+                command, cwd=home, capture_output=True, text=True, check=False, preexec_fn=_unpin
+            )
             assert done.returncode == 0, done.stdout + done.stderr
             (home / "log").write_text(done.stdout + done.stderr)
             (home / "done").write_text(done.stdout)
@@ -142,7 +165,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def digits() -> Data:
     """The digits data set."""
-    return data.load("digits")
+    return datasets.load("digits")
 
 
 @pytest.fixture
@@ -152,7 +175,9 @@ def make() -> Callable[..., Model]:
 
 
 def pytest_configure() -> None:
-    """Give each of several test processes a core of its own, so that a command in it starts one worker, not one a core."""
+    """Give each of several test processes a core of its own, so that a command in it starts one worker, not
+    one a core.
+    """
     number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
     if number and CORES:
         os.sched_setaffinity(0, {sorted(CORES)[int(number) % len(CORES)]})
@@ -164,7 +189,9 @@ def _unpin() -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what needs CUDA where there is none, aloud; with DEVICE=cpu, tests that are given their device run in small."""
+    """Skip what needs CUDA where there is none, aloud; with DEVICE=cpu, tests that are given their device run
+    in small.
+    """
     in_small = os.environ.get("DEVICE") == "cpu" and "device" in getattr(item, "fixturenames", ())
     if "gpu" in item.keywords and not torch.cuda.is_available() and not in_small:
         pytest.skip(f"no CUDA device on this machine: {item.nodeid.partition('::')[0]}")  # a line a file
@@ -180,9 +207,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of `nox -s commands`, `nox -s faults` and `nox -s speed`."""
-    parser.addoption("--short", action="store_true", help="the short form that CI runs: without what is marked `whole`")
-    parser.addoption("--speed-out", help="folder for the speed tables; default: a fresh one below results/runs/")
-    parser.addoption("--kills", type=int, help="how many runs are killed and gone on with; 30, in the short form 2")
-    parser.addoption("--starts", type=int, help="how often two commands start at once; 10, in the short form once")
-    parser.addoption("--inputs", type=int, help="how many crafted and damaged inputs are opened; 1000, in the short form 80")
-    parser.addoption("--profile", action="store_true", help="also write which operations an update's time goes to")
+    parser.addoption(
+        "--short", action="store_true", help="the short form that CI runs: without what is marked `whole`"
+    )
+    parser.addoption(
+        "--speed-out", help="folder for the speed tables; default: a fresh one below results/runs/"
+    )
+    parser.addoption(
+        "--kills", type=int, help="how many runs are killed and gone on with; 30, in the short form 2"
+    )
+    parser.addoption(
+        "--starts", type=int, help="how often two commands start at once; 10, in the short form once"
+    )
+    parser.addoption(
+        "--inputs",
+        type=int,
+        help="how many crafted and damaged inputs are opened; 1000, in the short form 80",
+    )
+    parser.addoption(
+        "--profile", action="store_true", help="also write which operations an update's time goes to"
+    )

@@ -1,4 +1,6 @@
-"""Files as a stranger may send them: crafted, damaged, or not files at all; and what must not come of opening them."""
+"""Files as a stranger may send them: crafted, damaged, or not files at all; and what must not come of opening
+them.
+"""
 
 import json
 import os
@@ -16,9 +18,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from benchmarks import trained
-from evaluation import files
-from results import baseline, stored
+from alibench.benchmarks.running import trained
+from alibench.evaluation import files
+from alibench.results import baseline, stored
 
 Dumps = Callable[[Any], str]
 LAYOUTS: dict[str, tuple[str, int, Dumps]] = {  # a JSON file -> its kind, version and layout
@@ -27,11 +29,21 @@ LAYOUTS: dict[str, tuple[str, int, Dumps]] = {  # a JSON file -> its kind, versi
     "mine.baseline.json": ("baseline", baseline.VERSION, baseline._body),
     "header.json": ("cache", 2, json.dumps),
 }
-# what stands in the place of an entry: other types, numbers out of all bounds, paths, what steers a terminal, HTML, formulas
+# what stands in the place of an entry: other types, numbers out of all bounds, paths, what steers a terminal,
+# HTML, formulas
 VALUES: tuple[Any, ...] = (
     *(None, True, -1, 0, 7, 10**9, 10**30, 1e308, -1e308, float("nan"), float("inf"), 0.5),
     *("", "x", "../../escaped", "/tmp/escaped", "..", "a/b", "a\x00b", "\x1b[31mred\x1b[0m"),
-    *("a|b\n<script>alert(1)</script>", "=1+1", "folder:/", "npz:/dev/zero", "x" * 5000, "ali", "nan", "\ud800"),
+    *(
+        "a|b\n<script>alert(1)</script>",
+        "=1+1",
+        "folder:/",
+        "npz:/dev/zero",
+        "x" * 5000,
+        "ali",
+        "nan",
+        "\ud800",
+    ),
     *([], {}, [[]], [None], {"a": {}}, {"../x": 1}, [1, "x"], [10**9] * 3, [-1, 2]),
 )
 
@@ -63,7 +75,11 @@ def listing(folder: Path) -> dict[str, tuple[Any, ...]]:
         for name in (*folders, *names):
             path = Path(place, name)
             state = path.lstat()
-            raw = path.read_bytes() if path.is_file() and not path.is_symlink() and state.st_size < 10**7 else b""
+            raw = (
+                path.read_bytes()
+                if path.is_file() and not path.is_symlink() and state.st_size < 10**7
+                else b""
+            )
             found[str(path.relative_to(folder))] = (state.st_mode, raw)
     return found
 
@@ -96,7 +112,9 @@ def craft(path: Path, rng: random.Random) -> str:
     body, done = body_of(path), []
     for _ in range(rng.choice((1, 1, 1, 3))):
         places = list(_places(body))
-        depth = rng.randrange(1 + max(map(len, places)))  # as often above as far below, where most entries are
+        depth = rng.randrange(
+            1 + max(map(len, places))
+        )  # as often above as far below, where most entries are
         place = rng.choice([place for place in places if len(place) == depth])
         value = rng.choice(VALUES)
         if not place:
@@ -144,7 +162,22 @@ def craft_tensors(path: Path, rng: random.Random) -> str:
 def spoil(path: Path, rng: random.Random) -> str:
     """Put something in a file's place that is not what was written; return what."""
     raw = path.read_bytes()
-    how = rng.choice(("pipe", "device", "link", "folder", "empty", "cut", "deep", "text", "bit", "sparse", "gone", "socket"))
+    how = rng.choice(
+        (
+            "pipe",
+            "device",
+            "link",
+            "folder",
+            "empty",
+            "cut",
+            "deep",
+            "text",
+            "bit",
+            "sparse",
+            "gone",
+            "socket",
+        )
+    )
     path.unlink()
     if how == "pipe":
         os.mkfifo(path)
@@ -180,7 +213,10 @@ def _in(folder: Path) -> Iterator[None]:
 def mislead(out: Path, rng: random.Random, elsewhere: Path) -> str:
     """Put a link in an output that leads out of it, rename or copy a run; return what was done."""
     run = rng.choice([path for path in (out / "runs").iterdir() if path.is_dir()])
-    folders, others = ("tables", "figures", "runs"), ("file", "run", "lock", "report.html", "renamed", "copied", "extra")
+    folders, others = (
+        ("tables", "figures", "runs"),
+        ("file", "run", "lock", "report.html", "renamed", "copied", "extra"),
+    )
     how = rng.choice((*folders, *others))
     if how in folders:
         shutil.rmtree(out / how)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import models
-from models.base import Model
+from alibench import models
+from alibench.models.base import Model
 
 ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
@@ -42,23 +42,31 @@ def test_imports_flow_one_way(room: str) -> None:
 
 def test_loop_and_runner_know_no_model_by_name() -> None:
     for path in (ROOT / "benchmarks").glob("*.py"):
-        strings = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        strings = {
+            node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)
+        }
         assert not strings & models.REGISTRY.keys(), path
 
 
 @pytest.mark.commands
 def test_adding_a_model_is_adding_one_file(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
-        "from models.bigan import BiGAN\nclass Mine(BiGAN):\n    name = 'mine'\n    title = 'Mine'\n    source = 'me'\n"
+        "from models.bigan import BiGAN\nclass Mine(BiGAN):\n    name = 'mine'\n    title = 'Mine'\n    "
+        "source = 'me'\n"
     )
     program = (
-        f"import pkgutil, models, importlib; models.__path__.append({str(tmp_path)!r}); importlib.reload(models)\n"
+        f"import pkgutil, models, importlib; models.__path__.append({str(tmp_path)!r}); "
+        "importlib.reload(models)\n"
         "from benchmarks import config\n"
         "assert config.load('digits', only=['mine'])[0].build('mine', 0).title == 'Mine'\n"
     )
     # reload resets __path__, so the file is put beside it by the import system's own way
-    program = program.replace("importlib.reload(models)\n", "exec(open(models.__file__).read(), models.__dict__)\n")
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    program = program.replace(
+        "importlib.reload(models)\n", "exec(open(models.__file__).read(), models.__dict__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -1,7 +1,8 @@
 """Every command that the documentation shows is one that runs; its code blocks too.
 
-Commands that train are run by `--dry-run`, which does all but train: it reads arguments, suites, data and plug-ins, builds
-every model and makes a round with it. The others do what they say, in a folder that holds what the documentation speaks of.
+Commands that train are run by `--dry-run`, which does all but train: it reads arguments, suites, data and
+plug-ins, builds every model and makes a round with it. The others do what they say, in a folder that holds
+what the documentation speaks of.
 """
 
 import re
@@ -18,10 +19,12 @@ import torch
 from PIL import Image
 
 import noxfile
-from benchmarks import config, data
-from benchmarks.cli import main
-from evaluation.base import Data, Settings, Subject
-from results import baseline
+from alibench.benchmarks.commands.cli import main
+from alibench.benchmarks.config import loading
+from alibench.benchmarks.data import datasets
+from alibench.evaluation.data import Data
+from alibench.evaluation.subject import Settings, Subject
+from alibench.results import baseline
 from tests.conftest import build, in_this_process
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +58,13 @@ steps = 4
 metric = "reconstruction_error"
 protocol = "mean code"
 """
-PUBLISHED = ("cifar10", "svhn", "celeba", "tiny_imagenet", "mnist")  # their data are downloaded, so they take pictures here
+PUBLISHED = (
+    "cifar10",
+    "svhn",
+    "celeba",
+    "tiny_imagenet",
+    "mnist",
+)  # their data are downloaded, so they take pictures here
 
 
 def shown(page: Path) -> list[str]:
@@ -84,9 +93,11 @@ def shows(command: str) -> set[str]:
 
 
 def one_of_each() -> set[str]:
-    """Return the short form: each command, and each of its options, that the documentation shows, at least once.
+    """Return the short form: each command, and each of its options, that the documentation shows, at least
+    once.
 
-    Only those of networks for photographs are left to the whole form: to build every one of them takes half a minute.
+    Only those of networks for photographs are left to the whole form: to build every one of them takes half a
+    minute.
     """
     chosen, seen = set[str](), set[str]()
     for command in sorted(ONCE, key=len):
@@ -115,10 +126,12 @@ def place(quick: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels = rng.randint(256, size=(32, 32, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / "pictures" / f"class{c}" / f"{i}.png")
     (folder / "made").mkdir()
-    for i, x in enumerate(data.load("digits").train.x[:400, 0].numpy()):
+    for i, x in enumerate(datasets.load("digits").train.x[:400, 0].numpy()):
         Image.fromarray(x).save(folder / "made" / f"{i}.png")
-    np.savez(folder / "made.npz", samples=data.load("digits").train.x[:400, 0].numpy())
-    np.savez(folder / "mine.npz", x=rng.randint(256, size=(200, 16, 16), dtype=np.uint8), y=np.arange(200) % 2)
+    np.savez(folder / "made.npz", samples=datasets.load("digits").train.x[:400, 0].numpy())
+    np.savez(
+        folder / "mine.npz", x=rng.randint(256, size=(200, 16, 16), dtype=np.uint8), y=np.arange(200) % 2
+    )
     for example in (ROOT / "docs" / "examples").iterdir():
         shutil.copy(example, folder)
     (folder / "mine.toml").write_text(MINE)
@@ -126,10 +139,13 @@ def place(quick: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     suite = str(folder / "mine.toml")
     with in_this_process():
         assert main(["run", suite, "--device", "cpu", "--set", "first_seed=1000", "--out", str(judged)]) == 0
-    (own,) = config.load(suite)
+    (own,) = loading.load(suite)
     collected = baseline.collect(judged, own.name, own.gate, own.models, range(1000, 1003))
     # as many seeds as a baseline needs, with the numbers of those three
-    cells = [replace(c, by_seed={s: c.by_seed[1000 + s % 3] for s in range(baseline.FEWEST)}) for c in collected.cells]
+    cells = [
+        replace(c, by_seed={s: c.by_seed[1000 + s % 3] for s in range(baseline.FEWEST)})
+        for c in collected.cells
+    ]
     baseline.write(folder / "mine.baseline.json", replace(collected, cells=cells))
     for name in ("DIR", "OTHER"):  # what `run digits` leaves
         shutil.copytree(quick, folder / name, ignore=shutil.ignore_patterns("grid25_easy*"))
@@ -150,19 +166,28 @@ def as_alibench(command: str, monkeypatch: pytest.MonkeyPatch) -> list[str] | No
     for name in before.split()[2:]:
         function: Any = getattr(noxfile, name).func  # a session that is not there is an AttributeError
         function(SimpleNamespace(posargs=shlex.split(after), run=lambda *arguments, **options: None))
-    ours = [arguments[2:] for arguments in called if arguments[:2] == ("-m", "benchmarks")]
+    ours = [arguments[2:] for arguments in called if arguments[:2] == ("-m", "alibench")]
     return list(ours[0]) if ours else None
 
 
 def test_the_documentation_shows_commands() -> None:
     assert len(ONCE) > 30
-    assert {page.name for page in PAGES if shown(page)} >= {"README.md", "own-model.md", "own-data.md", "regression.md"}
+    assert {page.name for page in PAGES if shown(page)} >= {
+        "README.md",
+        "own-model.md",
+        "own-data.md",
+        "regression.md",
+    }
 
 
 @pytest.mark.commands
 @pytest.mark.parametrize("command", CASES)
 def test_a_command_of_the_documentation_runs(
-    command: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str,
+    place: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for there, here in HERE.items():
         command = command.replace(there, here)
@@ -173,14 +198,18 @@ def test_a_command_of_the_documentation_runs(
         (tmp_path / entry.name).symlink_to(entry)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RAY_ADDRESS", "local")  # no cluster but its own
-    monkeypatch.setattr("benchmarks.outputs.RUNS", tmp_path / "results")
-    monkeypatch.setattr("benchmarks.forecast.MOMENT", 0.0)  # that something is timed is enough here
-    monkeypatch.setattr("benchmarks.forecast.IMAGES", 0)
+    monkeypatch.setattr("alibench.benchmarks.running.outputs.RUNS", tmp_path / "results")
+    monkeypatch.setattr(
+        "alibench.benchmarks.running.forecast.MOMENT", 0.0
+    )  # that something is timed is enough here
+    monkeypatch.setattr("alibench.benchmarks.running.forecast.IMAGES", 0)
     name, *options = words
     if name in QUICKLY:
         other = {"evaluate": "DIR", "regression": "judged"}.get(name, "fresh")
         begun = [other if option == "DIR" else option for option in options]
-        options = begun if "--from" in options else [*begun, *(["--dry-run"] if "--dry-run" not in begun else [])]
+        options = (
+            begun if "--from" in options else [*begun, *(["--dry-run"] if "--dry-run" not in begun else [])]
+        )
         options += QUICKLY[name]
         if any(option.startswith(PUBLISHED) for option in options) and "--data" not in options:
             options += ["--data", "folder:pictures"]
@@ -198,7 +227,9 @@ def test_the_model_on_the_page_is_the_file_beside_it() -> None:
 
 
 def test_every_model_on_the_page_passes_its_check(tmp_path: Path) -> None:
-    for number, block in enumerate(block for block in python_blocks(ROOT / "docs" / "own-model.md") if "class" in block):
+    for number, block in enumerate(
+        block for block in python_blocks(ROOT / "docs" / "own-model.md") if "class" in block
+    ):
         if "..." not in block:
             (tmp_path / f"model{number}.py").write_text(block)
             assert main(["check", str(tmp_path / f"model{number}.py"), "--steps", "20"]) == 0

@@ -10,13 +10,15 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from models.ali import ALI
-from models.base import Batch, Terms, Weight
-from models.networks import Networks
+from alibench.models.ali import ALI
+from alibench.models.base import Batch, Terms, Weight
+from alibench.models.networks import Networks
 
 
 class LeastSquaresALI(ALI):
-    """ALI with the least-squares game (Mao et al. 2017, eq. 2) on pairs, and `cycle` times the error of Gx(Gz(x))."""
+    """ALI with the least-squares game (Mao et al. 2017, eq. 2) on pairs, and `cycle` times the error of
+    Gx(Gz(x)).
+    """
 
     name = "lsali"  # in suites and on the command line
     title = "ALI, least squares"  # in tables
@@ -31,9 +33,13 @@ class LeastSquaresALI(ALI):
         terms = super().forward(batch, learners)
         x, z_hat = terms.pairs["q"]
         error = (x - self.image_of(z_hat, batch.noise.get("xi"))).square().flatten(1).mean(1)
-        return Terms(terms.pairs, terms.logits, {"generator": self.cycle * error} if "generator" in learners else {})
+        return Terms(
+            terms.pairs, terms.logits, {"generator": self.cycle * error} if "generator" in learners else {}
+        )
 
     def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:
-        """What each player minimises as a function of D's logits alone, (B,): D calls pairs of data 1, the others 0."""
+        """What each player minimises as a function of D's logits alone, (B,): D calls pairs of data 1, the
+        others 0.
+        """
         q, p = logits["q"], logits["p"]
         return {"discriminator": (q - 1) ** 2 + p**2, "generator": q**2 + (p - 1) ** 2}

@@ -11,8 +11,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from models.base import Batch, Draw, Model, Terms
-from models.networks import Networks
+from alibench.models.base import Batch, Model, Terms
+from alibench.models.networks import Networks
+from alibench.models.noise import Draw
 
 
 class Encoder(nn.Module):
@@ -30,7 +31,9 @@ class Encoder(nn.Module):
         return torch.cat([self.mean(h), self.log_sigma(h)], dim=1)
 
     def hidden(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the hidden layers in order; SVM, neighbours and probe stand on them. Without it they get the code alone."""
+        """Return the hidden layers in order; SVM, neighbours and probe stand on them. Without it they get the
+        code alone.
+        """
         first = self.first(x)
         return {"first": first, "second": self.second(first)}
 

@@ -1,4 +1,5 @@
-"""Something that was trained without alibench, evaluated beside its models: any class with a name and sample or encode.
+"""Something that was trained without alibench, evaluated beside its models: any class with a name and sample
+or encode.
 
 To try it:
 
@@ -9,7 +10,7 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from benchmarks import data
+from alibench.benchmarks.data import datasets
 
 
 class GaussianPCA:
@@ -19,7 +20,7 @@ class GaussianPCA:
     title = "PCA, Gaussian codes"
 
     def __init__(self) -> None:
-        x = data.load("digits").train.x.flatten(1).numpy() / 255  # yours would read its weights here
+        x = datasets.load("digits").train.x.flatten(1).numpy() / 255  # yours would read its weights here
         self.pca = PCA(8, random_state=0).fit(x)
         self.std = torch.from_numpy(self.pca.explained_variance_).sqrt()
 

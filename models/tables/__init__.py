@@ -1,12 +1,14 @@
-"""The layer tables, by the name that a suite calls them: functions whose keywords are a table's named options.
+"""The layer tables, by the name that a suite calls them: functions whose keywords are a table's named
+options.
 
-A file for each paper; columns in the papers' order: operation, kernel, stride, maps, batch norm, dropout, nonlinearity.
+A file for each paper; columns in the papers' order: operation, kernel, stride, maps, batch norm, dropout,
+nonlinearity.
 """
 
 from collections.abc import Callable
 
-from models.networks import Family
-from models.tables import ali, ali64, alice, bigan, small
+from alibench.models.networks import Family
+from alibench.models.tables import ali, ali64, alice, bigan, small
 
 FAMILIES: dict[str, Callable[..., Family]] = {
     "digits": small.digits,

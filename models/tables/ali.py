@@ -1,13 +1,14 @@
-"""ALI's networks for CIFAR-10, SVHN and the 25 Gaussians (Dumoulin et al. 2017, appendix A, and the released code).
+"""ALI's networks for CIFAR-10, SVHN and the 25 Gaussians (Dumoulin et al. 2017, appendix A, and the released
+code).
 
-Weights N(0, 0.01^2) for images. The decoder ends in an untied bias that starts at the log-odds of the mean image, which
-only the code tells.
+Weights N(0, 0.01^2) for images. The decoder ends in an untied bias that starts at the log-odds of the mean
+image, which only the code tells.
 """
 
 from typing import Literal
 
-from models.layers import Row, Style
-from models.networks import FILLED, Family
+from alibench.models.layers import Row, Style
+from alibench.models.networks import FILLED, Family
 
 BN, NO = True, False
 
@@ -21,7 +22,8 @@ ENCODER = (
     Row("conv", 1, 1, 512, BN, 0.0, "leaky"),
     Row("conv", 1, 1, FILLED, NO, 0.0, "linear"),
 )
-# 1x1 -> 4, 10, 13, 28, 32, 32, 32; the code writes the first 1x1 as a transposed convolution, which is the same
+# 1x1 -> 4, 10, 13, 28, 32, 32, 32; the code writes the first 1x1 as a transposed convolution, which is the
+# same
 DECODER = (
     Row("convT", 4, 1, 256, BN, 0.0, "leaky"),
     Row("convT", 4, 2, 128, BN, 0.0, "leaky"),
@@ -38,7 +40,8 @@ def cifar10(
     dropout: Literal["paper", "code"] = "paper",
     dx_bias: Literal["tied", "untied"] = "tied",
 ) -> Family:
-    """CIFAR-10 (table 3): maxout of two pieces and no BN in D. Paper and code disagree on D, hence three options.
+    """CIFAR-10 (table 3): maxout of two pieces and no BN in D. Paper and code disagree on D, hence three
+    options.
 
     widths   The paper's Dxz takes 1,024 maps, which needs its map counts to be those after maxout ("paper"). The code
              builds the listed counts before maxout, which halves them ("code").
@@ -103,7 +106,8 @@ def svhn() -> Family:
 def toy() -> Family:
     """The 25 Gaussians (section 4.5); the paper gives no network, this is the code's.
 
-    The encoder draws z by two numbers beside x. Maxout of five pieces in D. The code's dropout is switched off.
+    The encoder draws z by two numbers beside x. Maxout of five pieces in D. The code's dropout is switched
+    off.
     """
     hidden = Row("dense", 1, 1, 400, BN, 0.0, "relu")
     return Family(

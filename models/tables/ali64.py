@@ -1,13 +1,15 @@
-"""ALI's networks for 64x64 images, CelebA and Tiny ImageNet (Dumoulin et al. 2017, appendix A, and the released code).
+"""ALI's networks for 64x64 images, CelebA and Tiny ImageNet (Dumoulin et al. 2017, appendix A, and the
+released code).
 
-Conditional CelebA (section 4.4 of the paper) is CelebA's table for the conditional model: 256 numbers, a linear map of the
-40 attributes, enter the encoder before its last layer, the decoder beside z and D beside the two towers' outputs.
+Conditional CelebA (section 4.4 of the paper) is CelebA's table for the conditional model: 256 numbers, a
+linear map of the 40 attributes, enter the encoder before its last layer, the decoder beside z and D beside
+the two towers' outputs.
 """
 
 from typing import Literal
 
-from models.layers import Row, Style
-from models.networks import FILLED, Family
+from alibench.models.layers import Row, Style
+from alibench.models.networks import FILLED, Family
 
 BN, NO = True, False
 
@@ -64,7 +66,8 @@ def celeba(first_bn: Literal["code", "paper"] = "code", dropout: Literal["code",
 def tiny_imagenet(dz_bias: Literal["code", "none"] = "code") -> Family:
     """ImageNet at 64x64 (table 6), which the paper calls Tiny ImageNet.
 
-    dz_bias  The paper is silent. The code gives Dz biases here ("code") and in none of its other models ("none").
+    dz_bias  The paper is silent. The code gives Dz biases here ("code") and in none of its other models
+    ("none").
     """
     bias: Literal["tied", "none"] = "tied" if dz_bias == "code" else "none"
     return Family(

@@ -1,7 +1,7 @@
 """ALICE's toy networks (Li et al. 2017; the released code)."""
 
-from models.layers import Row
-from models.networks import FILLED, Family
+from alibench.models.layers import Row
+from alibench.models.networks import FILLED, Family
 
 
 def toy() -> Family:

@@ -1,12 +1,13 @@
 """BiGAN's networks (Donahue et al. 2017, sections 4.1 and 4.2, and the released code).
 
-No biases anywhere. z enters D and the decoder at every layer between first and last, by a linear map of its own that is
-added before batch norm. Real and generated pairs pass D in batches of their own, each with its own statistics: the opposite
-of ALI. Weights N(0, 0.02^2); D's last layer starts at zero, hence at a loss of log 2 for each term.
+No biases anywhere. z enters D and the decoder at every layer between first and last, by a linear map of its
+own that is added before batch norm. Real and generated pairs pass D in batches of their own, each with its
+own statistics: the opposite of ALI. Weights N(0, 0.02^2); D's last layer starts at zero, hence at a loss of
+log 2 for each term.
 """
 
-from models.layers import Row, Style
-from models.networks import FILLED, Family
+from alibench.models.layers import Row, Style
+from alibench.models.networks import FILLED, Family
 
 BN, NO = True, False
 
@@ -41,8 +42,8 @@ def mnist() -> Family:
 def imagenet() -> Family:
     """ImageNet at 64x64, in [-1, 1]: AlexNet's convolutions as encoder, strided ones in decoder and D.
 
-    What the paper leaves to AlexNet is taken from it: kernels, groups and padding, overlapping max pooling after the
-    first two convolutions. A 64x64 image is too small for AlexNet's third pooling.
+    What the paper leaves to AlexNet is taken from it: kernels, groups and padding, overlapping max pooling
+    after the first two convolutions. A 64x64 image is too small for AlexNet's third pooling.
     """
     return Family(
         shape=(3, 64, 64),

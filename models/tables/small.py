@@ -1,15 +1,17 @@
 """Networks of this suite's own, for data sets that a laptop learns in minutes."""
 
-from models.layers import Row, Style
-from models.networks import FILLED, Family
+from alibench.models.layers import Row, Style
+from alibench.models.networks import FILLED, Family
 
 BN, NO = True, False
 
 
 def digits() -> Family:
-    """Small images of any size: ALI's pattern (BN, leaky ReLU in encoder and decoder; dropout, no BN in D), dense.
+    """Small images of any size: ALI's pattern (BN, leaky ReLU in encoder and decoder; dropout, no BN in D),
+    dense.
 
-    As in BiGAN's permutation-invariant MNIST; on 8x8 images dense layers learn more a second than convolutions do.
+    As in BiGAN's permutation-invariant MNIST; on 8x8 images dense layers learn more a second than
+    convolutions do.
     """
     hidden = Row("dense", 1, 1, 128, BN, 0.0, "leaky")
     return Family(

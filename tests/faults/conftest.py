@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmarks.commands.test_cli import pictures
 from tests.faults.trial import Trial, Undisturbed
-from tests.test_cli import pictures
 
 
 @pytest.fixture(scope="session")

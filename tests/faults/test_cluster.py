@@ -1,4 +1,6 @@
-"""A grid on several nodes of a Ray cluster: a node is killed, then the command, and it ends as if nothing had been."""
+"""A grid on several nodes of a Ray cluster: a node is killed, then the command, and it ends as if nothing had
+been.
+"""
 
 import os
 import signal
@@ -12,8 +14,8 @@ import pandas as pd
 import pytest
 from ray.cluster_utils import Cluster
 
-from benchmarks import jobs
-from results import rows
+from alibench.benchmarks.running import jobs
+from alibench.results import rows
 from tests.faults.trial import LIMIT, ROOT
 
 pytestmark = [pytest.mark.faults, pytest.mark.whole]
@@ -25,7 +27,10 @@ SETTINGS = (f"steps={STEPS}", "batch=16", "evaluation.labels=50", 'metrics=["rec
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """Start a cluster of one-core nodes, beside one that does no work; all are processes of this machine."""
-    quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500}  # else 15 s till Ray knows of a lost node
+    quick = {
+        "health_check_initial_delay_ms": 0,
+        "health_check_period_ms": 500,
+    }  # else 15 s till Ray knows of a lost node
     head = {"num_cpus": 0, "include_dashboard": False, "_system_config": quick}
     made = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(NODES):
@@ -35,12 +40,14 @@ def cluster() -> Iterator[Cluster]:
 
 
 def start(out: Path, *more: str, address: str = "") -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "benchmarks", "run", "digits", "--models", *MODELS, "--seeds", str(SEEDS)]
+    command = [sys.executable, "-m", "alibench", "run", "digits", "--models", *MODELS, "--seeds", str(SEEDS)]
     command += ["--device", "cpu", "--checkpoint-every", "0", "--out", str(out), *more]
     command += [part for setting in SETTINGS for part in ("--set", setting)]
     with out.with_suffix(".said").open("ab") as said:
         environment = os.environ | {"RAY_ADDRESS": address} if address else None
-        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said, start_new_session=True)
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=said, stderr=said, start_new_session=True
+        )
 
 
 def numbers(out: Path) -> pd.DataFrame:
@@ -91,8 +98,13 @@ def test_a_grid_outlives_a_node_and_its_command(cluster: Cluster, tmp_path: Path
     found = numbers(out)
     assert not found.duplicated(list(rows.KEY)).any()
     pd.testing.assert_frame_equal(found, numbers(local))
-    went_on = [path.parent.name for path in out.glob("runs/*/run.json") if rows.read_origin(path.parent)["resumed"]]
+    went_on = [
+        path.parent.name for path in out.glob("runs/*/run.json") if rows.read_origin(path.parent)["resumed"]
+    ]
     assert begun & set(went_on)  # one that the lost node was training
     assert not list(out.rglob("*.part"))
     assert not list(out.glob(f"runs/*/{jobs.CHECKPOINTS}"))
-    print(f"\n{before} runs were finished when the command was killed; {sorted(went_on)} went on from a checkpoint")
+    print(
+        f"\n{before} runs were finished when the command was killed; {sorted(went_on)} went on from a "
+        "checkpoint"
+    )

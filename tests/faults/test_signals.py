@@ -1,4 +1,6 @@
-"""Ctrl-C and SIGTERM end a command with checkpoints; a dead worker, a full disk and a second start are its own affair."""
+"""Ctrl-C and SIGTERM end a command with checkpoints; a dead worker, a full disk and a second start are its
+own affair.
+"""
 
 import os
 import re
@@ -92,19 +94,25 @@ def test_a_worker_that_dies_fails_its_run_alone(
     assert code == 1, trial.said
     assert set(trial.rows().model) >= {"vae", "raw pixels"}  # the others are there
     assert "ali" not in set(trial.rows().model)
-    assert f"Try again what failed: alibench run digits --models ali vae --seeds 1 --data folder:{images}" in trial.said
+    assert (
+        f"Try again what failed: alibench run digits --models ali vae --seeds 1 --data folder:{images}"
+        in trial.said
+    )
     trial.check(undisturbed.rows)
 
 
 @pytest.mark.whole
-def test_a_full_disk_leaves_the_last_checkpoint(undisturbed: Undisturbed, images: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_last_checkpoint(
+    undisturbed: Undisturbed, images: Path, tmp_path: Path
+) -> None:
     trial = Trial(tmp_path / "trial", images)
     assert trial.start(kill=("all", "digits-ali-seed0/checkpoints", 40)).wait(LIMIT) == -signal.SIGKILL
     before = {path.name for path in (trial.out / "runs/digits-ali-seed0/checkpoints").glob("round-*")}
     size = max(path.stat().st_size for path in trial.out.rglob("round-*"))
     assert trial.start("--resume", largest=size - 1).wait(LIMIT) == 1, trial.said
     assert (
-        "failed: nothing more can be written (File too large); its last checkpoint is kept: make room, resume" in trial.said
+        "failed: nothing more can be written (File too large); its last checkpoint is kept: make room, resume"
+        in trial.said
     )
     assert "Traceback" not in trial.said
     assert {path.name for path in (trial.out / "runs/digits-ali-seed0/checkpoints").glob("round-*")} == before
@@ -117,9 +125,15 @@ def test_of_two_starts_at_once_one_runs_and_one_refuses(
     starts = asked(request, "--starts", 10, 1)
     for number in range(starts):
         trial = Trial(tmp_path / str(number), images)
-        both = [trial.start("--resume", settings=("steps=2", "batch=8", 'metrics=["reconstruction"]')) for _ in range(2)]
+        both = [
+            trial.start("--resume", settings=("steps=2", "batch=8", 'metrics=["reconstruction"]'))
+            for _ in range(2)
+        ]
         codes = sorted(process.wait(LIMIT) for process in both)
         assert codes == [0, 2], trial.said
-        assert trial.said.count("is being written to by another process: wait for it or name another folder") == 1
+        assert (
+            trial.said.count("is being written to by another process: wait for it or name another folder")
+            == 1
+        )
         assert len(trial.rows())
     print(f"\n{starts} of {starts}: one ran, one refused")

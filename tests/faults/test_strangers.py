@@ -1,6 +1,8 @@
-"""Whoever made a file: opening it gives no traceback, does not hang, changes nothing elsewhere and runs no code.
+"""Whoever made a file: opening it gives no traceback, does not hang, changes nothing elsewhere and runs no
+code.
 
-`nox -s faults -- -k strangers` opens a thousand crafted and damaged inputs (`--inputs N`) by every command that reads them.
+`nox -s faults -- -k strangers` opens a thousand crafted and damaged inputs (`--inputs N`) by every command
+that reads them.
 """
 
 import json
@@ -20,12 +22,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import config, load_run, trained
-from benchmarks import data as sets
-from benchmarks.cli import main
-from evaluation import files, pictures
-from evaluation.base import BadInput
-from results import baseline, report, rows, stored
+from alibench import load_run
+from alibench.benchmarks.commands.cli import main
+from alibench.benchmarks.config import loading, schema
+from alibench.benchmarks.data import datasets as sets
+from alibench.benchmarks.running import trained
+from alibench.evaluation import files, pictures
+from alibench.evaluation.errors import BadInput
+from alibench.results import baseline, report, rows, stored
 from tests import strangers
 from tests.conftest import TINY
 from tests.faults.trial import asked
@@ -47,37 +51,63 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("made")
     rng = np.random.RandomState(0)
     np.savez(place / "set.npz", x=rng.randint(256, size=(120, 8, 8), dtype=np.uint8), y=np.arange(120) % 2)
-    (place / "mine.toml").write_text((config.FOLDER / "digits.toml").read_text())
+    (place / "mine.toml").write_text((loading.FOLDER / "digits.toml").read_text())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALIBENCH_DATA", str(place / "home"))
         sets.load(f"npz:{place / 'set.npz'}")
         assert main(["run", "digits", *TINY, *FEW, "--out", str(place / "out")]) == 0
         assert main(["run", "digits", *FEW, "--dry-run", "--device", "cpu"]) == 0  # for what it imports
-    (suite,) = config.load("gate")
+    (suite,) = loading.load("gate")
     committed = baseline.read(Path("results/baselines/gate.json"))
     output(place / "gate", suite, baseline.read(Path("results/baselines/gate-pool.json")), range(60, 65))
     baseline.write(place / "mine.baseline.json", committed)
     return place
 
 
-def output(out: Path, suite: config.Suite, of: baseline.Baseline, seeds: range) -> None:
+def output(out: Path, suite: schema.Suite, of: baseline.Baseline, seeds: range) -> None:
     """Write the output that five seeds of a pool of real runs came from, as far as the gate looks at it."""
-    settings = json.loads(json.dumps(config.asdict(replace(suite, first_seed=seeds[0], seeds=len(seeds)))))
+    settings = json.loads(json.dumps(loading.asdict(replace(suite, first_seed=seeds[0], seeds=len(seeds)))))
     for model in suite.models:
         for seed in seeds:
             measured = []
             for cell in of.cells:
                 owner = next(
-                    m for m in suite.models if cell.model == m or cell.model.startswith(f"{suite.entry(m).title}, ")
+                    m
+                    for m in suite.models
+                    if cell.model == m or cell.model.startswith(f"{suite.entry(m).title}, ")
                 )
                 if owner == model and not cell.gated.over:
                     row = {**cell.identity, "metric": cell.gated.metric, "draw": None, "reason": ""}
-                    row |= {"value": cell.by_seed[seed], "protocol": cell.protocol, "kind": "quality", "status": "ok"}
+                    row |= {
+                        "value": cell.by_seed[seed],
+                        "protocol": cell.protocol,
+                        "kind": "quality",
+                        "status": "ok",
+                    }
                     other = cell.model if cell.model != model else ""
                     measured.append({**row, "reference": other, "note": "", "seed": seed})
-            about = {"commit": "0" * 40, "config": settings, "versions": {}, "device": "cpu", "weights_sha256": None}
-            about |= {"data_sha256": of.data_sha256, "command": "alibench regression", "protocols": of.protocols}
-            run = rows.Run(f"gate-{model}-seed{seed}", "gate", model, suite.entry(model).title, of.dataset, seed, 1, "ema")
+            about = {
+                "commit": "0" * 40,
+                "config": settings,
+                "versions": {},
+                "device": "cpu",
+                "weights_sha256": None,
+            }
+            about |= {
+                "data_sha256": of.data_sha256,
+                "command": "alibench regression",
+                "protocols": of.protocols,
+            }
+            run = rows.Run(
+                f"gate-{model}-seed{seed}",
+                "gate",
+                model,
+                suite.entry(model).title,
+                of.dataset,
+                seed,
+                1,
+                "ema",
+            )
             (out / "runs" / run.run_id).mkdir(parents=True)
             rows.write(out / "runs" / run.run_id, run, measured, about)
 
@@ -133,7 +163,9 @@ GATE: dict[str, Command] = {
     )
 }
 CACHE: dict[str, Command] = {"data.load": lambda place, to: read_again(place)}
-SUITE: dict[str, Command] = {"run": lambda place, to: main(["run", "mine.toml", *FEW, "--dry-run", "--device", "cpu"])}
+SUITE: dict[str, Command] = {
+    "run": lambda place, to: main(["run", "mine.toml", *FEW, "--dry-run", "--device", "cpu"])
+}
 
 
 def loaded(folder: Path) -> int:
@@ -153,7 +185,9 @@ def read_again(place: Path) -> int:
 
 
 def inputs(rng: random.Random) -> Iterator[tuple[str, str, Command, Callable[[Path], str]]]:
-    """Yield kinds of files, commands that read them, and what makes an input of the stranger's folder, without an end."""
+    """Yield kinds of files, commands that read them, and what makes an input of the stranger's folder,
+    without an end.
+    """
     of_output: dict[str, Callable[[Path], str]] = {
         "plan.json": lambda place: craft(place / "out/plan.json", rng),
         "plan.json, spoilt": lambda place: spoil(place / "out/plan.json", rng),
@@ -183,7 +217,9 @@ def cached(place: Path) -> list[Path]:
     return sorted(path for path in (place.parent / "home" / "cache").rglob("*") if path.is_file())
 
 
-def test_opening_a_strangers_file_is_safe(made: Path, world: Path, count: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_opening_a_strangers_file_is_safe(
+    made: Path, world: Path, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     rng, codes = random.Random(22), Counter[str]()
     wrong: list[str] = []
     every = inputs(rng)
@@ -210,7 +246,9 @@ def test_opening_a_strangers_file_is_safe(made: Path, world: Path, count: int, c
             "nothing written": found.code != 2 or not list((world / "written").iterdir()),
             "a line": found.code != 2 or bool(lines) or name == "load_run",
         }
-        wrong += [f"{what}: {claim} (code {found.code}): {lines}" for claim, holds in held.items() if not holds]
+        wrong += [
+            f"{what}: {claim} (code {found.code}): {lines}" for claim, holds in held.items() if not holds
+        ]
     print(f"\n{count} inputs, answers by command and exit code: {dict(sorted(codes.items()))}")
     assert not wrong, "\n".join(wrong)
 
@@ -257,7 +295,10 @@ def test_the_gate_passes_on_no_number_that_is_not_one(
     place, rng = stranger(made, world), random.Random(24)
     assert GATE["regression"](place, world / "written") == 0  # as it is, it passes
     for number in range(max(8, count // 10)):
-        place, value = stranger(made, world), rng.choice((float("nan"), None, float("inf"), -float("inf"), "1.5", 1e308))
+        place, value = (
+            stranger(made, world),
+            rng.choice((float("nan"), None, float("inf"), -float("inf"), "1.5", 1e308)),
+        )
         if number % 2:
             path = place / "mine.baseline.json"
             body = strangers.body_of(path)
@@ -274,6 +315,15 @@ def test_no_interpreter_imports_from_the_folder_that_is_read(
     made: Path, world: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stranger(made, world)  # with pickle.py, struct.py and others that say so where we stand
-    given = ["evaluate", "out", "--metrics", "reconstruction", "--device", "cpu", "--out", str(world / "written/again")]
+    given = [
+        "evaluate",
+        "out",
+        "--metrics",
+        "reconstruction",
+        "--device",
+        "cpu",
+        "--out",
+        str(world / "written/again"),
+    ]
     assert main(given) == 0
     assert isinstance(rows.read(world / "written/again"), pd.DataFrame)

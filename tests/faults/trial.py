@@ -13,12 +13,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from results import rows
+from alibench.results import rows
 
 ROOT = Path(__file__).parent.parent.parent
 LIMIT = 300  # seconds for a command
-# Files that a run writes, by what it is doing: windows that a moment drawn at random seldom meets. It has a checkpoint after
-# every step here, so that a kill at one of them is a kill in the midst of training.
+# Files that a run writes, by what it is doing: windows that a moment drawn at random seldom meets. It has a
+# checkpoint after every step here, so that a kill at one of them is a kill in the midst of training.
 KINDS = {
     "building the cache": r"/cache/",
     "beginning": r"plan\.json|/out/runs$",
@@ -28,7 +28,13 @@ KINDS = {
     "writing rows": r"/\.?(run|rows)\.json",
     "writing tables": r"/out/\.?(rows\.csv|tables)",
 }
-SETTINGS = ("steps=60", "batch=8", "evaluation.draws=2", "evaluation.labels=20", 'metrics=["reconstruction","svm"]')
+SETTINGS = (
+    "steps=60",
+    "batch=8",
+    "evaluation.draws=2",
+    "evaluation.labels=20",
+    'metrics=["reconstruction","svm"]',
+)
 
 
 def asked(request: pytest.FixtureRequest, option: str, whole: int, short: int) -> int:
@@ -55,14 +61,38 @@ class Trial:
         place.mkdir()
 
     def start(
-        self, *more: str, kill: tuple[str, str, int] | None = None, settings: Sequence[str] = SETTINGS, largest: int = 0
+        self,
+        *more: str,
+        kill: tuple[str, str, int] | None = None,
+        settings: Sequence[str] = SETTINGS,
+        largest: int = 0,
     ) -> "subprocess.Popen[bytes]":
         """Start it; `kill`: whom (killer/sitecustomize.py), at files of which pattern, which time.
 
         No file may have more than `largest` bytes, if that is given.
         """
-        command = [sys.executable, "-m", "benchmarks", "run", "digits", "--models", "ali", "vae", "--seeds", "1"]
-        command += ["--data", f"folder:{self.images}", "--device", "cpu", "--checkpoint-every", "0", "--out", str(self.out)]
+        command = [
+            sys.executable,
+            "-m",
+            "alibench",
+            "run",
+            "digits",
+            "--models",
+            "ali",
+            "vae",
+            "--seeds",
+            "1",
+        ]
+        command += [
+            "--data",
+            f"folder:{self.images}",
+            "--device",
+            "cpu",
+            "--checkpoint-every",
+            "0",
+            "--out",
+            str(self.out),
+        ]
         command += [*(part for setting in settings for part in ("--set", setting)), *more]
         environment = os.environ | {"ALIBENCH_DATA": str(self.place / "home")}
         if kill:
@@ -75,7 +105,13 @@ class Trial:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
 
         with (self.place / "said").open("ab") as said:
-            options = {"cwd": ROOT, "env": environment, "stdout": said, "stderr": said, "start_new_session": True}
+            options = {
+                "cwd": ROOT,
+                "env": environment,
+                "stdout": said,
+                "stderr": said,
+                "start_new_session": True,
+            }
             return subprocess.Popen(command, preexec_fn=limit, **options)  # type: ignore[call-overload, no-any-return]
 
     @property
@@ -95,13 +131,17 @@ class Trial:
         assert process.wait(LIMIT) == 0, self.said[-3000:]
         seconds = time.monotonic() - start
         paths = [line.partition(" ")[2] for line in self.log.read_text().splitlines()]
-        written = {kind: sum(bool(re.search(pattern, path)) for path in paths) for kind, pattern in KINDS.items()}
+        written = {
+            kind: sum(bool(re.search(pattern, path)) for path in paths) for kind, pattern in KINDS.items()
+        }
         assert all(written.values()), written
         assert len(self.rows()) > 50
         return Undisturbed(self.rows(), seconds, written)
 
     def check(self, expected: pd.DataFrame, *more: str) -> None:
-        """Go on, and compare what comes out with an undisturbed run: no row lost or doubled, nothing left behind."""
+        """Go on, and compare what comes out with an undisturbed run: no row lost or doubled, nothing left
+        behind.
+        """
         assert self.start("--resume", *more).wait(LIMIT) == 0, self.said[-3000:]
         self.compare(expected)
 

@@ -67,7 +67,7 @@ alone() { begin "$@"; finish "$1"; }
 
 TESTS=("$PYTHON" -m pytest -q -ra -c pyproject.toml -o addopts= -p no:cacheprovider) # addopts ask for plugins
 CORRECT=("${TESTS[@]}" -m "gpu and not speed and not slow")
-OTHERS=$(grep -l "mark.gpu" tests/test_*.py)
+OTHERS=$(grep -rl "mark.gpu" tests/models tests/evaluation tests/results tests/benchmarks --include="test_*.py")
 if [ "$DEVICE" != cpu ] && ! "$PYTHON" -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then
     echo "There is no CUDA device here, so all tests are skipped; DEVICE=cpu runs them in small."
     exec "${TESTS[@]}" -m "gpu and not speed" tests/gpu $OTHERS
@@ -90,7 +90,7 @@ begin short 90 "${CORRECT[@]}" tests/gpu/test_short_run.py
 begin command 150 "${CORRECT[@]}" tests/gpu/test_command.py
 begin others 120 "${CORRECT[@]}" $OTHERS
 if [ -d "$CIFAR10_FOLDER" ] && asked cifar && [ "$DEVICE" != cpu ]; then
-    ASKED="$ASKED extractor " begin extractor 150 "$PYTHON" -m benchmarks fit-extractor "folder:$CIFAR10_FOLDER"
+    ASKED="$ASKED extractor " begin extractor 150 "$PYTHON" -m alibench fit-extractor "folder:$CIFAR10_FOLDER"
 fi
 finish "${BESIDE[@]}"
 [ "$DEVICE" = cpu ] || unset OMP_NUM_THREADS
@@ -114,7 +114,7 @@ pace() { "$PYTHON" -m tests.speed.pace "$@" 2> "$OUT/pace.log" || echo 5; } # NE
 steps() { "$PYTHON" -c "import sys; s, ms = map(float, sys.argv[1:]); print(max(20, int(1000 * s / ms)))" "$1" "$2"; }
 training() { # NAME SECONDS ARGUMENTS...: a run, which comes home in parts that can be sent, with the first seed's weights
     local name=$1 most=$2; shift 2
-    alone "$name" "$most" "$PYTHON" -m benchmarks run "$@" --device "$DEVICE" "${FAST[@]}" --out "$WORK/$name"
+    alone "$name" "$most" "$PYTHON" -m alibench run "$@" --device "$DEVICE" "${FAST[@]}" --out "$WORK/$name"
     [ ! -d "$WORK/$name" ] || tar -C "$WORK" --exclude='*-seed[1-9]/model.safetensors' -cf - "$name" | split -b 15m - "$OUT_DIR/$name.tar."
 }
 FAST=() # as both are by default on a GPU of today, and as the pace is measured

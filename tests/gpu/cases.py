@@ -7,13 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.checkpoints import Checkpoints
-from benchmarks.loop import Recipe, Trained, Trainer, train_together
-from evaluation.base import Split, generator
-from models import REGISTRY
-from models.base import Batch, Model
-from models.networks import Networks
-from models.tables import FAMILIES
+from alibench.benchmarks.training.checkpoints import Checkpoints
+from alibench.benchmarks.training.loop import Trained, train_together
+from alibench.benchmarks.training.recipe import Recipe
+from alibench.benchmarks.training.trainer import Trainer
+from alibench.evaluation.data import Split
+from alibench.evaluation.seeds import generator
+from alibench.models import REGISTRY
+from alibench.models.base import Batch, Model
+from alibench.models.networks import Networks
+from alibench.models.tables import FAMILIES
 
 DEVICE = torch.device(os.environ.get("DEVICE", "cuda"))
 SMALL = DEVICE.type == "cpu"  # few cases, to see that the tests themselves work
@@ -27,12 +30,22 @@ SHAPES = {
     "bigan_mnist": (1, 28, 28),
 }
 LATENT = {"cifar10": 64, "digits": 8, **dict.fromkeys(("plane", "toy", "alice_toy"), 2)}
-# a learning rate that fp32 holds exactly: a recorded step reads it from an fp32 tensor, an eager one as a Python number
-RECIPE: dict[str, Any] = {"steps": 8, "batch": 20, "lr": 2.0**-10, "decay": 0, "ema": 0.5, "execution": "eager"}
+# a learning rate that fp32 holds exactly: a recorded step reads it from an fp32 tensor, an eager one as a
+# Python number
+RECIPE: dict[str, Any] = {
+    "steps": 8,
+    "batch": 20,
+    "lr": 2.0**-10,
+    "decay": 0,
+    "ema": 0.5,
+    "execution": "eager",
+}
 
 
 def recipe(**changes: Any) -> Recipe:
-    """Return a recipe whose precision and execution do not depend on the device, with some of its fields changed."""
+    """Return a recipe whose precision and execution do not depend on the device, with some of its fields
+    changed.
+    """
     return Recipe(**{"precision": "fp32", **RECIPE, **changes})
 
 
@@ -51,10 +64,14 @@ def build(family: str, name: str, seed: int = 0) -> Model:
     shape = SHAPES[family]
     mean = torch.full(shape, 0.5) if len(shape) == 3 else None
     rng = generator(seed, "weights")
-    return REGISTRY[name](Networks(FAMILIES[family](), shape, 1.0, LATENT.get(family, 16), rng, labels=10, mean=mean))
+    return REGISTRY[name](
+        Networks(FAMILIES[family](), shape, 1.0, LATENT.get(family, 16), rng, labels=10, mean=mean)
+    )
 
 
-def trainer(family: str, name: str, recipe: Recipe, device: torch.device, phase: int = 0, seed: int = 0) -> Trainer:
+def trainer(
+    family: str, name: str, recipe: Recipe, device: torch.device, phase: int = 0, seed: int = 0
+) -> Trainer:
     """Return the trainer of one phase, on random data."""
     model, data = build(family, name, seed).to(device), split(family)
     return Trainer(model, model.phases[phase], recipe, data, generator(seed, "training", device), data)
@@ -102,5 +119,7 @@ def moved(batch: Batch, device: torch.device) -> Batch:
     """Return a batch on another device."""
     noise = {key: value.to(device) for key, value in batch.noise.items()}
     y = None if batch.y is None else batch.y.to(device)
-    labelled = None if batch.labelled is None else (batch.labelled[0].to(device), batch.labelled[1].to(device))
+    labelled = (
+        None if batch.labelled is None else (batch.labelled[0].to(device), batch.labelled[1].to(device))
+    )
     return Batch(batch.x.to(device), noise, y, labelled)

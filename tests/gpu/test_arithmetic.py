@@ -1,4 +1,6 @@
-"""What a device makes of numbers: exact products unless TF32 is asked for, and the generator's and the data's place."""
+"""What a device makes of numbers: exact products unless TF32 is asked for, and the generator's and the data's
+place.
+"""
 
 from collections.abc import Callable
 
@@ -7,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.data import Batches, placed
-from evaluation.arithmetic import tf32
-from evaluation.base import generator
+from alibench.benchmarks.training.batches import Batches, placed
+from alibench.evaluation.arithmetic import tf32
+from alibench.evaluation.seeds import generator
 from tests.gpu.cases import SMALL, apart, build, split
 
 pytestmark = pytest.mark.gpu
@@ -54,7 +56,11 @@ def test_factors_are_rounded_where_tf32_is_allowed(product: Product, device: tor
 def test_the_switch_goes_back_and_leaves_torchs_own_readable(allowed: bool, device: torch.device) -> None:
     def switches() -> tuple[str, bool, bool]:
         backends = torch.backends
-        return torch.get_float32_matmul_precision(), backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32
+        return (
+            torch.get_float32_matmul_precision(),
+            backends.cuda.matmul.allow_tf32,
+            backends.cudnn.allow_tf32,
+        )
 
     before = switches()
     with tf32(allowed):

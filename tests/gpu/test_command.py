@@ -1,4 +1,6 @@
-"""A whole command on the device: worker processes, stacked seeds, checkpoints, every metric, a stop and its resumption."""
+"""A whole command on the device: worker processes, stacked seeds, checkpoints, every metric, a stop and its
+resumption.
+"""
 
 import subprocess
 import sys
@@ -10,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from evaluation import files
-from results import rows
+from alibench.evaluation import files
+from alibench.results import rows
 from tests.gpu.cases import SMALL
 
 pytestmark = pytest.mark.gpu
@@ -28,7 +30,17 @@ ENDED_BY_SIGTERM = 143
 @contextmanager
 def started(out: Path, device: torch.device, *more: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Start a command; it is ended where the test is."""
-    command = [sys.executable, "-m", "benchmarks", "run", "digits", "--models", *MODELS, "--seeds", str(len(SEEDS))]
+    command = [
+        sys.executable,
+        "-m",
+        "alibench",
+        "run",
+        "digits",
+        "--models",
+        *MODELS,
+        "--seeds",
+        str(len(SEEDS)),
+    ]
     command += [part for setting in SETTINGS for part in ("--set", setting)]
     command += ["--device", str(device), "--out", str(out), "--checkpoint-every", str(EVERY), *more]
     process = subprocess.Popen(command, cwd=ROOT)
@@ -67,8 +79,12 @@ def test_a_stopped_command_resumes(resumed: Path) -> None:
     assert (resumed / "report.html").exists()
 
 
-@pytest.mark.skipif(SMALL, reason="one more command; tests/test_resume.py asks the same on a CPU")
-def test_it_comes_to_the_weights_of_one_that_nobody_stopped(resumed: Path, device: torch.device, tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    SMALL, reason="one more command; tests/benchmarks/running/test_resume.py asks the same on a CPU"
+)
+def test_it_comes_to_the_weights_of_one_that_nobody_stopped(
+    resumed: Path, device: torch.device, tmp_path: Path
+) -> None:
     with started(tmp_path / "whole", device) as command:
         assert command.wait(LONGEST) == 0
     for run in RUNS:

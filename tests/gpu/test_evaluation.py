@@ -5,16 +5,18 @@ import copy
 import pytest
 import torch
 
-from benchmarks.loop import train
-from evaluation.base import Data, Measurement, Settings, Subject
-from evaluation.metrics import measure
+from alibench.benchmarks.training.loop import train
+from alibench.evaluation.data import Data
+from alibench.evaluation.metrics import measure
+from alibench.evaluation.subject import Measurement, Settings, Subject
 from tests.conftest import build as on_digits
 from tests.gpu.cases import CPU, SMALL, apart, build, recipe, split
 
 pytestmark = pytest.mark.gpu
 
 METRICS = ("reconstruction", "fidelity", "svm", "neighbours", "probe", "health")
-# what draws nothing: rounding moves an average by a thousandth at most, and an accuracy by an image that lies on a border
+# what draws nothing: rounding moves an average by a thousandth at most, and an accuracy by an image that lies
+# on a border
 AVERAGES = ("reconstruction_error", "psnr", "ssim", "posterior_sigma")
 ACCURACIES = ("nn_accuracy", "knn_accuracy", "svm_accuracy")
 
@@ -57,7 +59,10 @@ def test_convolutions_are_measured_in_exact_fp32(device: torch.device) -> None:
     """
     images, (expected, found) = split("cifar10", 64), [build("cifar10", "ali").eval() for _ in range(2)]
     data = Data("random", images, images, images, classes=10)
-    here, there = (Subject(model, data, Settings(), 0, device=place) for model, place in ((expected, CPU), (found, device)))
+    here, there = (
+        Subject(model, data, Settings(), 0, device=place)
+        for model, place in ((expected, CPU), (found, device))
+    )
     for subject in (here, there):
         measure(subject, ["reconstruction"])  # codes and reconstructions are kept in the subject
     for a, b in ((there.codes, here.codes), (there.reconstructions, here.reconstructions)):

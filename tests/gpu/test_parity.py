@@ -7,18 +7,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.gradients import gradients
-from evaluation.arithmetic import tf32
-from evaluation.base import as_float, generator
-from models import REGISTRY
-from models.base import Batch, Model
-from models.tables import FAMILIES
+from alibench.benchmarks.training.gradients import gradients
+from alibench.evaluation.arithmetic import tf32
+from alibench.evaluation.data import as_float
+from alibench.evaluation.seeds import generator
+from alibench.models import REGISTRY
+from alibench.models.base import Batch, Model
+from alibench.models.tables import FAMILIES
 from tests.gpu.cases import CPU, DEVICE, SHAPES, SMALL, apart, build, flat, moved, recipe, split, trainer
 
 pytestmark = pytest.mark.gpu
 
-# Distance of a player's gradients relative to their length. fp32 sums in another order; TF32 rounds factors to 11 bits and
-# bf16 whatever passes between layers to 8, in some ten layers forth and back.
+# Distance of a player's gradients relative to their length. fp32 sums in another order; TF32 rounds factors
+# to 11 bits and bf16 whatever passes between layers to 8, in some ten layers forth and back.
 LIMITS = {"fp32": 2e-4, "tf32": 5e-2, "bf16": 2e-1}
 EXACT = 1e-3  # the same for two ways on one device, after updates that may have made logits large
 
@@ -44,7 +45,9 @@ def test_every_family_has_its_cases() -> None:
 
 @torch.no_grad()
 def awaken(model: Model) -> None:
-    """Give weights that start at zero (D's last layer in BiGAN's networks) others, so that no gradient is zero by them."""
+    """Give weights that start at zero (D's last layer in BiGAN's networks) others, so that no gradient is
+    zero by them.
+    """
     rng = generator(0, "weights")
     for p in model.parameters():
         if p.dim() > 1 and not p.any():
@@ -60,10 +63,12 @@ def in_double(batch: Batch) -> Batch:
 
 @pytest.mark.parametrize(("family", "name"), CASES)
 def test_gradients_are_those_of_the_cpu(family: str, name: str, device: torch.device) -> None:
-    """Every player's in every phase, by the pass that the loop takes; on CIFAR-10's networks also in TF32 and bf16.
+    """Every player's in every phase, by the pass that the loop takes; on CIFAR-10's networks also in TF32 and
+    bf16.
 
-    At first weights an untrained decoder's images hardly differ, and batch norm enlarges what does: there fp32 itself is
-    far from double precision, by `rounding`, and limits grow with it. Conditional models compute in fp32 alone.
+    At first weights an untrained decoder's images hardly differ, and batch norm enlarges what does: there
+    fp32 itself is far from double precision, by `rounding`, and limits grow with it. Conditional models
+    compute in fp32 alone.
     """
     n = 32 if SHAPES[family] in (SHAPES["digits"], SHAPES["plane"]) else 8
     x, y, rng = as_float(split(family, n).x), torch.arange(n) % 10, generator(0, "noise")
@@ -71,7 +76,9 @@ def test_gradients_are_those_of_the_cpu(family: str, name: str, device: torch.de
     batch = Batch(x, {key: draw(rng) for key, draw in model.noise(n).items()}, y, (x, y))
     there, doubled = moved(batch, device), in_double(batch)
     for phase in range(len(model.phases)):
-        expected, found, exact = (trainer(family, name, recipe(batch=n), place, phase) for place in (CPU, device, CPU))
+        expected, found, exact = (
+            trainer(family, name, recipe(batch=n), place, phase) for place in (CPU, device, CPU)
+        )
         assert found.judges == expected.judges
         for one in (expected, found, exact):
             awaken(one.model)
@@ -83,18 +90,27 @@ def test_gradients_are_those_of_the_cpu(family: str, name: str, device: torch.de
             rounding = dict.fromkeys(learners, 0.0)
             if not model.conditional:
                 gradients(exact.model, doubled, references, judge)
-                rounding = {player: apart(gradient(learners[player]), gradient(references[player])) for player in learners}
+                rounding = {
+                    player: apart(gradient(learners[player]), gradient(references[player]))
+                    for player in learners
+                }
             for kind in LIMITS if family == "cifar10" and not SMALL else ("fp32",):
                 autocast = torch.autocast(DEVICE.type, torch.bfloat16, enabled=kind == "bf16")
                 with tf32(kind == "tf32"):
                     gradients(found.model, there, others, judge, autocast)
                 for player in learners:
                     error = apart(gradient(others[player]), gradient(learners[player]))
-                    assert error < LIMITS[kind] * max(1, 10 * rounding[player] / LIMITS["fp32"]), (phase, player, kind)
+                    assert error < LIMITS[kind] * max(1, 10 * rounding[player] / LIMITS["fp32"]), (
+                        phase,
+                        player,
+                        kind,
+                    )
 
 
 @pytest.mark.parametrize(("family", "name"), SHARED)
-def test_one_pass_through_d_is_one_a_player_after_some_updates(family: str, name: str, device: torch.device) -> None:
+def test_one_pass_through_d_is_one_a_player_after_some_updates(
+    family: str, name: str, device: torch.device
+) -> None:
     """At first weights alone D may be flat: a last layer that starts at zero hides what lies below it."""
     training = trainer(family, name, recipe(lr=1e-3, ema=0), device)
     for _ in range(5):

@@ -1,4 +1,6 @@
-"""Recorded rounds are the rounds, bit for bit; stacked seeds are the seeds alone; a stopped training resumes exactly."""
+"""Recorded rounds are the rounds, bit for bit; stacked seeds are the seeds alone; a stopped training resumes
+exactly.
+"""
 
 from pathlib import Path
 from typing import Literal
@@ -6,10 +8,10 @@ from typing import Literal
 import pytest
 import torch
 
-from benchmarks.stopping import Stopped
-from models import REGISTRY
+from alibench.benchmarks.training.stopping import Stopped
+from alibench.models import REGISTRY
+from tests.benchmarks.running.test_resume import Stopping
 from tests.gpu.cases import SMALL, apart, build, numbers, recipe, strayed, trained
-from tests.test_resume import Stopping
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("deterministic")]
 
@@ -52,7 +54,9 @@ def test_recorded_rounds_with_overlapping_pools_are_as_near_as_repeated_ones(
 
 @pytest.mark.parametrize(("name", "precision"), STACKED)
 def test_stacked_seeds_are_the_seeds_alone(name: str, precision: str, device: torch.device) -> None:
-    """To a thousandth of what they moved by in three updates; in bf16, where each sum is rounded, to 0.3 in four."""
+    """To a thousandth of what they moved by in three updates; in bf16, where each sum is rounded, to 0.3 in
+    four.
+    """
     limit = 1e-3 if precision == "fp32" else 0.3
     asked = recipe(precision=precision, steps=3 if precision == "fp32" else 4)
     together = trained("digits", [name] * 3, asked, device)
@@ -62,7 +66,9 @@ def test_stacked_seeds_are_the_seeds_alone(name: str, precision: str, device: to
 
 
 @pytest.mark.parametrize(("name", "precision"), STACKED)
-def test_stacked_rounds_are_recorded(name: str, precision: str, recorded: Recorded, device: torch.device) -> None:
+def test_stacked_rounds_are_recorded(
+    name: str, precision: str, recorded: Recorded, device: torch.device
+) -> None:
     expected, found = (
         trained("digits", [name] * 3, recipe(precision=precision, execution=execution), device)
         for execution in ("eager", recorded)
@@ -86,11 +92,14 @@ def test_a_stopped_training_resumes_to_the_very_weights(
 @pytest.mark.slow
 @pytest.mark.skipif(SMALL, reason="compiling takes a minute, and pays on CUDA")
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
-def test_compiled_networks_move_as_the_others_do(precision: str, recorded: Recorded, device: torch.device) -> None:
+def test_compiled_networks_move_as_the_others_do(
+    precision: str, recorded: Recorded, device: torch.device
+) -> None:
     """One round: fused kernels round elsewhere, by as much as the precision does."""
     asked = {"precision": precision, "steps": 4, "ema": 0, "execution": recorded}
     (expected,), (found,) = (
-        trained("cifar10", ["ali"], recipe(**asked, **{"compile": compiled}), device) for compiled in (False, True)
+        trained("cifar10", ["ali"], recipe(**asked, **{"compile": compiled}), device)
+        for compiled in (False, True)
     )
     limit = {"tf32": 5e-2, "bf16": 2e-1}[precision]
     assert strayed(found, expected, numbers(build("cifar10", "ali"))) < limit

@@ -1,4 +1,6 @@
-"""A training repeated is the same, bit for bit, where cuDNN may choose only algorithms that add in a fixed order."""
+"""A training repeated is the same, bit for bit, where cuDNN may choose only algorithms that add in a fixed
+order.
+"""
 
 import pytest
 import torch

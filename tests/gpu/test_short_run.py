@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from benchmarks.loop import train
-from evaluation import reconstruction
-from evaluation.base import Data, Settings, Subject
+from alibench.benchmarks.training.loop import train
+from alibench.evaluation.data import Data
+from alibench.evaluation.metrics import reconstruction
+from alibench.evaluation.subject import Settings, Subject
 from tests.conftest import build
 from tests.gpu.cases import SMALL, recipe
 

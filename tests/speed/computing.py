@@ -3,14 +3,18 @@
 import time
 from collections.abc import Callable
 
-from benchmarks.engine import Group
-from benchmarks.stopping import Request
+from alibench.benchmarks.running.engine import Group
+from alibench.benchmarks.training.stopping import Request
 
 TICKS = 50  # times that a training says how far it is
 
 
-def compute(group: Group, report: Callable[[str, int], None], request: Request, seconds: float) -> dict[str, str]:
-    """Keep a core busy for so many seconds of its own time with each job; what others take of it comes on top."""
+def compute(
+    group: Group, report: Callable[[str, int], None], request: Request, seconds: float
+) -> dict[str, str]:
+    """Keep a core busy for so many seconds of its own time with each job; what others take of it comes on
+    top.
+    """
     for job in group:
         start = time.thread_time()
         for tick in range(TICKS):

@@ -1,8 +1,10 @@
-"""Milliseconds of an update, for whoever plans a training: `python -m tests.speed.pace MNIST bigan 3` (seeds, stacked)."""
+"""Milliseconds of an update, for whoever plans a training: `python -m tests.speed.pace MNIST bigan 3` (seeds,
+stacked).
+"""
 
 import sys
 
-from benchmarks.replicas import StackedTrainer
+from alibench.benchmarks.training.stacked import StackedTrainer
 from tests.speed.report import timed_device
 from tests.speed.sides import CIFAR10, MNIST, calls_of, recipe, seconds, trainer
 

@@ -1,9 +1,10 @@
 """The suite's models as plain scripts train and use them: what its speed is compared with.
 
-`naive` is what one finds beside the papers (field practice: DataLoader, a pass through D for each kind of pair, players in
-turn, everything computed anew for the second, torch's default Adam, the losses read at every step). `careful` is the best
-that the same alternating update can be: the suite's own parts, resident data and fused Adam among them, one pass through D
-for both kinds, and the generator's graph kept from one player's move to the other's.
+`naive` is what one finds beside the papers (field practice: DataLoader, a pass through D for each kind of
+pair, players in turn, everything computed anew for the second, torch's default Adam, the losses read at every
+step). `careful` is the best that the same alternating update can be: the suite's own parts, resident data and
+fused Adam among them, one pass through D for both kinds, and the generator's graph kept from one player's
+move to the other's.
 """
 
 import copy
@@ -15,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.loop import Recipe, Trainer
-from evaluation.base import Split, as_float
-from models.base import Model
-from models.layers import Stack
-from models.vae import kl_to_prior
+from alibench.benchmarks.training.recipe import Recipe
+from alibench.benchmarks.training.trainer import Trainer
+from alibench.evaluation.data import Split, as_float
+from alibench.models.base import Model
+from alibench.models.layers import Stack
+from alibench.models.vae import kl_to_prior
 
 Step = Callable[[], object]
 
@@ -81,7 +83,11 @@ def sequential(stack: Stack) -> nn.Sequential:
         modules += [Bias(layer.bias)] if isinstance(layer.bias, Tensor) else []
         modules += [copy.deepcopy(layer.bn)] if isinstance(layer.bn, nn.Module) else []
         modules += [nn.Dropout(row.drop_inside)] * bool(row.drop_inside)
-        act = {"leaky": nn.LeakyReLU(layer.style.slope, True), "relu": nn.ReLU(True), "maxout": Maxout(layer.style.pieces)}  # type: ignore
+        act = {
+            "leaky": nn.LeakyReLU(layer.style.slope, True),
+            "relu": nn.ReLU(True),
+            "maxout": Maxout(layer.style.pieces),
+        }  # type: ignore
         modules += [act[row.act]] if row.act in act else []
     return (Tower if any(isinstance(module, Injected) for module in modules) else nn.Sequential)(*modules)
 
@@ -154,7 +160,9 @@ def naive(model: Model, split: Split, recipe: Recipe, workers: int = 0, device: 
 
     def latent() -> Tensor:
         shape = (recipe.batch, model.latent)
-        return 2 * torch.rand(shape, device=device) - 1 if model.uniform else torch.randn(shape, device=device)
+        return (
+            2 * torch.rand(shape, device=device) - 1 if model.uniform else torch.randn(shape, device=device)
+        )
 
     if model.name == "vae":
         optimiser, variance = adam(plain.e, plain.g), torch.tensor(0.01, device=device)

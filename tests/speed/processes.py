@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.loop import train
-from models.gan import GAN
+from alibench.benchmarks.training.loop import train
+from alibench.models.gan import GAN
 from tests.speed import sides
 from tests.speed.sides import Precision, Shape
 

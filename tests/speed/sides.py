@@ -1,4 +1,6 @@
-"""What the speed cases time: the suite's own work and the baselines' beside it, and how several are timed in turn."""
+"""What the speed cases time: the suite's own work and the baselines' beside it, and how several are timed in
+turn.
+"""
 
 import copy
 import time
@@ -14,21 +16,27 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import data
-from benchmarks.loop import Recipe, Trainer
-from evaluation.arithmetic import tf32
-from evaluation.base import Data, Settings, Split, Subject, as_float, generator
-from models import REGISTRY
-from models.base import Model
-from models.networks import Networks
-from models.tables import FAMILIES
+from alibench.benchmarks.data import datasets
+from alibench.benchmarks.training.recipe import Recipe
+from alibench.benchmarks.training.trainer import Trainer
+from alibench.evaluation.arithmetic import tf32
+from alibench.evaluation.data import Data, Split, as_float
+from alibench.evaluation.seeds import generator
+from alibench.evaluation.subject import Settings, Subject
+from alibench.models import REGISTRY
+from alibench.models.base import Model
+from alibench.models.networks import Networks
+from alibench.models.tables import FAMILIES
 from tests.speed.plain import Plain, Step, careful, naive
 
 Precision = Literal["fp32", "tf32", "bf16"]
 ROUNDS = 9  # in which all sides are timed in turn; seven give an interval of the median
 BATCH = 100
 LEAST = 0.2  # seconds of one timing
-WARM = {"cpu": 1, "cuda": 6}  # untimed calls first: on CUDA a recorded side makes three rounds and records the fourth
+WARM = {
+    "cpu": 1,
+    "cuda": 6,
+}  # untimed calls first: on CUDA a recorded side makes three rounds and records the fourth
 IMAGES = 5000  # random ones, in place of published data
 
 
@@ -58,10 +66,12 @@ GRID = Shape("grid", "plane", 2, "grid25_easy")
 def loaded(shape: Shape) -> Data:
     """Return the data of a shape."""
     if shape.dataset:
-        return data.load(shape.dataset)
+        return datasets.load(shape.dataset)
     x = torch.randint(0, 256, (IMAGES, *shape.size), dtype=torch.uint8, generator=generator(0, "speed"))
     split = Split(x, torch.arange(IMAGES) % 10)
-    return Data("random", split, Split(x[:1000], split.y[:1000]), Split(x[1000:2000], split.y[1000:2000]), classes=10)
+    return Data(
+        "random", split, Split(x[:1000], split.y[:1000]), Split(x[1000:2000], split.y[1000:2000]), classes=10
+    )
 
 
 def build(shape: Shape, name: str, seed: int = 0) -> Model:
@@ -74,12 +84,18 @@ def build(shape: Shape, name: str, seed: int = 0) -> Model:
 
 def recipe(shape: Shape, precision: Precision, **others: Any) -> Recipe:
     """Return the recipe of all sides, eager unless `others` say otherwise."""
-    fields: dict[str, Any] = {"batch": shape.batch, "weight_decay": shape.weight_decay, "execution": "eager"} | others
+    fields: dict[str, Any] = {
+        "batch": shape.batch,
+        "weight_decay": shape.weight_decay,
+        "execution": "eager",
+    } | others
     return Recipe(steps=1000, lr=1e-4, ema=0, precision=precision, **fields)
 
 
 def trainer(shape: Shape, name: str, recipe: Recipe, device: str, seed: int = 0) -> Trainer:
-    """Return what makes the suite's own updates: what `train` runs, and what the results tables' throughput times."""
+    """Return what makes the suite's own updates: what `train` runs, and what the results tables' throughput
+    times.
+    """
     model, rng = build(shape, name, seed).to(device), generator(seed, "speed", torch.device(device))
     return Trainer(model, model.phases[0], recipe, loaded(shape).train, rng)
 
@@ -87,8 +103,8 @@ def trainer(shape: Shape, name: str, recipe: Recipe, device: str, seed: int = 0)
 def update(side: str, shape: Shape, name: str, precision: Precision, device: str) -> Step:
     """Return an update by one side, in the precision that is asked for.
 
-    "naive 2" has two of DataLoader's workers; "careful"; "ours", as trainings run by default, that is "recorded"; "eager";
-    "compiled", which is recorded, too.
+    "naive 2" has two of DataLoader's workers; "careful"; "ours", as trainings run by default, that is
+    "recorded"; "eager"; "compiled", which is recorded, too.
     """
     if side == "careful":
         step = careful(trainer(shape, name, recipe(shape, precision, update="alternating"), device))
@@ -103,7 +119,9 @@ def update(side: str, shape: Shape, name: str, precision: Precision, device: str
 
 
 def in_precision(step: Step, precision: Precision, device: str) -> Step:
-    """Return a step whose products are rounded to TF32 if that is asked for, which CUDA's convolutions are by default."""
+    """Return a step whose products are rounded to TF32 if that is asked for, which CUDA's convolutions are by
+    default.
+    """
     if device == "cpu":
         return step
 
@@ -119,13 +137,16 @@ def use(side: str, what: str, shape: Shape, name: str, device: str, n: int = 500
     model, own = build(shape, name).to(device).eval(), loaded(shape)
     subject = Subject(model, own, Settings(), 0, device=torch.device(device))
     if side == "ours":
-        from evaluation.throughput import works
+        from alibench.evaluation.metrics.throughput import works
 
         return works(subject, n)[what][0]
     plain = Plain(model).to(device).eval()
     x = as_float(own.test.x[torch.arange(n) % len(own.test)].to(device))
     if side == "careful" and own.images:
-        plain, x = plain.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        plain, x = (
+            plain.to(memory_format=torch.channels_last),
+            x.contiguous(memory_format=torch.channels_last),
+        )  # type: ignore[call-overload]
     mode = torch.inference_mode if side == "careful" else torch.no_grad
 
     def work() -> Tensor:
@@ -138,7 +159,9 @@ def use(side: str, what: str, shape: Shape, name: str, device: str, n: int = 500
 
 
 def ceilings(shape: Shape, name: str, precision: Precision, device: str) -> dict[str, tuple[Step, float]]:
-    """Return a large matrix product, and the forward pass of the largest convolution of a model, with their GFLOP."""
+    """Return a large matrix product, and the forward pass of the largest convolution of a model, with their
+    GFLOP.
+    """
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     size = 8192 if device == "cuda" else 2048
     a = torch.randn(size, size, device=device, dtype=dtype)
@@ -150,7 +173,9 @@ def ceilings(shape: Shape, name: str, precision: Precision, device: str) -> dict
             op = getattr(layer, "op", None)
             if isinstance(op, nn.Conv2d) and layer.inner[1:] != (1, 1):  # type: ignore[union-attr, index]
                 batch = (twice * shape.batch, *layer.shape)  # type: ignore[misc]
-                layers.append((2 * twice * shape.batch * np.prod(layer.inner) * op.weight[0].numel() / 1e9, op, batch))  # type: ignore
+                layers.append(
+                    (2 * twice * shape.batch * np.prod(layer.inner) * op.weight[0].numel() / 1e9, op, batch)
+                )  # type: ignore
     if layers:
         gflop, op, batch = max(layers, key=lambda layer: layer[0])
         op = copy.deepcopy(op).to(device, dtype)
@@ -196,7 +221,9 @@ def alternately(sides: Mapping[str, Step], device: str, rounds: int, least: floa
     return dict(zip(sides, np.array(times).T, strict=True))
 
 
-def in_turn(benchmark: Any, sides: Mapping[str, Step], device: str, rounds: int = ROUNDS) -> dict[str, np.ndarray]:
+def in_turn(
+    benchmark: Any, sides: Mapping[str, Step], device: str, rounds: int = ROUNDS
+) -> dict[str, np.ndarray]:
     """Time all sides in turn, "ours" by pytest-benchmark; return each one's seconds a call (rounds,)."""
     calls = {side: calls_of(work, device) for side, work in sides.items()}
     found: dict[str, list[float]] = {side: [] for side in sides}

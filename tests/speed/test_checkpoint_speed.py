@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.checkpoints import EVERY, Checkpoints
-from benchmarks.loop import train_together
-from benchmarks.stopping import Stopped
+from alibench.benchmarks.training.checkpoints import EVERY, Checkpoints
+from alibench.benchmarks.training.loop import train_together
+from alibench.benchmarks.training.stopping import Stopped
 from tests.speed import sides
 from tests.speed.conftest import Speeds
 from tests.speed.sides import CIFAR10, DIGITS, Shape
@@ -28,14 +28,21 @@ def train(shape: Shape, steps: int, device: str, kept: Checkpoints | None = None
     start = time.perf_counter()
     recipe = replace(sides.recipe(shape, "fp32", execution="graphs"), steps=steps)
     train_together(
-        [sides.build(shape, "ali")], sides.loaded(shape).train, recipe, [0], torch.device(device), checkpoints=kept
+        [sides.build(shape, "ali")],
+        sides.loaded(shape).train,
+        recipe,
+        [0],
+        torch.device(device),
+        checkpoints=kept,
     )
     return time.perf_counter() - start
 
 
 @pytest.mark.parametrize("shape", [CIFAR10, DIGITS], ids=lambda shape: shape.name)
 def test_checkpoints(benchmark: Any, speeds: Speeds, device: str, shape: Shape, tmp_path: Path) -> None:
-    """A training of some minutes with checkpoints as they are by default; then going on from one before the last step."""
+    """A training of some minutes with checkpoints as they are by default; then going on from one before the
+    last step.
+    """
     train(shape, 3, device)
     few, many = (train(shape, steps, device) for steps in (3, 13))
     steps = round(PERIODS * EVERY / ((many - few) / 10))
@@ -68,12 +75,25 @@ def test_checkpoints(benchmark: Any, speeds: Speeds, device: str, shape: Shape, 
 
 
 def test_command_that_goes_on(benchmark: Any, speeds: Speeds, tmp_path: Path) -> None:
-    """`alibench run --resume` where all runs are finished, tables and pictures made again, against the bare interpreter."""
-    command = ["-m", "benchmarks", "run", "digits", "--seeds", "1", "--set", "steps=100", "--out", str(tmp_path / "out")]
+    """`alibench run --resume` where all runs are finished, tables and pictures made again, against the bare
+    interpreter.
+    """
+    command = [
+        "-m",
+        "alibench",
+        "run",
+        "digits",
+        "--seeds",
+        "1",
+        "--set",
+        "steps=100",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     subprocess.run([sys.executable, *command], check=True, capture_output=True)
     cases: dict[str, list[str]] = {
         "interpreter and imports": ["-c", "import benchmarks.cli"],
-        "the tables alone (alibench table)": ["-m", "benchmarks", "table", str(tmp_path / "out")],
+        "the tables alone (alibench table)": ["-m", "alibench", "table", str(tmp_path / "out")],
         "run --resume, all finished": [*command, "--resume"],
     }
     times: dict[str, list[float]] = {case: [] for case in cases}

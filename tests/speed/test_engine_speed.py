@@ -16,13 +16,14 @@ from ray import cloudpickle
 from ray.cluster_utils import Cluster as Nodes
 from rich.console import Console
 
-from benchmarks import config, jobs, outputs, runner, worker
-from benchmarks.engine import Engine, Group, Listener
-from benchmarks.jobs import Job
-from benchmarks.local import Local
-from benchmarks.on_ray import Cluster
-from benchmarks.stopping import Request
-from results import rows
+from alibench.benchmarks.config import devices, loading, schema
+from alibench.benchmarks.running import jobs, outputs, runner, worker
+from alibench.benchmarks.running.engine import Engine, Group, Listener
+from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.local import Local
+from alibench.benchmarks.running.ray import Cluster
+from alibench.benchmarks.training.stopping import Request
+from alibench.results import rows
 from tests.speed import computing
 from tests.speed.conftest import Speeds, cores
 
@@ -41,7 +42,7 @@ def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
     made.shutdown()
 
 
-def work(suite: config.Suite, out: Path) -> list[Job]:
+def work(suite: schema.Suite, out: Path) -> list[Job]:
     (out / "runs").mkdir(parents=True)
     (name,) = suite.models
     return [Job("run", suite, name, seed, out, "cpu", ("alibench",)) for seed in suite.training_seeds]
@@ -52,11 +53,11 @@ def test_overhead(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
 
     First runs that take so much time of a processor, whatever its clock does meanwhile; then trainings.
     """
-    loaded = config.load("digits", ["metrics=['reconstruction','svm']"], ["ali"], seeds=EACH * cores())
-    (suite,) = config.resolved(loaded, CPU)
+    loaded = loading.load("digits", ["metrics=['reconstruction','svm']"], ["ali"], seeds=EACH * cores())
+    (suite,) = devices.resolved(loaded, CPU)
     cloudpickle.register_pickle_by_value(computing)
 
-    def seconds(name: str, suite: config.Suite, out: Path, do: worker.Do = jobs.execute) -> float:
+    def seconds(name: str, suite: schema.Suite, out: Path, do: worker.Do = jobs.execute) -> float:
         todo, planned, start = work(suite, out), outputs.plan([suite], CPU, plugins={}), time.perf_counter()
         engine: Engine = Local(CPU, [suite], do) if name == "local" else Cluster("ray", "cpu", [suite], do)
         engine.check(todo, planned)
@@ -65,7 +66,7 @@ def test_overhead(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
         assert set(outcomes.values()) == {"ok"}, outcomes
         return time.perf_counter() - start
 
-    def compare(load: str, suite: config.Suite, do: worker.Do = jobs.execute) -> None:
+    def compare(load: str, suite: schema.Suite, do: worker.Do = jobs.execute) -> None:
         taken = {"local": list[float](), "ray": list[float]()}
         for i in range(ROUNDS):
             for name, own in taken.items():
@@ -85,7 +86,7 @@ def test_overhead(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
 
     compare("computing", suite, partial(computing.compute, seconds=SECONDS))
 
-    def of(steps: int) -> config.Suite:
+    def of(steps: int) -> schema.Suite:
         return replace(suite, recipe=replace(suite.recipe, steps=steps))
 
     few, many = (seconds("local", of(steps), tmp_path / f"{steps}") for steps in (500, 3000))
@@ -93,8 +94,12 @@ def test_overhead(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
 
 
 def test_many_runs(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
-    """A plan of 10,000 runs in which nothing is trained: each task stores the rows of one real run under its own name."""
-    (suite,) = config.load("digits", ["steps=4", "evaluation.draws=1", "evaluation.labels=50"], ["ali"], seeds=1)
+    """A plan of 10,000 runs in which nothing is trained: each task stores the rows of one real run under its
+    own name.
+    """
+    (suite,) = loading.load(
+        "digits", ["steps=4", "evaluation.draws=1", "evaluation.labels=50"], ["ali"], seeds=1
+    )
     (real,) = work(suite, tmp_path / "real")
     assert jobs.execute([real], lambda run_id, steps: None) == {real.run_id: "ok"}
     origin, own = rows.read_origin(real.folder), rows.read_run(real.folder)
@@ -109,7 +114,9 @@ def test_many_runs(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     many, out = replace(suite, seeds=RUNS), tmp_path / "out"
-    plan = outputs.plan([many], CPU, plugins={}, runs=[f"digits-ali-seed{seed}" for seed in many.training_seeds])
+    plan = outputs.plan(
+        [many], CPU, plugins={}, runs=[f"digits-ali-seed{seed}" for seed in many.training_seeds]
+    )
     todo = work(many, out)
     outputs.write_plan(out, ["alibench", "run", "digits"], plan)
 
@@ -133,7 +140,7 @@ def test_many_runs(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
     assert set(outcomes.values()) == {"ok"}
 
     start = time.perf_counter()
-    collect = [sys.executable, "-m", "benchmarks", "collect", str(out)]
+    collect = [sys.executable, "-m", "alibench", "collect", str(out)]
     process = subprocess.Popen(collect, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     said = process.stdout.read() if process.stdout else ""
     _, code, usage = os.wait4(process.pid, 0)

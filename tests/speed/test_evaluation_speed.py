@@ -1,6 +1,7 @@
 """How long evaluation takes, and how many times longer a plain script does: `nox -s speed`.
 
-Both sides run in turn in one process, so that what is reported is a ratio with its spread. Nothing here asserts a time.
+Both sides run in turn in one process, so that what is reported is a ratio with its spread. Nothing here
+asserts a time.
 """
 
 import resource
@@ -21,11 +22,16 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
-from benchmarks import data
-from evaluation import METRICS, evaluate, extractors, labels, svm
-from evaluation.base import Data, Settings, Split, Subject, as_float, as_uint8, generator
-from evaluation.representation import Sets
-from models.base import Model
+from alibench import evaluate
+from alibench.benchmarks.data import datasets
+from alibench.evaluation import labels
+from alibench.evaluation.data import Data, Split, as_float, as_uint8
+from alibench.evaluation.features import extractors
+from alibench.evaluation.metrics import METRICS, svm
+from alibench.evaluation.representation import Sets
+from alibench.evaluation.seeds import generator
+from alibench.evaluation.subject import Settings, Subject
+from alibench.models.base import Model
 from tests.conftest import build
 from tests.speed import sides
 from tests.speed.conftest import Speeds
@@ -46,7 +52,13 @@ def compare(benchmark: Any, ours: Callable[[], object], plain: Callable[[], obje
 
     benchmark.pedantic(ours, setup=timed, rounds=rounds)
     ratios = np.array(seconds) / np.array(benchmark.stats.stats.data)
-    report(benchmark, plain_s=np.median(seconds), ratio=np.median(ratios), ratio_min=ratios.min(), ratio_max=ratios.max())
+    report(
+        benchmark,
+        plain_s=np.median(seconds),
+        ratio=np.median(ratios),
+        ratio_min=ratios.min(),
+        ratio_max=ratios.max(),
+    )
 
 
 def report(benchmark: Any, **figures: float) -> None:
@@ -65,20 +77,30 @@ def features(y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     for start in range(0, len(y), 1000):
         part = y[start : start + 1000]
         np.maximum(
-            (means[part] + rng.standard_normal((len(part), 64), dtype=np.float32)) @ to, 0, out=x[start : start + 1000]
+            (means[part] + rng.standard_normal((len(part), 64), dtype=np.float32)) @ to,
+            0,
+            out=x[start : start + 1000],
         )
     return x, y
 
 
 def protocol(pool: int, scored: int, draws: int) -> Sets:
-    """Return sets of features for ALI's protocol with 1,000 labels: of the pool only the images that some draw labels."""
+    """Return sets of features for ALI's protocol with 1,000 labels: of the pool only the images that some
+    draw labels.
+    """
     y = np.arange(pool) % CLASSES
     chosen = [labels.draw(y, 1000, number) for number in range(draws + 1)]
     known = np.unique(np.concatenate(chosen))
     chosen = [np.searchsorted(known, draw) for draw in chosen]
-    labelled, choosing, test = features(y[known], 2), features(y[: scored * 10_000 // 26_032], 3), features(y[:scored], 4)
+    labelled, choosing, test = (
+        features(y[known], 2),
+        features(y[: scored * 10_000 // 26_032], 3),
+        features(y[:scored], 4),
+    )
     settings = Settings(labels=1000, draws=draws)
-    return Sets(labelled, choosing, test, tuple(chosen[:-1]), chosen[-1], CLASSES, slice(None), "test", settings)
+    return Sets(
+        labelled, choosing, test, tuple(chosen[:-1]), chosen[-1], CLASSES, slice(None), "test", settings
+    )
 
 
 def test_alis_svm_protocol_in_full(benchmark: Any) -> None:
@@ -86,7 +108,9 @@ def test_alis_svm_protocol_in_full(benchmark: Any) -> None:
     rows = benchmark.pedantic(svm.score, (sets,), rounds=1)
     accuracy = np.mean([row.value for row in rows if row.metric == "svm_accuracy"])
     missed = sum("not converged" in row.reason for row in rows)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # of the whole process: libraries and features too
+    peak = (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    )  # of the whole process: libraries and features too
     report(benchmark, accuracy=accuracy, rows_not_converged=missed, peak_gib=peak)
 
 
@@ -130,7 +154,9 @@ class Images(Dataset[Tensor]):
 
 
 def large(digits: Data) -> Data:
-    """Return digits with 10,000 held-out images, in each split: those there are, shifted by up to a pixel and with noise."""
+    """Return digits with 10,000 held-out images, in each split: those there are, shifted by up to a pixel and
+    with noise.
+    """
 
     def more(split: Split, seed: int) -> Split:
         rng = generator(seed, "large")
@@ -139,7 +165,8 @@ def large(digits: Data) -> Data:
         return Split(x.round().clamp(0, 255).to(torch.uint8), split.y[index])
 
     splits = {
-        name: more(split, i) for i, (name, split) in enumerate((("validation", digits.validation), ("test", digits.test)))
+        name: more(split, i)
+        for i, (name, split) in enumerate((("validation", digits.validation), ("test", digits.test)))
     }
     return Data("digits", digits.train, classes=10, extractor="digits-cnn", **splits)
 
@@ -152,7 +179,9 @@ def plain_evaluation(model: Model, own: Data, settings: Settings, names: Sequenc
 
     class Registered(torch_fidelity.FeatureExtractorBase):
         get_provided_features_list = staticmethod(lambda: ("features", "logits"))
-        get_default_feature_layer_for_metric = staticmethod(lambda metric: "logits" if metric == "isc" else "features")
+        get_default_feature_layer_for_metric = staticmethod(
+            lambda metric: "logits" if metric == "isc" else "features"
+        )
         can_be_compiled = staticmethod(lambda: False)
         get_dummy_input_for_compile = staticmethod(lambda: None)
 
@@ -182,7 +211,9 @@ def plain_evaluation(model: Model, own: Data, settings: Settings, names: Sequenc
             kid_subset_size=min(1000, half),
             **{metric: True},
         )
-    fake, real = (extractor(x)[0].double() for x in (as_uint8(Subject(model, own, settings, 0).samples), own.test.x))
+    fake, real = (
+        extractor(x)[0].double() for x in (as_uint8(Subject(model, own, settings, 0).samples), own.test.x)
+    )
     radius = torch.cdist(real, real).kthvalue(6, dim=1).values
     within = torch.cdist(real, fake) < radius[:, None]
     within.sum().item(), within.any(1).double().mean().item()  # density and coverage
@@ -192,7 +223,9 @@ def plain_evaluation(model: Model, own: Data, settings: Settings, names: Sequenc
     if "svm" not in names:
         return
     with torch.no_grad():
-        layers = [torch.cat(list(model.features(as_float(x)).values()), 1) for x in (own.train.x, own.validation.x)]
+        layers = [
+            torch.cat(list(model.features(as_float(x)).values()), 1) for x in (own.train.x, own.validation.x)
+        ]
         scored = torch.cat(list(model.features(as_float(own.test.x)).values()), 1)
     (x, v), y = layers, own.train.y.numpy()
     draw = labels.draw(y, 100, 10)
@@ -201,7 +234,9 @@ def plain_evaluation(model: Model, own: Data, settings: Settings, names: Sequenc
     for number in range(10):
         draw = labels.draw(y, 100, number)
         best.fit(x[draw], y[draw]).score(scored, own.test.y)
-        GridSearchCV(LinearSVC(), {"C": svm.COARSE_GRID}, cv=5).fit(x[draw], y[draw]).score(scored, own.test.y)
+        GridSearchCV(LinearSVC(), {"C": svm.COARSE_GRID}, cv=5).fit(x[draw], y[draw]).score(
+            scored, own.test.y
+        )
 
 
 @pytest.mark.parametrize(
@@ -212,16 +247,20 @@ def plain_evaluation(model: Model, own: Data, settings: Settings, names: Sequenc
 )
 def test_evaluation_by_every_metric(benchmark: Any, speeds: Speeds, size: str, name: str) -> None:
     settings = Settings(labels=100, draws=10, standardise=True)
-    names = [metric for metric in METRICS if metric not in ("throughput", "modes", "mixture_score", "classifier")]
+    names = [
+        metric for metric in METRICS if metric not in ("throughput", "modes", "mixture_score", "classifier")
+    ]
     if size.startswith("digits"):
-        own, model = data.load("digits"), build(name).eval()
+        own, model = datasets.load("digits"), build(name).eval()
         own = large(own) if "10,000" in size else own
     else:
         extractors.register("speed", random_features)
         own, model = sides.loaded(sides.CIFAR10), sides.build(sides.CIFAR10, name).eval()
         settings, names = replace(settings, extractor="speed"), ["reconstruction", "fidelity", "health"]
     plain = partial(plain_evaluation, model, own, settings, names)
-    compare(benchmark, lambda: evaluate(model, own, names, settings), plain, rounds=1 if "10,000" in size else 2)
+    compare(
+        benchmark, lambda: evaluate(model, own, names, settings), plain, rounds=1 if "10,000" in size else 2
+    )
     figures = benchmark.extra_info
     speeds.add(
         "evaluation",
@@ -237,9 +276,13 @@ def test_evaluation_by_every_metric(benchmark: Any, speeds: Speeds, size: str, n
 
 
 def random_features(own: Data, settings: Settings, device: torch.device) -> extractors.Extractor:
-    """Return an extractor of untrained convolutions, as wide as the project's own: for the time that it takes alone."""
+    """Return an extractor of untrained convolutions, as wide as the project's own: for the time that it takes
+    alone.
+    """
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 32, 3, 2), nn.ReLU(), nn.Conv2d(32, 64, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+    network = nn.Sequential(
+        nn.Conv2d(3, 32, 3, 2), nn.ReLU(), nn.Conv2d(32, 64, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+    )
     head = nn.Linear(64, 10)
 
     def features(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,5 @@
-"""How long an update takes on a GPU, and of what: `nox -s speed`, or in small with DEVICE=cpu. Nothing here asserts a time.
+"""How long an update takes on a GPU, and of what: `nox -s speed`, or in small with DEVICE=cpu. Nothing here
+asserts a time.
 
 It needs no pytest-benchmark, which a machine with a GPU may lack.
 """
@@ -17,13 +18,25 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.loop import Average
-from benchmarks.replicas import StackedTrainer
+from alibench.benchmarks.training.average import Average
+from alibench.benchmarks.training.stacked import StackedTrainer
 from tests.gpu import cases
 from tests.gpu.cases import SMALL
 from tests.speed import sides
 from tests.speed.conftest import Speeds
-from tests.speed.sides import CELEBA, CIFAR10, DIGITS, GRID, SVHN, Precision, Shape, alternately, calls_of, median, seconds
+from tests.speed.sides import (
+    CELEBA,
+    CIFAR10,
+    DIGITS,
+    GRID,
+    SVHN,
+    Precision,
+    Shape,
+    alternately,
+    calls_of,
+    median,
+    seconds,
+)
 
 pytestmark = [pytest.mark.gpu, pytest.mark.speed]
 
@@ -62,10 +75,15 @@ def ids(part: Any) -> str:
     return getattr(part, "name", None) or str(part)
 
 
-def compared(speeds: Speeds, device: str, shape: Shape, name: str, precision: Precision, more: tuple[str, ...] = ()) -> None:
+def compared(
+    speeds: Speeds, device: str, shape: Shape, name: str, precision: Precision, more: tuple[str, ...] = ()
+) -> None:
     """Time updates by all sides and the ceilings in turn; keep a record a side."""
     careful = ("careful",) if name != "vae" else ()  # nothing alternates in a VAE
-    works = {side: sides.update(side, shape, name, precision, device) for side in (*NAIVE, *careful, *EXECUTIONS, *more)}
+    works = {
+        side: sides.update(side, shape, name, precision, device)
+        for side in (*NAIVE, *careful, *EXECUTIONS, *more)
+    }
     ceilings = sides.ceilings(shape, name, precision, device)
     times = alternately({kind: work for kind, (work, _) in ceilings.items()} | works, device, ROUNDS, LEAST)
     limits = {kind: amount / float(np.median(times[kind])) for kind, (_, amount) in ceilings.items()}
@@ -102,7 +120,9 @@ def test_compiled_update(speeds: Speeds, device: str, precision: Precision) -> N
 
 
 def operations() -> Iterator[tuple[str, nn.Conv2d | nn.ConvTranspose2d, tuple[int, ...], tuple[int, ...]]]:
-    """Yield the convolutions of ALI's CIFAR-10 networks but those of one pixel: name, shapes of input and output."""
+    """Yield the convolutions of ALI's CIFAR-10 networks but those of one pixel: name, shapes of input and
+    output.
+    """
     model = sides.build(CIFAR10, "ali")
     batch = 2 if SMALL else CIFAR10.batch
     towers: Any = {"E": model.encoder.stack, "G": model.decoder.stack, "D": model.discriminator.dx}  # type: ignore[union-attr]
@@ -110,7 +130,12 @@ def operations() -> Iterator[tuple[str, nn.Conv2d | nn.ConvTranspose2d, tuple[in
         n = 2 * batch if name == "D" else batch  # D sees both kinds of pair
         for i, layer in enumerate(tower.layers, start=1):
             if isinstance(layer.op, nn.Conv2d | nn.ConvTranspose2d) and layer.op.kernel_size != (1, 1):
-                yield f"{name}.{i} {tuple(layer.op.weight.shape)}", layer.op, (n, *layer.shape), (n, *layer.inner)
+                yield (
+                    f"{name}.{i} {tuple(layer.op.weight.shape)}",
+                    layer.op,
+                    (n, *layer.shape),
+                    (n, *layer.inner),
+                )
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -123,13 +148,26 @@ def test_ceilings(speeds: Speeds, device: str, precision: Precision) -> None:
 
     factors = torch.randn(2, size, size, device=device, dtype=dtype)
     figure = teraflops(lambda: factors[0] @ factors[1], 2 * size**3)
-    speeds.add("gpu_ceilings", what=f"matrix product, {size}", precision=precision, order="", teraflop_a_second=figure)
+    speeds.add(
+        "gpu_ceilings",
+        what=f"matrix product, {size}",
+        precision=precision,
+        order="",
+        teraflop_a_second=figure,
+    )
     for what, op, shape, inner in operations():
-        flop = 3 * 2 * shape[0] * op.weight.numel() * math.prod((inner if isinstance(op, nn.Conv2d) else shape)[2:])
+        flop = (
+            3
+            * 2
+            * shape[0]
+            * op.weight.numel()
+            * math.prod((inner if isinstance(op, nn.Conv2d) else shape)[2:])
+        )
         for order in (torch.channels_last, torch.contiguous_format):
             own = copy.deepcopy(op).to(device, dtype, memory_format=order)  # type: ignore[call-overload]
             h, arrived = (
-                torch.randn(dims, device=device, dtype=dtype).contiguous(memory_format=order) for dims in (shape, inner)
+                torch.randn(dims, device=device, dtype=dtype).contiguous(memory_format=order)
+                for dims in (shape, inner)
             )
             h.requires_grad_()
 
@@ -145,7 +183,9 @@ def test_copy(speeds: Speeds, device: str) -> None:
     x = torch.empty(2**20 if SMALL else 2**30, device=device)
     y = torch.empty_like(x)
     taken = seconds(lambda: y.copy_(x), calls_of(lambda: y.copy_(x), device, LEAST), device)
-    speeds.add("gpu_ceilings", what="copy", precision="fp32", order="", terabyte_a_second=2 * x.nbytes / taken / 1e12)
+    speeds.add(
+        "gpu_ceilings", what="copy", precision="fp32", order="", terabyte_a_second=2 * x.nbytes / taken / 1e12
+    )
 
 
 @pytest.mark.parametrize("side", EXECUTIONS)
@@ -188,7 +228,13 @@ def test_batches(speeds: Speeds, device: str, precision: Precision) -> None:
     for batch in BATCHES:
         work = sides.update("recorded", replace(CIFAR10, batch=batch), "ali", precision, device)
         taken = seconds(work, calls_of(work, device), device)
-        speeds.add("gpu_batches", batch=batch, precision=precision, ms_a_step=1000 * taken, images_a_second=batch / taken)
+        speeds.add(
+            "gpu_batches",
+            batch=batch,
+            precision=precision,
+            ms_a_step=1000 * taken,
+            images_a_second=batch / taken,
+        )
 
 
 @contextmanager
@@ -230,7 +276,8 @@ def test_settings(speeds: Speeds, device: str, setting: str, precision: Precisio
 
 
 @pytest.mark.parametrize(
-    ("side", "precision"), [("eager", "fp32")] if SMALL else list(itertools.product(EXECUTIONS, ("tf32", "bf16")))
+    ("side", "precision"),
+    [("eager", "fp32")] if SMALL else list(itertools.product(EXECUTIONS, ("tf32", "bf16"))),
 )
 def test_profile(speeds: Speeds, device: str, side: str, precision: Precision) -> None:
     updates = 1 if SMALL else 5

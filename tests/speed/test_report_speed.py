@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.cli import main
-from results import report
+from alibench.benchmarks.commands.cli import main
+from alibench.results import report
 from tests.conftest import SETTINGS
 
 pytestmark = pytest.mark.speed
@@ -18,7 +18,24 @@ def test_report(benchmark: Any, suite: str, tmp_path: Path) -> None:
     """From the files of 25 runs to the page; curves have as many ticks as those of a full training."""
     settings = [part for setting in (*SETTINGS[1:], "steps=50") for part in ("--set", setting)]
     out = tmp_path / "out"
-    assert main(["run", suite, "--models", *MODELS, "--seeds", "5", "--device", "cpu", *settings, "--out", str(out)]) == 0
+    assert (
+        main(
+            [
+                "run",
+                suite,
+                "--models",
+                *MODELS,
+                "--seeds",
+                "5",
+                "--device",
+                "cpu",
+                *settings,
+                "--out",
+                str(out),
+            ]
+        )
+        == 0
+    )
     benchmark.pedantic(report.write, (out,), rounds=5, warmup_rounds=1)
     size = (out / report.NAME).stat().st_size
     benchmark.extra_info["page, MB"] = size / 1e6

@@ -1,4 +1,6 @@
-"""How long an update takes, against a naive and a careful script: `nox -s speed`. Nothing here asserts a time."""
+"""How long an update takes, against a naive and a careful script: `nox -s speed`. Nothing here asserts a
+time.
+"""
 
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -10,8 +12,9 @@ import pytest
 import torch
 from torch.profiler import profile
 
-from benchmarks import tape, worker
-from benchmarks.loop import bf16_is_native
+from alibench.benchmarks.running import worker
+from alibench.benchmarks.training import tape
+from alibench.benchmarks.training.recipe import bf16_is_native
 from tests.speed import processes, sides
 from tests.speed.conftest import Speeds, cores
 from tests.speed.sides import BATCH, CIFAR10, DIGITS, GRID, MNIST, SVHN, Precision, Shape, in_turn, median
@@ -29,23 +32,36 @@ CASES = [
 
 
 @pytest.mark.parametrize(("shape", "name", "precision"), CASES, ids=lambda part: getattr(part, "name", part))
-def test_update(benchmark: Any, speeds: Speeds, device: str, shape: Shape, name: str, precision: Precision) -> None:
+def test_update(
+    benchmark: Any, speeds: Speeds, device: str, shape: Shape, name: str, precision: Precision
+) -> None:
     if precision == "bf16" and not bf16_is_native(torch.device(device)):
         pytest.skip("this processor has no bf16 arithmetic")
     naive, step = sides.best_naive(shape, name, precision, device)
     works = {naive: step}
-    others = ("careful", "eager", "ours") if name != "vae" else ("eager", "ours")  # nothing alternates in a VAE
+    others = (
+        ("careful", "eager", "ours") if name != "vae" else ("eager", "ours")
+    )  # nothing alternates in a VAE
     works |= {side: sides.update(side, shape, name, precision, device) for side in others}
-    exact = {side: sides.update(side, shape, name, "fp32", device) for side in (naive, "ours") if precision == "bf16"}
+    exact = {
+        side: sides.update(side, shape, name, "fp32", device)
+        for side in (naive, "ours")
+        if precision == "bf16"
+    }
     for recorded in (works["ours"], *(exact[side] for side in exact if side == "ours")):
         sides.seconds(recorded, tape.WARM + 2, device)
     ceilings = sides.ceilings(shape, name, precision, device)
-    beside = {kind: work for kind, (work, _) in ceilings.items()} | {f"{side} in fp32": exact[side] for side in exact}
+    beside = {kind: work for kind, (work, _) in ceilings.items()} | {
+        f"{side} in fp32": exact[side] for side in exact
+    }
     times = in_turn(benchmark, beside | works, device)
     limits = {kind: amount / float(np.median(times[kind])) for kind, (_, amount) in ceilings.items()}
     for side, work in works.items():
         ratio, low, high = median(times[side] / times["ours"])
-        taken, work_gflop = float(np.median(times[side])), sides.gflop(works["eager"] if side == "ours" else work)
+        taken, work_gflop = (
+            float(np.median(times[side])),
+            sides.gflop(works["eager"] if side == "ours" else work),
+        )
         speeds.add(
             "updates",
             networks=shape.name,
@@ -79,7 +95,14 @@ def test_update(benchmark: Any, speeds: Speeds, device: str, shape: Shape, name:
             rounds=len(times["ours"]),
         )
     for kind, limit in limits.items():
-        speeds.add("ceilings", networks=shape.name, model=name, precision=precision, ceiling=kind, gflop_a_second=limit)
+        speeds.add(
+            "ceilings",
+            networks=shape.name,
+            model=name,
+            precision=precision,
+            ceiling=kind,
+            gflop_a_second=limit,
+        )
     sys.stderr.write(f"\n{benchmark.name}: {benchmark.extra_info}\n")
     if speeds.profile:
         with profile() as found:
@@ -90,8 +113,12 @@ def test_update(benchmark: Any, speeds: Speeds, device: str, shape: Shape, name:
 
 @pytest.mark.parametrize("shape", [DIGITS, GRID], ids=lambda shape: shape.name)
 @pytest.mark.parametrize("name", ["ali", "bigan", "gan", "vae"])
-def test_three_seeds(benchmark: Any, speeds: Speeds, monkeypatch: pytest.MonkeyPatch, shape: Shape, name: str) -> None:
-    """The whole of `train`, three seeds in worker processes as the runner has them, against three naive trainings."""
+def test_three_seeds(
+    benchmark: Any, speeds: Speeds, monkeypatch: pytest.MonkeyPatch, shape: Shape, name: str
+) -> None:
+    """The whole of `train`, three seeds in worker processes as the runner has them, against three naive
+    trainings.
+    """
     steps, timed = 1000, 150  # of ours, whole trainings; of the naive script, whose steps are all alike
     naive, step = sides.best_naive(shape, name, "fp32", "cpu")
     for key, value in worker.environment(torch.device("cpu")).items():
@@ -103,7 +130,9 @@ def test_three_seeds(benchmark: Any, speeds: Speeds, monkeypatch: pytest.MonkeyP
 
         ours()  # the workers are there, and warm
         plain: list[float] = []
-        benchmark.pedantic(ours, setup=lambda: plain.append(3 * steps * sides.seconds(step, timed, "cpu")), rounds=7)
+        benchmark.pedantic(
+            ours, setup=lambda: plain.append(3 * steps * sides.seconds(step, timed, "cpu")), rounds=7
+        )
     own = np.array(benchmark.stats.stats.data)
     ratio, low, high = median(np.array(plain) / own)
     for side, times, *figures in ((naive, np.array(plain), ratio, low, high), ("ours", own, 1.0, None, None)):

@@ -1,8 +1,9 @@
-"""Kills a command, or one process of it, at the n-th time that a file of a kind is opened for writing, renamed or removed.
+"""Kills a command, or one process of it, at the n-th time that a file of a kind is opened for writing,
+renamed or removed.
 
-Python imports this before anything else where its folder is on PYTHONPATH. ALIBENCH_KILL is "WHOM PATTERN N LOG": "all", the
-"process" that does it or "nobody"; what paths are meant; which time; and where all are noted, so that processes count
-together.
+Python imports this before anything else where its folder is on PYTHONPATH. ALIBENCH_KILL is "WHOM PATTERN N
+LOG": "all", the "process" that does it or "nobody"; what paths are meant; which time; and where all are
+noted, so that processes count together.
 """
 
 import os

@@ -1,0 +1,1 @@
+"""Is a model of the user's what the contract asks for?"""

@@ -1,0 +1,104 @@
+"""What a command prints on: a closed stream is as good as os.devnull, one that cannot be written ends the
+command.
+"""
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+STREAMS = ("stdout", "stderr")  # descriptors 1 and 2
+PIPE = 141  # what shells expect of a command whose reader went away: 128 + SIGPIPE
+
+
+class Unwritable(BaseException):
+    """A stream cannot be written. Like KeyboardInterrupt it is not an Exception, so that no handler of errors
+    catches it.
+    """
+
+    def __init__(self, name: str, error: OSError) -> None:
+        super().__init__(f"{name} cannot be written ({error.strerror}): make room, or send it elsewhere")
+        self.code = PIPE if isinstance(error, BrokenPipeError) else 2
+
+    def told(self) -> int:
+        """Say it, where that can be, unless the reader went away, as it does on purpose; return the exit
+        code.
+        """
+        if self.code != PIPE:
+            with suppress(OSError):
+                os.write(
+                    2, f"alibench: {self}\n".encode()
+                )  # nothing is left behind for Python to write at its end
+        return self.code
+
+
+class _Sink(io.RawIOBase):
+    """The bytes of a stream. It outlives whoever closes the stream, and says once that it cannot be written."""
+
+    def __init__(self, name: str, number: int) -> None:
+        self.stream, self.number, self.own = name, number, os.dup(number)
+        self.lost: Unwritable | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self.number
+
+    def isatty(self) -> bool:
+        return os.isatty(self.own)
+
+    def write(self, data: Any) -> int:
+        """Write all, or nothing more after a failure. Raises Unwritable."""
+        left = memoryview(data)
+        try:
+            while left and not self.lost:
+                left = left[os.write(self.own, left) :]
+        except OSError as error:
+            self.lost = Unwritable(self.stream, error)
+            raise self.lost from None
+        return len(data)
+
+    def close(self) -> None:
+        """Stay open: a library or a model of the user's may close what is not its own."""
+
+
+def fill() -> None:
+    """Put os.devnull where a standard stream is closed, so that no file that is opened later takes its place."""
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(number, True)
+    os.close(number)
+    for name in STREAMS:
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 it stays open
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """Notice what cannot be written, also at the end, on those streams that are the process's own. Raises
+    Unwritable.
+    """
+    fill()
+    before, sinks = (sys.stdout, sys.stderr), list[_Sink]()
+    for number, name in enumerate(STREAMS, 1):
+        stream = getattr(sys, name)
+        if stream is getattr(sys, f"__{name}__"):
+            stream.flush()
+            sinks.append(_Sink(name, number))
+            look: dict[str, Any] = {
+                key: getattr(stream, key) for key in ("encoding", "errors", "line_buffering", "write_through")
+            }
+            setattr(sys, name, io.TextIOWrapper(sinks[-1], **look))
+    opened = [getattr(sys, sink.stream) for sink in sinks]
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+        for sink, stream in zip(sinks, opened, strict=True):
+            with suppress(Unwritable):
+                stream.flush()
+            os.close(sink.own)
+        if lost := next((sink.lost for sink in sinks if sink.lost), None):
+            raise lost

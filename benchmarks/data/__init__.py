@@ -1,0 +1,3 @@
+"""From files to tensors: toys, published sets, pictures and arrays of the user's, the cache of what was
+decoded.
+"""

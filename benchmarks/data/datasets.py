@@ -1,0 +1,148 @@
+"""The data sets by name: those made here, the published ones, and anyone's own as folder:PATH or npz:PATH.
+
+Splits are fixed: they depend on no seed of a run, and on no version of a library (numpy's RandomState is
+frozen). So is the order in each, which is random: whoever takes the first n of a split takes a random draw of
+it.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from alibench.benchmarks.data import cache, outline
+from alibench.benchmarks.data.arrays import Npz
+from alibench.benchmarks.data.cache import (
+    settled,  # noqa: F401 for whoever loads data
+)
+from alibench.benchmarks.data.published import PUBLISHED
+from alibench.benchmarks.data.sources import Folder, Options, Source
+from alibench.evaluation.data import Data, Mixture, Split
+from alibench.evaluation.errors import BadInput, check_name
+
+
+def gaussians(name: str, centres: np.ndarray, std: float, sizes: tuple[int, int, int], seed: int) -> Data:
+    """Equal isotropic Gaussians around `centres` (K, D); the three splits, of `sizes` points, are drawn
+    apart.
+    """
+    rng = np.random.RandomState(seed)
+
+    def points(n: int) -> Split:
+        y = rng.randint(len(centres), size=n)
+        x = centres[y] + std * rng.standard_normal((n, centres.shape[1]))
+        return Split(torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y))
+
+    train, validation, test = map(points, sizes)
+    mixture = Mixture(torch.from_numpy(centres.astype(np.float32)), std)
+    return Data(name, train, validation, test, classes=len(centres), mixture=mixture, splits="drawn apart")
+
+
+def grid(name: str, spacing: float, std: float) -> Data:
+    """25 equal Gaussians on a 5x5 grid around the origin; 100,000 points for training, 10,000 each to
+    validate and test.
+
+    The released code validates on its training points; here all three are drawn apart.
+    """
+    steps = spacing * (np.arange(5) - 2)
+    centres = np.stack(np.meshgrid(steps, steps, indexing="ij"), -1).reshape(25, 2)
+    return gaussians(name, centres, std, sizes=(100_000, 10_000, 10_000), seed=25)
+
+
+def grid25() -> Data:
+    """ALI's 25 Gaussians (section 4.5): spacing 2, deviation 0.05; a mode every 40 deviations."""
+    return grid("grid25", spacing=2.0, std=0.05)
+
+
+def grid25_easy() -> Data:
+    """25 Gaussians with spacing 1 and deviation 0.1: ten deviations from mode to mode, learnt in a minute."""
+    return grid("grid25_easy", spacing=1.0, std=0.1)
+
+
+def alice_toy() -> Data:
+    """ALICE's toy (Li et al. 2017): five Gaussians, at the origin and the corners (±2, ±2), of deviation 0.2.
+
+    Its script says 0.04, which it uses as a variance. 2,048 points for training, 1,024 each to validate and
+    test.
+    """
+    centres = np.array([(0, 0), (-2, -2), (-2, 2), (2, -2), (2, 2)], dtype=float)
+    return gaussians("alice_toy", centres, std=0.2, sizes=(2048, 1024, 1024), seed=5)
+
+
+def digits() -> Data:
+    """Scikit-learn's 1,797 handwritten 8x8 digits (UCI optical recognition): 60 % train, 20 % validation, 20
+    % test.
+
+    Stratified: within each class a fixed permutation deals its images out. The 17 grey levels become uint8.
+    """
+    from sklearn.datasets import load_digits  # takes a second to import
+
+    raw = load_digits()
+    x = torch.from_numpy(np.round(raw.images * 255 / 16).astype(np.uint8))[:, None]
+    y = torch.from_numpy(raw.target.astype(np.int64))
+    rng = np.random.RandomState(0)
+    parts: list[list[np.ndarray]] = [[], [], []]
+    for c in range(10):
+        members = rng.permutation(np.flatnonzero(raw.target == c))
+        fifth = len(members) // 5
+        for part, dealt in zip(
+            parts, np.split(members, [len(members) - 2 * fifth, len(members) - fifth]), strict=True
+        ):
+            part.append(dealt)
+    indices = [torch.from_numpy(rng.permutation(np.concatenate(part))) for part in parts]
+    train, validation, test = (Split(x[index], y[index]) for index in indices)
+    rule = "60 % / 20 % / 20 % of each class, by RandomState(0)"
+    return Data("digits", train, validation, test, classes=10, extractor="digits-cnn", splits=rule)
+
+
+DATASETS: dict[str, Callable[..., Data | Source]] = {
+    **{make.__name__: make for make in (grid25, grid25_easy, alice_toy, digits)},
+    **PUBLISHED,
+}
+OPENED: dict[str, type[Folder] | type[Npz]] = {"folder": Folder, "npz": Npz}
+OPEN = {f"{kind}:PATH": (source.__doc__ or "").split("\n")[0] for kind, source in OPENED.items()}
+AS_IT_IS = Options()
+
+
+def load(name: str, options: Options = AS_IT_IS) -> Data:
+    """Return the data set of that name, on the CPU. Raises BadInput if there is none, or none that can be
+    used.
+
+    Files are looked at each time: data are the same object as before until a file changes.
+    """
+    kind, _, path = name.partition(":")
+    if kind in OPENED and path:
+        source: Source = OPENED[kind](path)
+    else:
+        if name not in DATASETS:
+            check_name(name, [*DATASETS, *OPEN], "unknown data set")
+        make = DATASETS[name]
+        if not isinstance(make, type):
+            if options != AS_IT_IS:
+                raise BadInput(f"data set '{name}' takes no options: remove size, channels and seed")
+            return _made_here(make)
+        source = make()
+    key = name, options, source.where
+    if outline.wanted():
+        return outline.of(source, options)
+    return cache.of_files(key, lambda: cache.find(source), lambda found: cache.load(source, options, found))
+
+
+@functools.cache
+def _made_here(make: Callable[[], Data]) -> Data:
+    return make()
+
+
+def check_known(run: Mapping[str, Any]) -> None:
+    """Refuse to open a path that a run.json names, unless the same data were read on this machine. Raises
+    BadInput.
+    """
+    name = run["config"].get("dataset")
+    if not isinstance(name, str) or name.partition(":")[0] not in OPENED or cache.holds(run["data_sha256"]):
+        return
+    raise BadInput(
+        f"run {run['run_id']} names the data '{name}', which nobody has read here yet, so it was not "
+        "opened: if you trust "
+        "that path, or another with the same content, name it by --data"
+    )

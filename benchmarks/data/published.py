@@ -1,0 +1,240 @@
+"""The papers' data sets in the papers' splits; torchvision downloads, verifies and reads them."""
+
+import os
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from alibench.benchmarks.data.sources import Contents, Options, Part, Source, shuffled, walk
+from alibench.evaluation.errors import BadInput
+from alibench.evaluation.files import Unsafe, opened
+from alibench.evaluation.store import home
+
+ORDER = (
+    0  # the seed of the order within each split: MNIST's first 5,000 test digits are easier than the others
+)
+
+
+class Published(Source):
+    """A data set that torchvision keeps in the folder of downloads."""
+
+    shape: ClassVar[tuple[int, int, int]]  # of an image: channels, height, width
+    sizes: ClassVar[tuple[int, int, int]]
+    classes: ClassVar[int] = 10
+    attributes: ClassVar[int] = 0
+    splits: ClassVar[str]
+    needed: ClassVar[tuple[str, ...]]  # files and folders that are read
+    by_hand: ClassVar[tuple[str, ...]]  # what can be put there for want of a network
+
+    def __init__(self) -> None:
+        self.raw = home() / "raw"
+        self.where = str(self.raw)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether all that is read was downloaded."""
+        return all((self.raw / name).exists() for name in self.needed)
+
+    @abstractmethod
+    def open(self, download: bool) -> tuple[list[Part], list[str]]:
+        """Return the published splits and the names of classes or attributes. Raises what torchvision raises."""
+
+    def order(self, n: int) -> np.ndarray:
+        """Return the order in which training images go to train, then to validation, where that is not
+        published.
+        """
+        return np.arange(n)
+
+    def files(self) -> dict[str, str]:
+        """Return what torchvision reads, downloaded if it is not there."""
+        if not self.is_there:
+            self._check_by_hand()
+            self._open(download=True)
+        files: dict[str, str] = {}
+        for name in self.needed:
+            path = str(self.raw / name)
+            files |= (
+                {f"{name}/{n}": f"{path}/{n}" for n in walk(path)} if os.path.isdir(path) else {name: path}
+            )
+        return files
+
+    def read(self, files: Mapping[str, str], seed: int) -> Contents:
+        """Return the paper's splits, each in an order of its own. Raises BadInput if any image is missing."""
+        parts, class_names = self._open(download=False)
+        if len(parts) == 2:
+            train, test = parts
+            order = self.order(len(train))
+            parts = [train[order[: self.sizes[0]]], train[order[self.sizes[0] :]], test]
+        if (found := tuple(map(len, parts))) != self.sizes:
+            raise BadInput(f"data set '{self.name}' has {found} images, not {self.sizes}: {self._remove}")
+        for number, part in enumerate(parts):  # one after the other: each is copied
+            parts[number] = shuffled(part, ORDER)
+        train, validation, test = parts
+        classes = len(class_names) if train.y.ndim == 1 else 0
+        return Contents(train, validation, test, self.splits, classes, tuple(class_names))
+
+    def _check_by_hand(self) -> None:
+        """Refuse what torchvision would wait for, among what was put there by hand. Raises BadInput."""
+        for path in (self.raw / name for name in (*self.needed, *self.by_hand)):
+            try:
+                if path.exists() and not path.is_dir():
+                    with opened(path, self.largest):
+                        pass
+            except Unsafe as problem:
+                raise BadInput(str(problem)) from None
+            except OSError as error:
+                raise BadInput(f"cannot read {path}: {error.strerror}") from None
+
+    def _open(self, download: bool) -> tuple[list[Part], list[str]]:
+        try:
+            self.raw.mkdir(parents=True, exist_ok=True)
+            return self.open(download)
+        except (
+            Exception
+        ) as error:  # torchvision lets pass what it meets on the network, on the disk and in the files
+            reason = " ".join(str(error).split())
+            if download:
+                problem, remedy = (
+                    "downloaded",
+                    f"put {', '.join(self.by_hand)} into {self.raw}, or try again with a network",
+                )
+            else:
+                problem, remedy = "read", self._remove
+            raise BadInput(f"data set '{self.name}' cannot be {problem} ({reason}): {remedy}") from None
+
+    @property
+    def _remove(self) -> str:
+        return f"remove {', '.join(self.needed)} from {self.raw}, so that they are downloaded again"
+
+
+def _torchvision(name: str) -> Any:
+    """Return a data set's class; imported where it is read, since torchvision takes seconds."""
+    from torchvision import datasets
+
+    return getattr(datasets, name)
+
+
+def _idx(dataset: str) -> tuple[str, ...]:
+    kinds = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    return tuple(f"{dataset}/raw/{kind}-ubyte" for kind in kinds)
+
+
+class MNIST(Published):
+    """MNIST (LeCun et al. 1998): 28x28 grey digits; 50,000 / 10,000 / 10,000, as BiGAN's paper splits them."""
+
+    name = "mnist"
+    dataset: ClassVar[str] = "MNIST"
+    shape = (1, 28, 28)
+    sizes = (50_000, 10_000, 10_000)
+    splits = "first 50,000 of train in the order of RandomState(42) / its other 10,000 / test"
+    needed = _idx("MNIST")
+    by_hand = tuple(f"{name}.gz" for name in needed)
+
+    def extractor(self, options: Options) -> str:
+        """Return the classifier of the images as they are published."""
+        channels, side, _ = self.shape
+        published = options.size in (0, side) and options.channels in (0, channels)
+        return f"{self.name}-cnn" if published else ""
+
+    def order(self, n: int) -> np.ndarray:
+        """Return BiGAN's permutation."""
+        return np.random.RandomState(42).permutation(n)
+
+    def open(self, download: bool) -> tuple[list[Part], list[str]]:
+        """Return train and test."""
+        dataset = _torchvision(self.dataset)
+        both = [dataset(self.raw, train=train, download=download) for train in (True, False)]
+        return [Part(part.data.numpy(), part.targets.numpy()) for part in both], dataset.classes
+
+
+class FashionMNIST(MNIST):
+    """Fashion-MNIST (Xiao et al. 2017): 28x28 grey clothes; 50,000 / 10,000 / 10,000, split as MNIST."""
+
+    name = "fashion_mnist"
+    dataset = "FashionMNIST"
+    needed = _idx("FashionMNIST")
+    by_hand = tuple(f"{name}.gz" for name in needed)
+
+
+class CIFAR10(Published):
+    """CIFAR-10 (Krizhevsky 2009): 32x32 photographs of ten things; 45,000 / 5,000 / 10,000, as in ALI's
+    paper.
+    """
+
+    name = "cifar10"
+    shape = (3, 32, 32)
+    sizes = (45_000, 5_000, 10_000)
+    splits = "first 45,000 of train / its last 5,000 / test"
+    needed = ("cifar-10-batches-py",)
+    by_hand = ("cifar-10-python.tar.gz",)
+
+    def open(self, download: bool) -> tuple[list[Part], list[str]]:
+        """Return train and test."""
+        both: list[Any] = [
+            _torchvision("CIFAR10")(self.raw, train=train, download=download) for train in (True, False)
+        ]
+        return [Part(part.data, np.array(part.targets)) for part in both], both[0].classes
+
+
+class SVHN(Published):
+    """SVHN (Netzer et al. 2011): 32x32 house numbers; 531,131 (its extra images) / 73,257 / 26,032, as in
+    ALI's paper.
+    """
+
+    name = "svhn"
+    shape = (3, 32, 32)
+    largest = "arrays"
+    sizes = (531_131, 73_257, 26_032)
+    splits = "extra / train / test"
+    needed = ("extra_32x32.mat", "train_32x32.mat", "test_32x32.mat")
+    by_hand = needed
+
+    def open(self, download: bool) -> tuple[list[Part], list[str]]:
+        """Return extra, train and test."""
+        parts = [
+            _torchvision("SVHN")(self.raw, split=split, download=download)
+            for split in ("extra", "train", "test")
+        ]
+        return [Part(part.data.transpose(0, 2, 3, 1), part.labels) for part in parts], list("0123456789")
+
+
+class CelebA(Published):
+    """CelebA (Liu et al. 2015): faces, 64x64 in the crop of ALI's paper, 40 attributes; 162,770 / 19,867 /
+    19,962.
+
+    The crop takes the aligned images, 178x218, to 64x78 and keeps rows 7 to 70: `size` 64 of any other image.
+    """
+
+    name = "celeba"
+    size = 64
+    shape = (3, 64, 64)
+    classes, attributes = 0, 40
+    sizes = (162_770, 19_867, 19_962)
+    splits = "train / valid / test, as published"
+    needed = (
+        *("celeba/img_align_celeba", "celeba/list_attr_celeba.txt", "celeba/identity_CelebA.txt"),
+        *(
+            "celeba/list_bbox_celeba.txt",
+            "celeba/list_landmarks_align_celeba.txt",
+            "celeba/list_eval_partition.txt",
+        ),
+    )
+    by_hand = ("celeba/img_align_celeba (img_align_celeba.zip unpacked)", *needed[1:])
+
+    def open(self, download: bool) -> tuple[list[Part], list[str]]:
+        """Return train, valid and test."""
+        opened = [
+            _torchvision("CelebA")(self.raw, split=split, download=download)
+            for split in ("train", "valid", "test")
+        ]
+        folder = self.raw / self.needed[0]
+        paths = [np.array([str(folder / name) for name in part.filename], dtype=object) for part in opened]
+        parts = [Part(x, part.attr.numpy().astype(np.uint8)) for x, part in zip(paths, opened, strict=True)]
+        return parts, [name for name in opened[0].attr_names if name]  # the file's header ends in a space
+
+
+PUBLISHED: dict[str, type[Published]] = {
+    source.name: source for source in (MNIST, FashionMNIST, CIFAR10, SVHN, CelebA)
+}

@@ -1,0 +1,28 @@
+"""What a command needs on the disk."""
+
+import math
+from collections.abc import Iterable
+
+from alibench.benchmarks.config.schema import Suite
+from alibench.benchmarks.training import checkpoints
+from alibench.evaluation import pictures
+
+A_RUN = 1_000_000  # bytes of a run's rows, provenance and curves, and its share of tables and pictures
+
+
+def disk(suites: Iterable[Suite], at_once: int) -> int:
+    """Return the bytes that all runs of some suites will need on the disk, `at_once` of them training; rather
+    too many.
+    """
+    kept, passing = 0, 0
+    for suite in suites:
+        loaded = suite.load()
+        drawn = pictures.SAMPLES + 2 * pictures.PAIRS if loaded.images else 3 * pictures.POINTS
+        drawn += pictures.LINES[loaded.images] * pictures.STEPS
+        arrays = drawn * math.prod(loaded.shape) * loaded.train.x.itemsize + 4 * pictures.CODES * suite.latent
+        for name in suite.models:
+            weights = sum(tensor.nbytes for tensor in suite.shapes(name).state_dict().values())
+            kept += suite.seeds * (weights + arrays + A_RUN)
+            # the weights, their averages, two moments of each, and the order of the data
+            passing = max(passing, (checkpoints.KEPT + 1) * (4 * weights + 8 * len(loaded.train)))
+    return kept + at_once * passing

@@ -1,0 +1,1 @@
+"""Experiments on the gate and on the loop; nothing imports them."""

@@ -1,0 +1,197 @@
+"""Real mistakes, planted in training and evaluation, to see whether the regression gate finds them.
+
+Each is planted in fresh processes that train some seeds with it. Entries that a mistake does not touch have
+the same numbers as without it, so theirs are taken from the pool.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.console import Console
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from alibench.benchmarks.config import loading, schema
+from alibench.benchmarks.running import jobs, local, provenance
+from alibench.benchmarks.running.interpreters import inherited
+from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.training import average, trainer
+from alibench.evaluation import representation
+from alibench.models import REGISTRY, games
+from alibench.models.ali import ALI
+from alibench.models.base import Batch, Model
+from alibench.results import baseline, formats, gate
+from alibench.results.baseline import Baseline
+
+CURRENT = 5  # seeds of a decision
+
+
+def _wrong_sign() -> None:
+    right = games.joint
+
+    def joint(q: Tensor, p: Tensor) -> dict[str, Tensor]:
+        return right(q, p) | {"generator": softplus(-p) - softplus(q)}
+
+    games.joint = joint
+
+
+def _detached() -> None:
+    right = ALI.pairs
+
+    def pairs(self: ALI, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        found = right(self, batch)
+        x, z = found["q"]
+        return found | {"q": (x, z.detach() + 0 * z)}
+
+    ALI.pairs = pairs  # type: ignore[method-assign]
+
+
+def _no_noise() -> None:
+    right = trainer.Trainer.batch
+
+    def batch(self: trainer.Trainer, picked: Sequence[Tensor] | None = None) -> Batch:
+        drawn = right(self, picked)
+        return replace(drawn, noise={k: 0 * v if k == "eps" else v for k, v in drawn.noise.items()})
+
+    trainer.Trainer.batch = batch  # type: ignore[method-assign]
+
+
+def _shuffled_labels() -> None:
+    right = representation.sets
+
+    def sets(*arguments: object) -> representation.Sets:
+        found = right(*arguments)  # type: ignore[arg-type]
+        x, y = found.labelled
+        return replace(found, labelled=(x, np.random.default_rng(0).permutation(y)))
+
+    representation.sets = sets  # type: ignore[assignment]
+
+
+def _raw_decoder() -> None:
+    first = average.Average.__init__
+
+    def start(self: average.Average, model: Model, decay: float) -> None:
+        first(self, model, decay)
+        decoder = {tensor.data_ptr() for tensor in model.decoder.state_dict().values()}
+        kept = [
+            (own, mean)
+            for own, mean in zip(self.own, self.mean, strict=True)
+            if own.data_ptr() not in decoder
+        ]
+        self.own, self.mean = [own for own, _ in kept], [mean for _, mean in kept]
+
+    average.Average.__init__ = start  # type: ignore[method-assign]
+
+
+def _one_code() -> None:
+    right = trainer.Trainer.batch
+
+    def batch(self: trainer.Trainer, picked: Sequence[Tensor] | None = None) -> Batch:
+        drawn = right(self, picked)
+        return replace(
+            drawn, noise={k: v[:1].expand_as(v) if k == "z" else v for k, v in drawn.noise.items()}
+        )
+
+    trainer.Trainer.batch = batch  # type: ignore[method-assign]
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A mistake, the models whose numbers it changes, and how many of the five seeds have it."""
+
+    what: str
+    plant: Callable[[], None]
+    touches: Callable[[type[Model]], bool]
+    seeds: int = CURRENT
+
+    def models(self, suite: schema.Suite) -> list[str]:
+        """Return the entries of a suite that it changes."""
+        return [name for name in suite.models if self.touches(REGISTRY[suite.entry(name).of])]
+
+
+def _plays_on_pairs(kind: type[Model]) -> bool:
+    return issubclass(kind, ALI)
+
+
+BUGS = {
+    "wrong-sign": Bug("the encoder's loss with the wrong sign", _wrong_sign, _plays_on_pairs),
+    "detached": Bug("the encoder detached from the game", _detached, _plays_on_pairs),
+    "no-noise": Bug("no reparametrisation noise", _no_noise, lambda kind: kind.stochastic),
+    "shuffled-labels": Bug("labels shuffled in the SVM", _shuffled_labels, lambda kind: True),
+    "raw-decoder": Bug("decoder weights from before the average", _raw_decoder, lambda kind: True),
+    "one-collapsed": Bug("one seed in five collapsed", _one_code, lambda kind: not kind.likelihood, seeds=1),
+}
+
+
+def _start_worker(bug: str) -> None:
+    torch.set_num_threads(1)
+    BUGS[bug].plant()
+
+
+def _work(job: Job) -> str:
+    return jobs.execute([job], lambda run_id, steps: None)[job.run_id]
+
+
+def _train(suite: schema.Suite, name: str, seeds: Sequence[int], out: Path) -> None:
+    """Train and evaluate the entries that a mistake changes, in processes that have it."""
+    suite = replace(suite, first_seed=seeds[0], seeds=len(seeds))
+    (out / "runs").mkdir(parents=True)
+    work = [
+        Job("run", suite, m, seed, out, "cpu", tuple(provenance.command()))
+        for seed in seeds
+        for m in BUGS[name].models(suite)
+    ]
+    context, count = get_context("spawn"), local.workers(torch.device("cpu"))
+    with inherited({}), ProcessPoolExecutor(count, context, _start_worker, (name,)) as workers:
+        list(workers.map(_work, work))
+
+
+def report(console: Console, committed: Baseline, pool: Baseline) -> str:
+    """Return what the gate says of each planted mistake, as Markdown."""
+    seeds, lines = pool.seeds[:CURRENT], []
+    (suite,) = loading.load(committed.suite)
+    for name, bug in BUGS.items():
+        console.print(f"{bug.what} ...", highlight=False)
+        touched = bug.models(suite)
+        with TemporaryDirectory() as folder:
+            out = Path(folder) / name
+            _train(suite, name, seeds[: bug.seeds], out)
+            own = baseline.collect(out, suite.name, suite.gate, suite.models)
+        planted = {cell.key: cell.by_seed for cell in own.cells if len(cell.numbers) or cell.model in touched}
+        current = [replace(c, by_seed={**c.by_seed, **planted.get(c.key, {})}) for c in pool.of(seeds)]
+        failed = [finding for finding in gate.judge(committed.cells, current) if finding.failed]
+        failed.sort(key=lambda finding: -abs(finding.errors))
+        far = [f"{f.errors:+.0f} SE" if math.isfinite(f.errors) else f.moved for f in failed[:3]]
+        told = [
+            f"{f.cell.title}, {f.cell.name} ({f.verdict}, {by})"
+            for f, by in zip(failed[:3], far, strict=True)
+        ]
+        lines.append({
+            "mistake": bug.what,
+            "planted in": ", ".join(touched),
+            "caught": "yes" if failed else "NO",
+            "cells that fail": f"{len(failed)} of {len(current)}",
+            "the first, by standard errors": "; ".join(told),
+        })  # fmt: skip
+    unchanged = [finding for finding in gate.judge(committed.cells, pool.of(seeds)) if finding.failed]
+    return (
+        "\n\n".join(
+            [
+                "# Planted mistakes",
+                f"Suite `{suite.name}`, seeds {seeds[0]} to {seeds[-1]}, against the baseline of "
+                f"{len(committed.seeds)}. "
+                f"The same seeds without any mistake: {'failed' if unchanged else 'passed'}. "
+                "By `nox -s gate_study -- bugs`.",
+                formats.table(pd.DataFrame(lines).set_index("mistake")),
+            ]
+        )
+        + "\n"
+    )

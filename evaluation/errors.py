@@ -1,0 +1,29 @@
+"""What is wrong with what the user gave, in one line."""
+
+import difflib
+from collections.abc import Iterable
+
+LONGEST = 1000  # characters of a message
+
+
+class BadInput(Exception):
+    """Something the user gave cannot be used; the message is one line with the remedy.
+
+    What users give may hold line breaks, signs that steer a terminal, or a megabyte: those are escaped, the
+    middle left out.
+    """
+
+    def __init__(self, message: str) -> None:
+        line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+        super().__init__(
+            line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
+        )
+
+
+def check_name(name: str, names: Iterable[str], what: str) -> None:
+    """Raise BadInput for a name that is not among `names`, with the nearest one and all there are."""
+    names = list(names)
+    if name not in names:
+        close = difflib.get_close_matches(name, names, 1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        raise BadInput(f"{what} '{name}'; {hint}there are: {', '.join(names) or 'none'}")

@@ -1,0 +1,872 @@
+"""The command line as a user meets it: runs from any folder, repeats itself, refuses bad input in one line."""
+
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from alibench.benchmarks.commands import cli, regression, tune
+from alibench.benchmarks.commands.cli import main
+from alibench.benchmarks.config import compute, devices, loading
+from alibench.benchmarks.data import datasets
+from alibench.benchmarks.running import runner
+from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.training import counting
+from alibench.evaluation import files
+from alibench.evaluation.data import Data, Split
+from alibench.evaluation.metrics import METRICS
+from alibench.evaluation.pictures import read as read_arrays
+from alibench.models import REGISTRY
+from alibench.results import report, rows, stored
+from tests.conftest import TINY, in_this_process
+
+ROOT = Path(__file__).parents[3]
+
+
+def pictures(folder: Path, size: int, channels: int, classes: int = 2, each: int = 30) -> Path:
+    """Make a folder of noise, in class folders: brighter from one to the next, which a classifier can learn."""
+    rng = np.random.RandomState(0)
+    for c in range(classes):
+        (folder / f"class{c}").mkdir(parents=True)
+        for i in range(each):
+            x = rng.randint(128, size=(size, size, channels), dtype=np.uint8) + np.uint8(
+                127 * c // max(1, classes - 1)
+            )
+            Image.fromarray(x.squeeze()).save(folder / f"class{c}" / f"{i:03d}.png")
+    return folder
+
+
+# those whose data come with the project; `quick` includes two more
+@pytest.mark.parametrize(
+    "suite",
+    [
+        "quick",
+        pytest.param("alice_toy", marks=pytest.mark.commands),
+        pytest.param("grid25_paper", marks=[pytest.mark.commands, pytest.mark.whole]),
+        pytest.param("grid25", marks=pytest.mark.slow),
+    ],
+)
+def test_a_tiny_run_of_each_suite(
+    suite: str, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if suite == "quick":
+        out = request.getfixturevalue("quick")
+        told = (out.parent / "done").read_text()
+    else:
+        out = tmp_path / "out"
+        with in_this_process():
+            assert main(["run", suite, "--seeds", "1", *TINY, "--out", str(out)]) == 0
+        told = capsys.readouterr().out
+    frame = pd.read_csv(out / "rows.csv")
+    included = loading.load(suite)
+    for part in included:
+        own = frame[frame.suite == part.name]
+        assert set(part.models) <= set(own.model)
+        timed = {"train_rate", "sample_rate", "encode_rate"} if "throughput" in part.metrics else set()
+        assert set(own[own.kind == "timing"].metric) >= timed
+        for model in part.models:
+            assert (out / "figures" / f"{part.name}-{model}.png").stat().st_size > 10_000
+        for name in ("quality", "cost", *(["throughput"] if timed else [])):
+            for kind in ("md", "csv", "tex"):
+                assert (out / "tables" / f"{part.name}-{name}.{kind}").stat().st_size > 100
+        titles = [part.entry(model).title for model in part.models]
+        assert all(title in told for title in titles)
+    assert set(frame[frame.status == "ok"].value.isna()) == {False}
+    assert not list((ROOT / "results" / "runs").glob("out*"))
+
+
+IMAGES = {
+    "cifar10": (32, 3),
+    "svhn": (32, 3),
+    "celeba": (64, 3),
+    "tiny_imagenet": (64, 3),
+    "mnist_bigan": (28, 1),
+}
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    "suite",
+    [
+        pytest.param(
+            s, marks=[pytest.mark.commands, pytest.mark.whole] if s == "cifar10" else pytest.mark.slow
+        )
+        for s in IMAGES
+    ],
+)
+def test_the_papers_networks_run_on_a_folder_of_pictures(
+    suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path / "data"))
+    folder = pictures(tmp_path / "mine", *IMAGES[suite])
+    settings = [
+        "batch=6",
+        "statistics=1",
+        "evaluation.draws=1",
+        "evaluation.labels=20",
+        "evaluation.seconds=0.01",
+    ]
+    settings += ["model.cali.recipe.batch=6"] if suite == "celeba" else []
+    settings += [
+        "evaluation.extractor=classifier"
+    ]  # there is none for these pictures, and no download is tried
+    tiny = ["--seeds", "1", "--scale", "1e-9", *(part for setting in settings for part in ("--set", setting))]
+    out = tmp_path / "out"
+    assert (
+        main(["run", suite, "--data", f"folder:{folder}", "--device", "cpu", *tiny, "--out", str(out)]) == 0
+    )
+    frame = rows.read(out)
+    (part,) = loading.load(suite, dataset=f"folder:{folder}", overrides=settings)
+    for model in part.models:
+        own = frame[frame.model == model]
+        assert set(own.dataset) == {"mine"}
+        assert own[(own.metric == "updates_decoder")].value.tolist() == [1]
+        for metric in part.metrics:
+            first = METRICS[metric].COLUMNS[0].metric
+            asked = own[own.metric == first]
+            assert len(asked)
+            assert (asked.value.notna() | (asked.status == "not applicable")).all()
+    run = rows.read_origin(out / "runs" / f"{suite}-{part.models[0]}-seed0")
+    assert run["data_sha256"] == part.load().sha256
+    assert run["data_splits"] == part.load().splits
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a finished tiny run."""
+    out = tmp_path_factory.mktemp("finished") / "out"
+    with in_this_process():
+        assert (
+            main(["run", "digits", "--models", "ali", "gan", "--seeds", "2", *TINY, "--out", str(out)]) == 0
+        )
+    return out
+
+
+@pytest.mark.commands
+@pytest.mark.usefixtures("here")
+def test_a_trained_model_is_evaluated_again_without_training(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    out = tmp_path / "again"
+    assert main(["evaluate", str(finished), "--device", "cpu", "--out", str(out)]) == 0
+    first, second = rows.read(finished), rows.read(out)
+    keys = ["run_id", "model", "metric", "protocol", "draw", "seed", "step", "weights"]
+    quality = [
+        frame[frame.kind == "quality"].sort_values(keys).reset_index(drop=True) for frame in (first, second)
+    ]
+    pd.testing.assert_frame_equal(*quality, check_exact=True)
+    assert set(second[second.kind != "quality"].metric) == set()
+    assert "digits-quality" in capsys.readouterr().out
+    assert (out / "figures" / "digits-ali.png").stat().st_size > 10_000
+    for run in ("digits-ali-seed0", "digits-gan-seed1"):
+        told = [rows.read_origin(folder / "runs" / run) for folder in (finished, out)]
+        assert told[0]["weights_sha256"] == told[1]["weights_sha256"] is not None
+    assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+
+
+@pytest.mark.commands
+@pytest.mark.usefixtures("here")
+def test_one_run_by_other_metrics_and_settings(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, run = tmp_path / "one", tmp_path / "run"
+    shutil.copytree(finished / "runs" / "digits-ali-seed1", run)
+    origin = stored.read_origin(run, named=False)
+    origin["config"]["evaluation"]["newton_steps"] = 50  # as an earlier version had it
+    stored.write(run, stored.ORIGIN, origin)
+    options = [
+        "--metrics",
+        "neighbours",
+        "reconstruction",
+        "--set",
+        "evaluation.labels=200",
+        "--set",
+        "evaluation.draws=3",
+    ]
+    assert main(["evaluate", str(run), *options, "--device", "cpu", "--out", str(out), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "settings of an earlier version are left out: newton_steps" in captured.err
+    told = json.loads(captured.out)
+    assert told["runs"] == {"digits-ali-seed1": "ok", "digits-references": "ok"}
+    assert told["tables"]["digits-neighbours"][0]["model"] == "ALI"
+    frame = rows.read(out)
+    own = frame[(frame.model == "ali") & (frame.metric == "nn_accuracy")]
+    assert own.draw.tolist() == [0, 1, 2]
+    assert (set(own.labels), set(own.seed)) == ({200}, {1})
+    assert set(frame.metric) & {"kid", "svm_accuracy"} == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["{empty}"], "holds no runs: name a folder that 'alibench run --out' made"),
+        (["{finished}", "--metrics", "fidelty"], "unknown metric 'fidelty'; did you mean 'fidelity'?"),
+        (
+            ["{finished}", "--metrics", "modes"],
+            "metric 'modes' cannot be measured: data set 'digits' is no known mixture",
+        ),
+        (["{finished}", "--set", "recipe.lr=1"], "a trained model takes settings of its evaluation alone"),
+        (
+            ["{finished}", "--set", "evaluation.labels=7"],
+            "evaluation.labels = 7: it must be between 50 (5 a class)",
+        ),
+        (["{finished}", "--set", "evaluation.extractor=resnet"], "unknown extractor 'resnet'"),
+        (["{damaged}"], "is damaged: its weights are not those that run.json names; run this run again"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_is_one_line_and_nothing_written(
+    arguments: list[str], told: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    damaged = tmp_path / "damaged"
+    shutil.copytree(finished / "runs" / "digits-ali-seed0", damaged)
+    raw = bytearray((damaged / "model.safetensors").read_bytes())
+    raw[-1] ^= 1
+    (damaged / "model.safetensors").write_bytes(raw)
+    places = {"empty": tmp_path / "empty", "finished": finished, "damaged": damaged}
+    out = tmp_path / "out"
+    arguments = [argument.format(**places) for argument in arguments]
+    assert main(["evaluate", *arguments, "--out", str(out)]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert told in message
+    assert not out.exists()
+
+
+@pytest.mark.commands
+def test_the_same_command_gives_the_same_rows_to_the_last_digit(finished: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"  # by worker processes, and the first in the tests' own
+    assert main(["run", "digits", "--models", "ali", "gan", "--seeds", "2", *TINY, "--out", str(again)]) == 0
+    first, second = (rows.read(out) for out in (finished, again))
+    assert len(first) > 100
+    # rows that hold seconds or rates are marked as timing, and are all that may differ
+    pd.testing.assert_frame_equal(
+        first[first.kind != "timing"], second[second.kind != "timing"], check_exact=True
+    )
+    weights = [
+        load_file(out / "runs" / "digits-ali-seed1" / "model.safetensors") for out in (finished, again)
+    ]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+@pytest.mark.commands
+@pytest.mark.whole
+@pytest.mark.usefixtures("here")
+def test_a_seed_gives_the_same_rows_whoever_runs_beside_it(finished: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    assert main(["run", "digits", "--models", "gan", "--seeds", "1", *TINY, "--out", str(alone)]) == 0
+    keys = ["run_id", "metric", "protocol", "draw", "model"]
+    own = [
+        frame[(frame.run_id == "digits-gan-seed0") & (frame.kind != "timing")]
+        for frame in map(rows.read, (alone, finished))
+    ]
+    one, two = (frame[[*keys, "value"]].reset_index(drop=True) for frame in own)
+    assert len(one) > 10
+    pd.testing.assert_frame_equal(one, two, check_exact=True)
+
+
+def test_every_run_says_where_its_numbers_come_from(finished: Path) -> None:
+    folders = list((finished / "runs").iterdir())
+    assert len(folders) == 4 + 1 + 2
+    for folder in folders:
+        run = rows.read_origin(folder)
+        assert run["command"].startswith("alibench")
+        assert run["versions"]["torch"] == torch.__version__
+        assert len(run["data_sha256"]) == 64
+        assert (
+            run["config"]["recipe"] | {"steps": 4, "ema": 0.999, "batch": 100} == run["config"]["recipe"]
+        )  # defaults too
+        assert run["config"]["entry_recipe"]["steps"] >= 3
+        if (folder / "model.safetensors").exists():
+            assert len(run["weights_sha256"]) == 64
+
+
+def test_table_makes_the_same_tables_again_without_training(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in (finished / "tables").iterdir()}
+    csv = (finished / "rows.csv").read_bytes()
+    for path in before:
+        path.unlink()
+    (finished / "rows.csv").unlink()
+    assert main(["table", str(finished)]) == 0
+    assert {path: path.read_bytes() for path in (finished / "tables").iterdir()} == before
+    assert (finished / "rows.csv").read_bytes() == csv
+    assert "GAN + regression" in capsys.readouterr().out
+
+
+def test_gan_at_alis_compute_takes_as_many_operations(finished: Path) -> None:
+    frame = rows.read(finished)
+    flops = frame[frame.metric == "train_gflop"].groupby("model").value.first()
+    assert flops["gan"] == pytest.approx(flops["ali"], rel=0.15)  # in whole steps, and here there are four
+    suite = loading.load("digits")[0]
+    assert compute.gflop(suite, "gan", compute.recipe_of(suite, "gan")) == pytest.approx(
+        compute.gflop(suite, "ali", suite.recipe_of("ali")), rel=1e-3
+    )
+
+
+def test_flops_are_those_of_the_matrix_products() -> None:
+    suite = loading.load("grid25_easy")[0]
+    # VAE on the plane, batch 100, products of 2 m n k: forward, gradients of weights, gradients of inputs but
+    # the first
+    encoder, decoder = (
+        [(2, 128), (128, 128), (128, 128), (128, 4)],
+        [(2, 128), (128, 128), (128, 128), (128, 2)],
+    )
+    products = sum(a * b for a, b in encoder + decoder)
+    expected = 2 * 100 * (3 * products - 2 * 128)
+    assert counting.flops_a_round(suite.build("vae", 0), suite.recipe, suite.load().train) == [expected]
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_every_models_operations_can_be_counted(name: str) -> None:
+    suite = loading.load("digits", ["batch=8"])[0]
+    model = suite.build(name, 0)
+    counts = counting.flops_a_round(model, suite.recipe, suite.load().train, suite.load().train)
+    # every group of players passes its own networks forward and backward: at least two products of each
+    # weight and sample
+    for phase, counted in zip(model.phases, counts, strict=True):
+        networks = [
+            getattr(model, part)
+            for group in phase.round
+            for player in group
+            for part in model.players[player]
+        ]
+        assert counted >= 2 * 2 * 8 * sum(
+            p.numel() for part in networks for p in part.parameters() if p.dim() == 2
+        )
+
+
+def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    for name in (
+        *["ali", "bigan", "gan", "vae", "quick", "digits", "grid25", "grid25_easy"],
+        "fidelity",
+        "svm",
+        "throughput",
+    ):
+        assert name in out
+
+
+@pytest.mark.commands
+def test_python_m_benchmarks_is_the_same() -> None:
+    command = [sys.executable, "-m", "alibench", "run", "nothing"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("alibench: unknown suite 'nothing'")
+
+
+# ------------------------------------------------------------------------------------------------ bad input
+
+SUITE = """
+title = "t"
+source = "s"
+expect = "e"
+dataset = "digits"
+networks = "digits"
+latent = 4
+models = ["ali"]
+metrics = ["reconstruction"]
+[recipe]
+steps = 4
+"""
+
+BAD = {
+    "unknown suite": (["run", "qick"], "unknown suite 'qick'; did you mean 'quick'?"),
+    "unknown model": (["run", "quick", "--models", "aly"], "unknown model 'aly'; did you mean 'ali'?"),
+    "unknown metric": (
+        ["run", "digits", "--set", 'metrics=["fidelty"]'],
+        "unknown metric 'fidelty'; did you mean 'fidelity'?",
+    ),
+    "metric without its data": (["run", "digits", "--set", 'metrics=["modes"]'], "is no known mixture"),
+    "unknown device": (["run", "quick", "--device", "gpu"], "unknown device 'gpu'"),
+    "no seeds": (["run", "quick", "--seeds", "0"], "at least one seed"),
+    "seeds no number": (["run", "quick", "--seeds", "three"], "invalid int value: 'three'"),
+    "unknown field": (["run", "quick", "--set", "stpes=3"], "unknown field 'stpes'"),
+    "field of the wrong type": (
+        ["run", "quick", "--set", "steps='many'"],
+        "Expected 'int', got 'str' - at 'recipe.steps'",
+    ),
+    "field out of range": (["run", "quick", "--set", "beta1=1.5"], "- at 'recipe.beta1'"),
+    "no assignment": (["run", "quick", "--set", "steps"], "--set takes key=value"),
+    "unknown data set": (["run", "digits", "--set", "dataset=imagenet"], "unknown data set 'imagenet'"),
+    "unknown other data": (["run", "digits", "--data", "imagenet"], "there are: grid25"),
+    "no such folder": (["run", "cifar10", "--data", "folder:nowhere"], "nowhere"),
+    "a share above one": (["run", "digits", "--scale", "2"], "above 0 and at most 1"),
+    "no share": (["run", "digits", "--scale", "0"], "above 0 and at most 1"),
+    "size of points": (["run", "grid25", "--size", "8"], "takes no options"),
+    "unknown option of the networks": (
+        ["run", "digits", "--set", "network.widths=paper"],
+        "networks 'digits' has no option 'widths'",
+    ),
+    "labels for no prior of its own": (
+        ["run", "digits", "--set", "prior=uniform", "--models", "vae"],
+        "not 'uniform'",
+    ),
+    "networks of another shape": (["run", "digits", "--set", "networks=plane"], "take data of shape"),
+    "discrete latents": (["run", "quick", "--set", "prior=bernoulli"], "latents must be continuous"),
+    "batch larger than train": (
+        ["run", "digits", "--set", "batch=5000"],
+        "larger than the 1087 training samples",
+    ),
+    "unknown option of a model": (
+        ["run", "digits", "--set", "model.gan.options.regresion=1.0"],
+        "did you mean 'regression'?",
+    ),
+    "wrong option of a model": (["run", "digits", "--set", "model.gan.options.regression='x'"], "regression"),
+    "unknown table of a model": (
+        ["run", "digits", "--set", "model.gan.recipy.lr=1.0"],
+        "did you mean 'recipe'?",
+    ),
+    "too few labels": (
+        ["run", "digits", "--set", "evaluation.labels=10"],
+        "evaluation.labels = 10: it must be between 50",
+    ),
+    "no such command": (["rum", "quick"], "invalid choice: 'rum'"),
+    "no such option": (["run", "quick", "--sed", "1"], "unrecognized arguments: --sed 1"),
+    "nothing to tabulate": (["table", "nowhere"], "nowhere holds no runs"),
+    "no search": (["tune", "grid25"], "has no [search] table"),
+    "no extractor": (["fit-extractor", "grid25"], "has no feature extractor"),
+    "missing file": (["run", "missing.toml"], "cannot read suite 'missing.toml'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_exit_code_2_and_nothing_written(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments, message = BAD[case]
+    out = ["--out", "out"] if arguments[0] in ("run", "tune") else []
+    assert main([*arguments, *out]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.startswith("alibench: ")
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+    assert not list(tmp_path.iterdir())
+
+
+def truncated(folder: Path) -> None:
+    path = next(folder.rglob("003.png"))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def of_two_sizes(folder: Path) -> None:
+    Image.new("RGB", (9, 8)).save(next(folder.rglob("003.png")))
+
+
+FOLDERS = {
+    "truncated image": (truncated, [], "003.png cannot be read as an image"),
+    "mixed sizes": (of_two_sizes, [], "resize all by --size"),
+    "not an image": (lambda folder: (folder / "class0" / "notes.pdf").write_text("x"), [], "notes.pdf"),
+    "empty class": (lambda folder: (folder / "class9").mkdir(), [], "class9 is empty"),
+    "fewer images than the batch": (
+        lambda folder: None,
+        [],
+        "batch 100 is larger than the 48 training samples",
+    ),
+    "images of another size": (
+        lambda folder: None,
+        ["--set", "networks=cifar10"],
+        "--size and --channels change images",
+    ),
+    "nothing to measure": (
+        *(lambda folder: None, ["--set", 'metrics=["modes"]', "--set", "batch=8"]),
+        "no metric of the suite can be measured",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_a_bad_folder_is_named_in_one_line_and_nothing_is_written(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path / "data"))
+    folder = pictures(tmp_path / "mine", 8, 3)
+    spoil, more, message = FOLDERS[case]
+    spoil(folder)
+    out = tmp_path / "out"
+    assert main(["run", "digits", "--data", f"folder:{folder}", *more, "--out", str(out)]) == 2
+    captured = capsys.readouterr()
+    (line,) = [line for line in captured.err.splitlines() if "is left out" not in line]
+    assert message in line
+    assert not out.exists()
+
+
+@pytest.mark.commands
+@pytest.mark.usefixtures("here")
+def test_odd_sizes_and_one_class_run_with_the_metrics_that_they_allow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path / "data"))
+    x = np.random.RandomState(0).randint(256, size=(40, 7, 5), dtype=np.uint8)
+    np.savez(tmp_path / "odd.npz", x=x, y=np.zeros(40, int))
+    arguments = [
+        "run",
+        "digits",
+        "--data",
+        f"npz:{tmp_path / 'odd.npz'}",
+        "--models",
+        "ali",
+        "ae",
+        "--seeds",
+        "1",
+    ]
+    arguments += [*TINY, "--set", "batch=8", "--set", 'metrics=["reconstruction","fidelity","svm"]']
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().err
+    assert "metric 'fidelity' is left out: data set 'odd' has no feature extractor" in said
+    assert "metric 'svm' is left out: data set 'odd' has no two classes" in said
+    frame = rows.read(tmp_path / "out")
+    assert set(frame.dataset) == {"odd"}
+    assert frame[(frame.model == "ae") & (frame.metric == "reconstruction_error")].value.notna().any()
+    ali, ae = (read_arrays(tmp_path / "out" / "runs" / f"digits-{name}-seed0") for name in ("ali", "ae"))
+    assert ali["samples"].shape[1:] == (1, 7, 5)
+    assert "samples" not in ae
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_no_gpu_for_cuda(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "quick", "--device", "cuda", "--out", str(tmp_path / "out")]) == 2
+    assert "device 'cuda' is not on this machine; usable here: cpu" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("stepz = 3\n", "unknown field 'stepz'; did you mean 'steps'?"),
+        ("lr = 'fast'\n", "Expected 'float', got 'str' - at 'recipe.lr'"),
+        ("[recipe\n", "is no valid TOML"),
+        ("[model.vaee]\ntitle = 'x'\n", "model.vaee: unknown model"),
+        ("[evaluation]\ndraw = 3\n", "unknown field 'draw'; did you mean 'draws'?"),
+    ],
+)
+def test_a_wrong_toml_is_refused_by_field(
+    line: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = tmp_path / "mine.toml"
+    suite.write_text(SUITE + line)
+    assert main(["run", str(suite), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "'mine" in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [suite]
+
+
+def test_missing_fields_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    suite = tmp_path / "mine.toml"
+    suite.write_text(SUITE.replace('dataset = "digits"\n', ""))
+    assert main(["run", str(suite)]) == 2
+    assert "missing required field 'dataset'" in capsys.readouterr().err
+
+
+def test_discrete_data_are_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def bits() -> Data:
+        split = Split(torch.randint(2, (100, 64)), torch.zeros(100, dtype=torch.long))
+        return Data("bits", split, split, split, classes=1)
+
+    monkeypatch.setitem(datasets.DATASETS, "bits", bits)
+    suite = tmp_path / "mine.toml"
+    suite.write_text(SUITE.replace('dataset = "digits"', 'dataset = "bits"'))
+    assert main(["run", str(suite), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "data set 'bits' holds int64" in error
+    assert "continuous" in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [suite]
+
+
+def test_an_out_that_holds_something_is_left_alone(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    assert main(["run", "digits", *TINY, "--out", str(finished)]) == 2
+    assert "already holds files" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+
+
+def test_an_out_that_is_a_file_or_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("precious")
+    for out in (file, file / "below"):
+        assert main(["run", "digits", *TINY, "--out", str(out)]) == 2
+        assert "a file: name a folder" in capsys.readouterr().err
+    assert file.read_text() == "precious"
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    unwritable = (
+        Path("/proc/alibench") if os.access(locked, os.W_OK) else locked / "out"
+    )  # root may write anywhere else
+    assert main(["run", "digits", *TINY, "--out", str(unwritable)]) == 2
+    error = capsys.readouterr().err
+    assert "cannot be written" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.commands
+@pytest.mark.usefixtures("here")
+def test_a_diverged_run_ends_alone_and_the_exit_code_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    options = [
+        "--models",
+        "ali",
+        "vae",
+        "--seeds",
+        "1",
+        *TINY,
+        "--set",
+        "model.ali.recipe.lr=1e30",
+        "--out",
+        str(out),
+    ]
+    assert main(["run", "digits", *options]) == 3
+    frame = rows.read(out)
+    ali, vae = (
+        frame[(frame.model == name) & (frame.run_id == f"digits-{name}-seed0")] for name in ("ali", "vae")
+    )
+    assert set(ali.status) == {"diverged"}
+    assert ali.value.isna().all()
+    assert ali.reason.str.contains("not finite").all()
+    assert {"fid", "svm_accuracy", "reconstruction_error"} <= set(ali.metric)
+    assert "diverged" not in set(vae.status)
+    output = capsys.readouterr().out
+    assert "digits-ali-seed0 diverged: not finite" in output
+    assert "(1 diverged)" in (out / "tables" / "digits-quality.md").read_text()
+    assert main(["table", str(out)]) == 0
+
+
+@pytest.mark.commands
+@pytest.mark.usefixtures("here")
+def test_tuning_gives_every_model_the_same_trials_on_validation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    space = ["search.seeds=2", "search.lr=[1e-3]", "search.beta1=[0.5,0.9]"]
+    narrow = [
+        part
+        for field in (*space, 'search.judged_by=["reconstruction_error","high_quality"]')
+        for part in ("--set", field)
+    ]
+    assert (
+        main(["tune", "grid25_easy", "--models", "ali", "vae", *TINY, *narrow, "--out", str(out), "--json"])
+        == 0
+    )
+    trials = pd.read_csv(out / "grid25_easy.csv")
+    told = json.loads(capsys.readouterr().out)
+    assert [line["model"] for line in told["trials"]["grid25_easy"]] == trials.model.tolist()
+    assert set(told["runs"].values()) == {"ok"}
+    assert sorted(zip(trials.model, trials.lr, trials.beta1, strict=True)) == [
+        (model, 1e-3, beta1) for model in ("ali", "vae") for beta1 in (0.5, 0.9)
+    ]
+    frame = rows.read(out)
+    assert set(frame.split.dropna()) <= {"validation", ""}
+    assert set(frame.seed) == {1000, 1001}
+
+
+@pytest.mark.commands
+@pytest.mark.skipif(not Path("/proc").exists(), reason="reads the process table in /proc")
+def test_a_killed_command_leaves_no_worker_behind(tmp_path: Path) -> None:
+    settings = [part for part in TINY if not part.startswith("steps=")]
+    settings.remove("--set")
+    command = [
+        sys.executable,
+        "-m",
+        "alibench",
+        "run",
+        "digits",
+        "--models",
+        "vae",
+        "--seeds",
+        "2",
+        *settings,
+    ]
+    with subprocess.Popen(
+        [*command, "--set", "steps=10000000", "--out", tmp_path / "out"], cwd=ROOT
+    ) as running:
+        deadline = time.monotonic() + 60
+        while len(list((tmp_path / "out" / "runs").glob("*"))) < 1 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+        assert children
+        running.kill()
+        running.wait()
+        while (alive := [c for c in children if is_running(c)]) and time.monotonic() < deadline:
+            time.sleep(0.2)
+    assert not alive
+
+
+def is_running(process: str) -> bool:
+    """Whether a process is there and no zombie."""
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (["--precision", "tf32"], "precision 'tf32' is CUDA's, not of 'cpu': use fp32 or bf16"),
+    ],
+)
+def test_what_only_cuda_has_is_refused(
+    option: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "digits", *option, "--device", "cpu", "--out", str(tmp_path / "out")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_imitated_bf16_is_said_aloud(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suites = loading.load("digits", ["recipe.precision=bf16"])
+    for native, said in (
+        (True, ""),
+        (False, "alibench: 'cpu' imitates bf16, several times slower than fp32"),
+    ):
+        monkeypatch.setattr(loading, "bf16_is_native", lambda device, native=native: native)
+        devices.resolved(suites, torch.device("cpu"))
+        assert capsys.readouterr().err.startswith(said)
+
+
+# -------------------- what goes wrong elsewhere
+
+
+def test_runs_that_all_fail_are_exit_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(work: Iterable[Job], *others: object) -> dict[str, str]:
+        return {
+            job.run_id: "diverged: no run" if job.kind == "throughput" else "failed: for a test"
+            for job in work
+        }
+
+    for module in (runner, regression, tune):
+        monkeypatch.setattr(module, "run", run)
+    monkeypatch.chdir(tmp_path)
+    judged = [
+        "--models",
+        "vae",
+        "--set",
+        "metrics=['reconstruction']",
+        "--set",
+        "search.judged_by=['reconstruction_error']",
+    ]
+    for words in (["run", "digits", "--seeds", "1"], ["tune", "digits", *judged], ["regression", "gate"]):
+        assert main([*words, "--device", "cpu", "--out", words[0], "--json"]) == 1
+        captured = capsys.readouterr()
+        told = json.loads(captured.out)
+        assert (told["exit_code"], told["out"]) == (1, words[0])
+        assert all(outcome.startswith(("failed", "diverged")) for outcome in told["runs"].values())
+        assert "alibench:" not in captured.err
+
+
+@pytest.mark.parametrize("length", [240, 255, 256, 5000])
+def test_a_long_name_of_an_output_is_made_or_refused_in_one_line(
+    length: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        runner, "run", lambda work, *others: {job.run_id: "failed: for a test" for job in work}
+    )
+    monkeypatch.chdir(tmp_path)
+    words = ["run", "digits", "--models", "vae", "--seeds", "1", *TINY, "--out", "a" * length]
+    made = length <= 255
+    assert main(words) == (1 if made else 2)
+    assert len(list(tmp_path.iterdir())) == made
+    capsys.readouterr()
+    assert main([*words, "--fresh"]) == (1 if length == 240 else 2)
+    assert capsys.readouterr().err.count("\n") <= 1
+    for options in (["report", "."], ["new-suite", "folder:."]):
+        assert main([*options, "--out", "b" * length]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert {path.name[0] for path in tmp_path.iterdir()} <= {"a"}
+
+
+@pytest.mark.parametrize("length", [240, 255, 256])
+def test_a_long_name_of_a_report_is_made_or_refused_in_one_line(
+    length: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(report, "page", lambda folders: ("a page", []))
+    out = tmp_path / ("b" * length)
+    code = main(["report", ".", "--out", str(out)])
+    assert code == (2 if length > 255 else 0)
+    assert [path.name for path in tmp_path.iterdir()] == [out.name] * (code == 0)
+    assert capsys.readouterr().err.count("\n") == (code == 2)
+
+
+def test_without_a_home_folder_a_place_for_caches_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def getpwuid(number: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    for name in ("ALIBENCH_DATA", "HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", getpwuid)
+    out = tmp_path / "out"
+    assert main(["run", "digits", *TINY, "--out", str(out)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("name a folder by ALIBENCH_DATA=DIR")
+    assert not out.exists()
+    assert main(["list"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (files.Damaged("a/run.json is damaged"), "alibench: a/run.json is damaged\n"),
+        (
+            PermissionError(13, "Permission denied", "a/b"),
+            "alibench: a/b cannot be read or written (Permission denied): ",
+        ),
+        (
+            OSError(28, "No space left on device"),
+            "alibench: nothing more can be written (No space left on device): ",
+        ),
+    ],
+)
+def test_damage_and_a_refusing_system_are_one_line_wherever_they_are_met(
+    error: Exception, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(*given: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "_list", command)
+    assert main(["list"]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(told)
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "mistake", [RuntimeError("of ours"), OSError("of ours"), ConnectionResetError(104, "of ours")]
+)
+def test_a_mistake_of_ours_keeps_its_traceback(mistake: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def command(*given: object) -> None:
+        raise mistake
+
+    monkeypatch.setattr(cli, "_list", command)
+    with pytest.raises(type(mistake), match="of ours"):
+        main(["list"])

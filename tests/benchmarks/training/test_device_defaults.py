@@ -1,0 +1,94 @@
+"""What a recipe leaves to the device is decided by it, and stored decided."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from alibench.benchmarks.commands.cli import main
+from alibench.benchmarks.config import devices, loading
+from alibench.benchmarks.config.schema import Entry, Suite
+from alibench.benchmarks.running import outputs
+from alibench.benchmarks.training.recipe import Recipe
+from alibench.evaluation.errors import BadInput
+from alibench.results import rows
+from tests.conftest import TINY
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Have torch say that there is a GPU of capability 9.0; nothing is computed on it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    return monkeypatch
+
+
+def decided(recipe: Recipe) -> tuple[str, str]:
+    return recipe.precision, recipe.execution
+
+
+def test_a_cpu_computes_in_fp32_and_records() -> None:
+    assert decided(Recipe(steps=1).on(CPU)) == ("fp32", "graphs")
+
+
+def test_a_gpu_takes_tf32_where_it_has_it_and_records(gpu: pytest.MonkeyPatch) -> None:
+    assert decided(Recipe(steps=1).on(CUDA)) == ("tf32", "graphs")
+    gpu.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    assert decided(Recipe(steps=1).on(CUDA)) == ("fp32", "graphs")
+
+
+def test_several_processes_of_one_training_record_nothing(gpu: pytest.MonkeyPatch) -> None:
+    assert decided(Recipe(steps=1).on(CUDA, alone=False)) == ("tf32", "eager")
+
+
+def test_what_is_asked_for_stays(gpu: pytest.MonkeyPatch) -> None:
+    asked = Recipe(steps=1, precision="bf16", execution="eager")
+    assert asked.on(CUDA) == asked
+
+
+def suite(**entry: str) -> Suite:
+    (loaded,) = loading.load("digits", only=["ali", "vae"])
+    return replace(loaded, model={**loaded.model, "vae": Entry(recipe=dict(entry))})
+
+
+def test_every_entry_is_decided(gpu: pytest.MonkeyPatch) -> None:
+    (found,) = devices.resolved([suite(precision="auto", execution="eager")], CUDA)
+    assert decided(found.recipe_of("ali")) == ("tf32", "graphs")
+    assert decided(found.recipe_of("vae")) == ("tf32", "eager")
+
+
+def test_a_device_that_is_elsewhere_decides_when_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (found,) = devices.resolved([suite()], CUDA)
+    assert decided(found.recipe) == ("auto", "auto")
+
+
+def test_what_a_device_does_not_record_is_refused() -> None:
+    with pytest.raises(
+        BadInput,
+        match="model 'vae': execution 'graphs' is that of a CPU and of CUDA, not of 'mps': use eager",
+    ):
+        devices.resolved([suite(execution="graphs")], torch.device("mps"))
+
+
+def test_tf32_is_refused_on_a_gpu_without_it(gpu: pytest.MonkeyPatch) -> None:
+    gpu.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    with pytest.raises(
+        BadInput, match=r"model 'vae': precision 'tf32' needs a GPU of capability 8.0 or later: use fp32"
+    ):
+        devices.resolved([suite(precision="tf32")], CUDA)
+
+
+@pytest.mark.commands
+@pytest.mark.usefixtures("here")
+def test_plan_and_runs_hold_what_was_decided(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ("--seeds", "1", *TINY, "--set", "metrics=['reconstruction']", "--out", str(out))
+    assert main(["run", "digits", "--models", "vae", *options]) == 0
+    plan = loading.of_plan(outputs.read_plan(out)["suites"]["digits"])
+    assert decided(plan.recipe) == ("fp32", "graphs")
+    origin = rows.read_origin(out / "runs" / "digits-vae-seed0")
+    assert origin["config"]["entry_recipe"]["execution"] == "graphs"

@@ -1,0 +1,156 @@
+"""Seeds side by side are the seeds alone, but for rounding."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from alibench.benchmarks.config import loading
+from alibench.benchmarks.config.schema import Ranges
+from alibench.benchmarks.data import datasets
+from alibench.benchmarks.running import jobs
+from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.training import counting
+from alibench.benchmarks.training.loop import Diverged, Trained, train, train_together
+from alibench.benchmarks.training.recipe import Recipe
+from alibench.benchmarks.training.stacked import StackedTrainer
+from alibench.benchmarks.training.trainer import Trainer
+from alibench.evaluation.data import Data
+from alibench.evaluation.seeds import generator
+from alibench.models.base import Model
+from alibench.results import rows
+from tests.conftest import MODELS, build
+
+CPU, SEEDS = torch.device("cpu"), (0, 1, 2)
+
+
+def numbers(model: Model) -> torch.Tensor:
+    return torch.cat([value.double().flatten() for value in model.state_dict().values()])
+
+
+@pytest.mark.parametrize("dataset", ["digits", "grid25_easy"])
+@pytest.mark.parametrize("name", MODELS)
+def test_each_seed_learns_what_it_learns_alone(name: str, dataset: str) -> None:
+    """Three updates, statistics and averages included: weights and buffers to within a thousandth of what
+    they moved by.
+    """
+    split = datasets.load(dataset).train
+    recipe = Recipe(steps=3, batch=50, ema=0.5)
+    labelled = [split] * 3
+    stacked = [build(name, seed, dataset) for seed in SEEDS]
+    outcomes = train_together(stacked, split, recipe, SEEDS, CPU, labelled=labelled)
+    for seed, model, outcome in zip(SEEDS, stacked, outcomes, strict=True):
+        alone, first = build(name, seed, dataset), build(name, seed, dataset)
+        expected = train(alone, split, recipe, seed, CPU, labelled=split)
+        moved = (numbers(alone) - numbers(first)).norm()
+        assert (numbers(model) - numbers(alone)).norm() < 1e-3 * moved
+        assert isinstance(outcome, Trained)
+        assert outcome.updates == expected.updates
+        for own, other in zip(outcome.curves, expected.curves, strict=True):
+            assert own.pop("phase") == other.pop("phase")
+            assert own == pytest.approx(other, rel=1e-3, abs=1e-4)
+    assert not torch.equal(numbers(stacked[0]), numbers(stacked[1]))
+
+
+def test_each_seed_draws_the_batches_it_draws_alone(digits: Data) -> None:
+    def trainer(seed: int) -> Trainer:
+        model = build("ali", seed)
+        return Trainer(model, model.phases[0], Recipe(steps=1, batch=50), digits.train, generator(seed, "t"))
+
+    together = StackedTrainer([trainer(seed) for seed in SEEDS])
+    alone = [trainer(seed) for seed in SEEDS]
+    for _ in range(30):  # more than an epoch
+        batch, expected = together.batch(), [one.batch() for one in alone]
+        for i, one in enumerate(expected):
+            assert torch.equal(batch.x[i], one.x)
+            assert all(torch.equal(batch.noise[name][i], one.noise[name]) for name in one.noise)
+
+
+def test_batch_statistics_are_settled_for_each_seed(digits: Data) -> None:
+    recipe = Recipe(steps=3, batch=50, ema=0, statistics=4)
+    models = [build("bigan", seed) for seed in SEEDS]
+    train_together(models, digits.train, recipe, SEEDS, CPU, labelled=[None] * 3)
+    for seed, model in zip(SEEDS, models, strict=True):
+        alone = build("bigan", seed)
+        train(alone, digits.train, recipe, seed, CPU)
+        torch.testing.assert_close(
+            model.encoder.stack.layers[0].bn.running_var,  # type: ignore[union-attr]
+            alone.encoder.stack.layers[0].bn.running_var,  # type: ignore[union-attr]
+            rtol=1e-3,
+            atol=1e-5,
+        )
+
+
+def test_a_seed_that_diverges_leaves_the_others_alone(digits: Data) -> None:
+    models = [build("ali", seed) for seed in SEEDS]
+    with torch.no_grad():
+        next(iter(models[1].decoder.parameters())).fill_(float("nan"))
+    first, second, third = train_together(
+        models, digits.train, Recipe(steps=5), SEEDS, CPU, labelled=[None] * 3
+    )
+    assert isinstance(second, Diverged)
+    assert str(second) == "not finite in phase 'game' at step 1 of 5"
+    assert isinstance(first, Trained)
+    assert isinstance(third, Trained)
+    assert numbers(models[0]).isfinite().all()
+
+
+def test_seeds_that_all_diverge_keep_their_own_reasons(digits: Data) -> None:
+    """The last one first: it is lost at the first step, the others at the next."""
+    models = [build("ali", seed) for seed in SEEDS]
+    with torch.no_grad():
+        next(iter(models[2].decoder.parameters())).fill_(float("nan"))
+    outcomes = train_together(models, digits.train, Recipe(steps=5, lr=1e38), SEEDS, CPU, labelled=[None] * 3)
+    steps = [
+        int(str(outcome).split("step ")[1].split()[0])
+        for outcome in outcomes
+        if isinstance(outcome, Diverged)
+    ]
+    assert len(steps) == 3
+    assert steps[2] == 1
+    assert min(steps[:2]) > 1
+
+
+def short(out: Path, seed: int) -> Job:
+    (suite,) = loading.load("digits", ["steps=5", "metrics=['reconstruction']"], ["ali"], seeds=3)
+    return Job("run", suite, "ali", seed, out, "cpu", ("test",))
+
+
+def test_runs_done_together_leave_what_each_leaves_alone(tmp_path: Path) -> None:
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    steps: list[tuple[str, int]] = []
+    outcomes = jobs.execute(
+        [short(together, seed) for seed in SEEDS], lambda run_id, n: steps.append((run_id, n))
+    )
+    assert set(outcomes.values()) == {"ok"}
+    assert sum(n for run_id, n in steps if run_id == "digits-ali-seed2") == 5
+    for seed in SEEDS:
+        jobs.execute([short(alone, seed)], lambda run_id, n: None)
+    found, expected = rows.read(together), rows.read(alone)
+    assert (found.metric == expected.metric).all()
+    quality = found.kind == "quality"
+    assert found[quality].value.to_numpy() == pytest.approx(
+        expected[quality].value.to_numpy(), rel=1e-3, nan_ok=True
+    )
+    timed = found[found.metric == "train_seconds"]
+    assert set(timed.protocol) == {"one of 3 stacked seeds, its share"}
+
+
+def test_seeds_are_stacked_where_a_device_is_not_filled() -> None:
+    work = [short(Path("out"), seed) for seed in SEEDS]
+    assert jobs.grouped(work, CPU) == [[job] for job in work]
+    assert jobs.grouped(work, torch.device("cuda")) == [work]
+    large = [
+        replace(job, suite=replace(job.suite, recipe=replace(job.suite.recipe, batch=1000))) for job in work
+    ]
+    bound = counting.flops_a_round(
+        work[0].suite.build("ali", 0), work[0].suite.recipe, work[0].suite.load().train
+    )[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "STACKED_BELOW", 2 * bound)
+        assert jobs.grouped(work, torch.device("cuda")) == [work]
+        assert jobs.grouped(large, torch.device("cuda")) == [[job] for job in large]
+    drawn = Ranges(lr=(1e-4, 1e-3), beta1=(0.1, 0.9), std=(0.01, 1.0))
+    unlike = [replace(job, suite=replace(job.suite, draw=drawn)) for job in work]
+    assert jobs.grouped(unlike, torch.device("cuda")) == [[job] for job in unlike]

@@ -1,0 +1,301 @@
+"""Semi-supervised training: D of K+1 classes, feature matching, and which labels are seen."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from alibench.benchmarks.config import compute, loading
+from alibench.benchmarks.training.batches import repeated
+from alibench.benchmarks.training.gradients import gradients
+from alibench.benchmarks.training.loop import train
+from alibench.benchmarks.training.recipe import Recipe
+from alibench.benchmarks.training.trainer import Trainer, parameters
+from alibench.evaluation import labels
+from alibench.evaluation.data import Data, Split, as_float
+from alibench.evaluation.errors import BadInput
+from alibench.evaluation.metrics import classifier
+from alibench.evaluation.seeds import generator
+from alibench.evaluation.subject import Settings, Subject
+from alibench.models import REGISTRY
+from alibench.models.base import Batch, Model
+from alibench.models.layers import Discriminator
+from alibench.models.networks import Networks
+from alibench.models.ssgan import feature_matching
+from alibench.models.tables import FAMILIES
+from tests.conftest import batch_for, build
+
+CPU = torch.device("cpu")
+KINDS = [name for name, model in REGISTRY.items() if model.semi_supervised]
+D_SEES = {"ssali": ("x", "z"), "ssgan": ("x",)}
+
+
+def other_player(model: Model) -> str:
+    (other,) = (player for player in model.players if player != "discriminator")
+    return other
+
+
+def few(data: Data, n: int = 100, number: int = 0) -> Split:
+    index = labels.draw(data.train.y.numpy(), n, number)
+    return Split(data.train.x[index], data.train.y[index])
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_game_is_a_cross_entropy_over_k_plus_one_classes(name: str) -> None:
+    """The (K+1)-way softmax of [l, 0], with plain logarithms."""
+    rng = generator(0, "logits")
+    q, p = (3 * torch.randn(50, 10, generator=rng, dtype=torch.float64) for _ in range(2))
+    q_classes, p_classes = (torch.softmax(torch.cat([kind, torch.zeros(50, 1)], 1), 1) for kind in (q, p))
+    losses = build(name).game({"q": q, "p": p})
+    expected = -(1 - q_classes[:, 10]).log() - p_classes[:, 10].log()
+    torch.testing.assert_close(losses["discriminator"], expected)
+    if name == "ssali":  # both terms swapped
+        torch.testing.assert_close(
+            losses["generator"], -q_classes[:, 10].log() - (1 - p_classes[:, 10]).log()
+        )
+    else:
+        assert set(losses) == {"discriminator"}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_labelled_images_are_named_among_the_k_classes(name: str, digits: Data) -> None:
+    """The rest of D's loss: -log p(y | one of K), of the K+1 classes' softmax."""
+    model = build(name).double().eval()
+    batch = batch_for(model, as_float(digits.train.x[:20]))
+    noise = {key: value.double() for key, value in batch.noise.items() if key in ("z", "eps")}  # no dropout
+    x, (_, y) = batch.x.double(), batch.labelled  # type: ignore[misc]
+    terms = model(Batch(x, noise, labelled=(x.flip(0), y)), tuple(model.players))
+    rest = model.losses(terms)["discriminator"] - model.game(terms.logits)["discriminator"]
+    seen = [x.flip(0)]
+    if name == "ssali":
+        seen.append(model.infer(seen[0], noise["eps"][20:]))
+    logits = model.discriminator(*seen)  # type: ignore[operator]
+    p = torch.softmax(torch.cat([logits, torch.zeros(20, 1, dtype=torch.float64)], 1), 1)
+    torch.testing.assert_close(rest, -(p[torch.arange(20), y] / (1 - p[:, 10])).log())
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_labelled_images_teach_d_alone(name: str, digits: Data) -> None:
+    x = as_float(digits.train.x)
+    found = []
+    for labelled in (
+        (x[20:40], torch.zeros(20, dtype=torch.long)),
+        (x[40:60], torch.ones(20, dtype=torch.long)),
+    ):
+        model = build(name).eval()  # the batch's statistics are the one way from image to image
+        batch = replace(batch_for(model, x[:20]), labelled=labelled)
+        gradients(model, batch, {player: parameters(model, player) for player in model.players})
+        found.append({player: [p.grad for p in parameters(model, player)] for player in model.players})
+    one, two = found
+    for a, b in zip(one[other_player(model)], two[other_player(model)], strict=True):
+        torch.testing.assert_close(a, b)
+    assert not any(
+        torch.allclose(a, b) for a, b in zip(one["discriminator"], two["discriminator"], strict=True)
+    )  # type: ignore[arg-type]
+
+
+def weights(name: str, data: Split, labelled: Split | None) -> Mapping[str, Tensor]:
+    model = build(name)
+    train(model, data, Recipe(steps=5, batch=50), 0, CPU, labelled=labelled)
+    return model.state_dict()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_labels_of_unlabelled_images_are_never_seen(name: str, digits: Data) -> None:
+    labelled = few(digits)
+    first = weights(name, digits.train, labelled)
+    for y in (digits.train.y.roll(1), torch.full_like(digits.train.y, -1)):
+        again = weights(name, Split(digits.train.x, y), labelled)
+        assert all(torch.equal(value, again[key]) for key, value in first.items())
+    other = weights(name, digits.train, Split(labelled.x, labelled.y.roll(1)))
+    assert not all(torch.equal(value, other[key]) for key, value in first.items())
+
+
+def test_other_models_train_as_if_there_were_no_labels(digits: Data) -> None:
+    for name in ("ali", "gan"):
+        without, beside = weights(name, digits.train, None), weights(name, digits.train, few(digits))
+        assert all(torch.equal(value, beside[key]) for key, value in without.items())
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_training_without_labels_is_refused(name: str, digits: Data) -> None:
+    with pytest.raises(ValueError, match=f"{name} learns from labels"):
+        train(build(name), digits.train, Recipe(steps=1), 0, CPU)
+
+
+@pytest.mark.parametrize("labels_from", ["train", "validation"])
+def test_a_seeds_labels_are_the_draw_of_its_number(labels_from: str, digits: Data) -> None:
+    settings = [
+        "metrics=['reconstruction']",
+        f"evaluation.labels_from='{labels_from}'",
+        "evaluation.kept_back=100",
+    ]
+    (suite,) = loading.load("digits", [*settings, "evaluation.labels=50"], only=["ssali", "ali"])
+    pool = labels.pools(digits, suite.evaluation).labelled
+    for seed in (0, 1, 2):
+        found = compute.labelled_of(suite, "ssali", seed)
+        assert found is not None
+        index = labels.draw(pool.y.numpy(), 50, seed)
+        assert torch.equal(found.x, pool.x[index])
+        assert torch.equal(found.y, pool.y[index])
+        assert found.y.bincount().tolist() == [5] * 10
+    assert compute.labelled_of(suite, "ali", 0) is None
+    whole = compute.labelled_of(
+        replace(suite, evaluation=replace(suite.evaluation, labels="all")), "ssali", 0
+    )
+    assert whole is not None
+    assert torch.equal(whole.y, pool.y)
+
+
+def test_few_labels_come_round_alike(digits: Data) -> None:
+    labelled = few(digits, 50)
+    model = build("ssali")
+    trainer = Trainer(
+        model, model.phases[0], Recipe(steps=1, batch=100), digits.train, generator(0, "t"), labelled
+    )
+    known = as_float(labelled.x).flatten(1)
+    orders = []
+    for _ in range(3):
+        batch = trainer.batch()
+        assert batch.labelled is not None
+        x, y = batch.labelled
+        same = (x.flatten(1)[:, None] == known).all(2)
+        assert same.sum(0).tolist() == [2] * 50  # each twice in a batch of 100
+        assert torch.equal(labelled.y[same.int().argmax(1)], y)
+        orders.append(same.int().argmax(1).tolist())
+    assert orders[0] != orders[1] != orders[2]
+    assert len(repeated(labelled, 120)) == 150
+    assert repeated(labelled, 50) is labelled  # enough of them
+
+
+def test_feature_matching_is_the_squared_distance_of_means() -> None:
+    real, generated = torch.tensor([[1.0, 2.0], [3.0, 6.0]]), torch.tensor([[0.0, 0.0], [2.0, 1.0]])
+    # means (2, 4) and (1, 0.5)
+    assert feature_matching(real, generated).tolist() == [1 + 3.5**2] * 2
+    assert feature_matching(real, real.flip(0)).tolist() == [0, 0]
+
+
+def test_the_decoder_matches_ds_last_hidden_layer_under_its_dropout(digits: Data) -> None:
+    model = build("ssgan")
+    batch = batch_for(model, as_float(digits.train.x[:20]))
+    found = model.losses(model(batch, ("decoder",)))["decoder"]
+    d = model.discriminator
+    assert isinstance(d, Discriminator)
+    first, second, last = d.dxz.layers
+    images = torch.cat([batch.x, model.decoder(batch.noise["z"])]).flatten(1)
+    h = first((images - 0.5) * 2, None, None, None)
+    h = second(h, batch.noise["dxz.1"][:40], None, None)
+    torch.testing.assert_close(found, (h[:20].mean(0) - h[20:].mean(0)).square().sum().expand(20))
+    assert last.row.drop  # which is not of the features: it is on the last layer's input
+    generated = model.decoder(batch.noise["z"]).detach()
+    quiet = {"z": batch.noise["z"]}
+    same = model.losses(model(Batch(generated, quiet, labelled=batch.labelled), ("decoder",)))["decoder"]
+    assert same.abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("family", ["digits", "cifar10", "svhn", "bigan_mnist"])
+def test_hidden_layers_of_d_lead_to_its_logits(family: str) -> None:
+    shape = FAMILIES[family]().shape or (1, 8, 8)
+    networks = Networks(FAMILIES[family](), shape, 1.0, 8, generator(0, "weights"))
+    d = networks.discriminator("x", outputs=10).eval()
+    x = torch.rand(3, *shape, generator=generator(0, "x"))
+    with torch.no_grad():
+        layers = list(d.hidden(x).values())
+        assert d.dx is not None
+        assert len(layers) == len(d.dx.layers) + len(d.dxz.layers) - 1
+        assert layers[0].dim() == (4 if d.dx.layers else 2)
+        last, logits = d.judge(x)
+        torch.testing.assert_close(layers[-1].flatten(1), last)
+        torch.testing.assert_close(d.dxz.layers[-1](layers[-1], None, None, None).flatten(1), logits)
+        assert logits.shape == (3, 10)
+
+
+def test_a_d_of_separate_passes_does_without_masks() -> None:
+    networks = Networks(
+        replace(FAMILIES["digits"](), separate=True), (1, 8, 8), 1.0, 4, generator(0, "weights")
+    )
+    d, x = networks.discriminator("x").eval(), torch.rand(6, 1, 8, 8, generator=generator(0, "x"))
+    with torch.no_grad():
+        found = d.compare({"q": (x[:3],), "p": (x[3:],)}, {"z": torch.zeros(3, 4)})
+        torch.testing.assert_close(torch.cat(list(found.values())), d(x))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_short_training_tells_most_digits_from_a_hundred_labels(name: str, digits: Data) -> None:
+    model = build(name, latent=8)
+    train(model, digits.train, Recipe(steps=200, lr=2e-3), 0, CPU, labelled=few(digits))
+    (measured,) = classifier.measure(Subject(model, digits, Settings(), 0, "validation"))
+    assert measured.value is not None
+    assert measured.value > 80
+
+
+class Fixed:
+    """Says class 3 of everything."""
+
+    semi_supervised, inference = True, "none"
+
+    def to(self, device: torch.device) -> "Fixed":
+        return self
+
+    def eval(self) -> "Fixed":
+        return self
+
+    def classify(self, x: Tensor) -> Tensor:
+        assert x.max() <= 1
+        return torch.eye(10)[3].expand(len(x), 10)
+
+
+def test_accuracy_is_the_share_of_scored_images_named_right(digits: Data) -> None:
+    for split, part in (("test", digits.test), ("validation", digits.validation)):
+        (row,) = classifier.measure(Subject(Fixed(), digits, Settings(labels=50), 2, split))  # type: ignore[arg-type]
+        assert row.value == pytest.approx(100 * float((part.y == 3).double().mean()))
+        assert (row.metric, row.n, row.split, row.protocol) == (
+            "class_accuracy",
+            len(part),
+            split,
+            "K+1 classes",
+        )
+        assert (row.labels, row.draw) == (50, 2)
+    everything = Subject(Fixed(), digits, Settings(labels="all"), 0)  # type: ignore[arg-type]
+    assert classifier.measure(everything)[0].labels == len(digits.train)
+    own = Subject(
+        Fixed(), digits, Settings(labels=50, labels_from="validation", kept_back=100), 0, "validation"
+    )  # type: ignore[arg-type]
+    assert classifier.measure(own)[0].n == 100  # those that no label comes from
+    (empty,) = classifier.measure(Subject(build("ali"), digits, Settings(), 0))
+    assert (empty.value, empty.status, empty.reason) == (None, "not applicable", "it learns no classes")
+    assert classifier.refuses(digits, Settings(labels=20))
+    assert not classifier.refuses(digits, Settings(labels=50))
+
+
+@pytest.mark.parametrize("suite", ["digits", "cifar10", "svhn"])
+def test_semi_supervised_suites_differ_from_their_models_in_labels_alone(suite: str) -> None:
+    (_, own), (_, other) = loading.read(f"{suite}_semisup"), loading.read(suite)
+    for key in ("dataset", "networks", "latent", "recipe"):
+        assert own[key] == other[key]
+    assert {"ssali", "ssgan"} <= set(own["models"])
+    assert own["evaluation"]["labels"] == (100 if suite == "digits" else 1000)
+    # the SVM's draws have the numbers of the seeds
+    assert "svm" not in own["metrics"] or own["evaluation"]["draws"] == own["seeds"]
+
+
+def test_data_without_enough_labels_are_refused() -> None:
+    assert loading.load("digits_semisup")
+    with pytest.raises(BadInput, match=r"'ssgan' learns classes from labels: evaluation.labels = 40"):
+        loading.load("digits", ["evaluation.labels=40", "metrics=['reconstruction']"], only=["ssgan"])
+
+
+def test_networks_see_what_the_papers_let_them_see() -> None:
+    for name, sees in D_SEES.items():
+        model = build(name)
+        assert model.discriminator.sees == sees  # type: ignore[union-attr]
+        assert hasattr(model, "encoder") == (name == "ssali") == (model.inference != "none")
+
+
+def test_a_code_of_a_model_without_an_encoder_is_refused_by_name(digits: Data) -> None:
+    model = build("ssgan").eval()
+    for ask in (model.encode, model.reconstruct, model.features):
+        with pytest.raises(NotImplementedError, match="ssgan has no encoder"):
+            ask(as_float(digits.test.x[:2]))

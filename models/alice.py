@@ -1,6 +1,4 @@
-"""ALICE (Li et al., NeurIPS 2017, arXiv 1709.01215): ALI with a bound on the conditional entropy, by a cycle
-term.
-"""
+"""ALICE (Li et al., NeurIPS 2017, arXiv 1709.01215): ALI with a bound on H(x|z), by a cycle term."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""The command line, `alibench COMMAND`, the same as `python -m benchmarks COMMAND`; `alibench --help` lists
+"""The command line, `alibench COMMAND`, the same as `python -m alibench COMMAND`; `alibench --help` lists
 the commands.
 
 Exit codes: 0 done; 1 a run failed, the gate found a regression, or check or collect found something missing;

@@ -33,7 +33,7 @@ from alibench.results.baseline import Baseline
 from alibench.results.gate import Finding
 from alibench.results.layouts import CATALOGUE
 
-BASELINES = Path(results.__file__).parent / "baselines"
+BASELINES = Path(results.__file__).resolve().parent / "baselines"
 FRESH = 10**6, 10**9  # seeds of a gate; those of baselines and tables lie below
 
 

@@ -50,7 +50,7 @@ WANTED = (
 )
 LONGEST = 300  # characters of an exception's message
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("models", "evaluation", "results", "benchmarks")
+ROOMS = ("models", "evaluation", "results", "benchmarks")  # of alibench; once imported by these names alone
 
 
 class Blamed(BadInput):
@@ -185,7 +185,7 @@ def _beside() -> list[tuple[str, Path]]:
     for folder in {f"{source.path.parent}{os.sep}" for source in LOADED if not source.name}:
         for name, module in list(sys.modules.items()):
             file, top = getattr(module, "__file__", None) or "", name.partition(".")[0]
-            if file.startswith((f"{folder}{top}.py", f"{folder}{top}{os.sep}")) and top not in ROOMS:
+            if file.startswith((f"{folder}{top}.py", f"{folder}{top}{os.sep}")) and top != "alibench":
                 found.append((name, Path(file)))
     return found
 
@@ -196,8 +196,8 @@ def _beside() -> list[tuple[str, Path]]:
 def said(error: BaseException) -> str:
     """Return an exception in a line."""
     message = " ".join(str(error).split())[:LONGEST]
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in ROOMS:
-        message += f": '{str(error.name).partition('.')[0]}' is alibench's own here, give yours another name"
+    if isinstance(error, ModuleNotFoundError) and error.name in ROOMS:
+        message += f": import it as alibench.{error.name}"
     if isinstance(error, BadInput):
         return message
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
@@ -229,7 +229,7 @@ def told(error: BaseException, kind: type[Model]) -> str:
     if isinstance(error, Blamed):
         return str(error)
     *_, (frame, line) = traceback.walk_tb(error.__traceback__)
-    file = Path(frame.f_code.co_filename)
+    file = Path(frame.f_code.co_filename).resolve()
     ours = not isinstance(error, BadInput) and any(file.is_relative_to(ROOT / room) for room in ROOMS)
     within = f" (in {frame.f_code.co_name}, {file.relative_to(ROOT)}, line {line})" if ours else ""
     return blame(error) or f"{PLACES[kind]}: {said(error)}{within}"

@@ -35,7 +35,9 @@ from alibench.evaluation.messages import listed, say
 from alibench.results import rows, stored
 from alibench.results.stored import PLAN, read_plan
 
-RUNS = Path(results.__file__).parent / "runs"
+_RESULTS = Path(results.__file__).resolve().parent
+# fresh folders: of the checkout, where there is one; an installation lies where nobody looks for results
+RUNS = _RESULTS / "runs" if (_RESULTS.parent / "pyproject.toml").exists() else Path("runs")
 LOCK = ".lock"
 COLLECT = "collect"  # the command that fills a folder and trains nothing
 

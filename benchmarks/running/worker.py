@@ -136,7 +136,8 @@ def _is_device(error: BaseException | None) -> bool:
 def _place(error: BaseException) -> str:
     """Return the innermost line, file:line, of our code or a plug-in that an error came through."""
     places = [
-        (Path(frame.f_code.co_filename), line) for frame, line in traceback.walk_tb(error.__traceback__)
+        (Path(frame.f_code.co_filename).resolve(), line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
     ]
     plugged = {source.path for source in plugins.LOADED}
     rooms = [plugins.ROOT / room for room in plugins.ROOMS]

@@ -16,9 +16,7 @@ from alibench.models.networks import Networks
 
 
 class LeastSquaresALI(ALI):
-    """ALI with the least-squares game (Mao et al. 2017, eq. 2) on pairs, and `cycle` times the error of
-    Gx(Gz(x)).
-    """
+    """ALI with the least-squares game (Mao et al. 2017, eq. 2), and `cycle` times the error of Gx(Gz(x))."""
 
     name = "lsali"  # in suites and on the command line
     title = "ALI, least squares"  # in tables

@@ -9,6 +9,7 @@ spread over the modes: the divergence KL(histogram || uniform) in nats, 0 if eve
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,13 +68,12 @@ def _measurements(samples: Tensor, mixture: Mixture | None, **options: str | int
         if counts.divergence is not None
         else {"status": "refused", "reason": "no sample is within 3 sigma"}
     )
+    near: Any = {"n": n, "protocol": "3 sigma", **options}
     return [
-        Measurement("modes_3sigma", counts.strict, unit, n, protocol="3 sigma", **options),  # type: ignore[arg-type]
-        Measurement("modes_paper", counts.lenient, unit, n, protocol="nearest centre", **options),  # type: ignore[arg-type]
-        Measurement("high_quality", counts.share, "%", n, protocol="3 sigma", **options),  # type: ignore[arg-type]
-        Measurement(
-            "mode_divergence", counts.divergence, "nats", n, protocol="3 sigma", **options, **missing
-        ),  # type: ignore[arg-type]
+        Measurement("modes_3sigma", counts.strict, unit, **near),
+        Measurement("modes_paper", counts.lenient, unit, **{**near, "protocol": "nearest centre"}),
+        Measurement("high_quality", counts.share, "%", **near),
+        Measurement("mode_divergence", counts.divergence, "nats", **near, **missing),
     ]
 
 

@@ -263,7 +263,7 @@ def test_nothing_that_is_loaded_is_unpickled() -> None:
 
 def test_a_part_that_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
     program = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom evaluation import files\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom alibench.evaluation import files\n"
         "os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)\n"
         "files.replace(Path(sys.argv[1]) / 'file', 'new')\n"
     )
@@ -327,7 +327,7 @@ def test_tensors_that_share_memory_are_stored_apart(tmp_path: Path) -> None:
 
 def test_a_lock_is_free_again_when_its_process_is_killed(tmp_path: Path) -> None:
     program = (
-        "import sys, time\nfrom pathlib import Path\nfrom evaluation import files\n"
+        "import sys, time\nfrom pathlib import Path\nfrom alibench.evaluation import files\n"
         "with files.locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
     )
     root, lock = Path(__file__).parents[2], tmp_path / ".lock"

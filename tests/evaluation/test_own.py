@@ -1,4 +1,4 @@
-"""`from evaluation import evaluate`: models of the suite, and objects that know nothing of it."""
+"""`from alibench import evaluate`: models of the suite, and objects that know nothing of it."""
 
 from types import SimpleNamespace
 

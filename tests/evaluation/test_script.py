@@ -18,7 +18,7 @@ from alibench.evaluation.features import extractors
 from alibench.evaluation.subject import Settings
 from tests.benchmarks.config.test_plugins import nothing_left_behind, written
 
-HEAD = """from evaluation import extractors
+HEAD = """from alibench.evaluation.features import extractors
 
 def make(data, settings, device):
     return extractors.Extractor("corners", "0" * 64, 4, lambda x: (x[:, 0, ::4, ::4].flatten(1) / 255, None), device)

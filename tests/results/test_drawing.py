@@ -26,7 +26,7 @@ def test_figures_need_no_backend_and_no_settings_of_the_machine(tmp_path: Path) 
     """Before, a backend of a notebook's ended every command after its training, and usetex asked for LaTeX."""
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfont.size: 40\n")
     script = (
-        "import os, numpy as np; from results import figures; import matplotlib\n"
+        "import os, numpy as np; from alibench.results import figures; import matplotlib\n"
         "figure = figures.latent(np.random.RandomState(0).randn(40, 3), np.arange(40) % 4)[0]\n"
         "print(figures.svg(figure, 'x')); assert os.environ['MPLBACKEND'] == " + repr(NOTEBOOKS) + "\n"
         "assert matplotlib.rcParams['text.usetex']"  # outside our figures the user's settings stay

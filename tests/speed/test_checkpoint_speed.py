@@ -92,7 +92,7 @@ def test_command_that_goes_on(benchmark: Any, speeds: Speeds, tmp_path: Path) ->
     ]
     subprocess.run([sys.executable, *command], check=True, capture_output=True)
     cases: dict[str, list[str]] = {
-        "interpreter and imports": ["-c", "import benchmarks.cli"],
+        "interpreter and imports": ["-c", "import alibench.benchmarks.commands.cli"],
         "the tables alone (alibench table)": ["-m", "alibench", "table", str(tmp_path / "out")],
         "run --resume, all finished": [*command, "--resume"],
     }

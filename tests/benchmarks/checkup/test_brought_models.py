@@ -258,7 +258,7 @@ STUMBLES = {
 }
 SOUND = """import torch
 from torch import nn
-from models.base import Model, Terms
+from alibench.models.base import Model, Terms
 
 class Two(nn.Module):
     def __init__(self):

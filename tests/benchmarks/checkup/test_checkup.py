@@ -23,8 +23,8 @@ import random
 import numpy as np
 import torch
 from torch import nn
-from models.bigan import BiGAN
-from models.base import Phase, Terms
+from alibench.models.bigan import BiGAN
+from alibench.models.base import Phase, Terms
 
 class Mine(BiGAN):
     name, title, source = "mine", "Mine", "me"

@@ -746,7 +746,7 @@ def test_imitated_bf16_is_said_aloud(
         (True, ""),
         (False, "alibench: 'cpu' imitates bf16, several times slower than fp32"),
     ):
-        monkeypatch.setattr(loading, "bf16_is_native", lambda device, native=native: native)
+        monkeypatch.setattr(devices, "bf16_is_native", lambda device, native=native: native)
         devices.resolved(suites, torch.device("cpu"))
         assert capsys.readouterr().err.startswith(said)
 

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from alibench import evaluation, results
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import loading
+from alibench.evaluation.metrics import COLUMNS, METRICS
 from alibench.models import REGISTRY
 from alibench.models.tables import FAMILIES
 
@@ -243,7 +244,7 @@ WRONG: dict[str, st.SearchStrategy[Any]] = {
     "networks": one_of(*FAMILIES),
     "latent": count(1, 10**6),
     "models": st.one_of(st.just([]), names_of(*MODELS)),
-    "metrics": names_of(*evaluation.METRICS),
+    "metrics": names_of(*METRICS),
     "seeds": count(1, 10_000),
     "first_seed": count(0, 4 * 10**9),
     "prior": one_of("normal", "uniform"),
@@ -279,10 +280,10 @@ WRONG: dict[str, st.SearchStrategy[Any]] = {
     "evaluation.seconds": number(5e-324, 3600),
     "search.lr": list_of(RATE),
     "search.beta1": list_of(DECAY),
-    "search.judged_by": list_of(one_of(*evaluation.COLUMNS)),
+    "search.judged_by": list_of(one_of(*COLUMNS)),
     "search.seeds": count(1, 10_000),
     "gate": st.one_of(NOT_LIST, NOT_TABLE.map(lambda value: [value])),
-    "gate.metric": one_of(*evaluation.COLUMNS),
+    "gate.metric": one_of(*COLUMNS),
     "gate.protocol": NOT_TEXT,
     "gate.models": st.one_of(NOT_LIST, one_of(*MODELS).map(lambda value: [value])),
     "gate.worse": one_of("", "higher", "lower", "either"),

@@ -54,7 +54,7 @@ metric = "reconstruction_error"
 protocol = "mean code"
 """
 PLUGIN = """
-from models.bigan import BiGAN
+from alibench.models.bigan import BiGAN
 class Mine(BiGAN):
     name, title, source = "mine", "Mine", "me"
 """
@@ -486,7 +486,7 @@ def test_a_terminal_without_colours_and_json_beside_it(tmp_path: Path) -> None:
     # on one core, where the system can do that, so that there is one worker and half the imports
     program = "import os, sys\nif hasattr(os, 'sched_setaffinity'):\n"
     program += "    os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
-    program += "from benchmarks.cli import main; code = main(sys.argv[1:])\n"
+    program += "from alibench.benchmarks.commands.cli import main; code = main(sys.argv[1:])\n"
     program += "assert not any(name.startswith('tensorboard') for name in sys.modules); sys.exit(code)"
     environment = {**os.environ, "NO_COLOR": "1", "TERM": "xterm-256color"}
     command = [sys.executable, "-c", program, *words]

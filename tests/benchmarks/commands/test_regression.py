@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -195,7 +196,7 @@ def test_the_gate_of_the_project_is_judged_by_the_committed_baseline() -> None:
     (suite,) = loading.load("gate")
     stored = baseline.read(regression.place("gate"))
     loaded = suite.load()
-    planned = baseline.planned(suite.name, loaded.name, loaded.sha256, loading.asdict(suite), suite.gate)
+    planned = baseline.planned(suite.name, loaded.name, loaded.sha256, asdict(suite), suite.gate)
     with pytest.raises(BadInput, match="same seeds"):  # all else agrees
         baseline.check(stored, planned, regression.place("gate"))
     assert len(planned.cells) <= 40

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
@@ -40,7 +40,7 @@ NAMED = ["--models", "lsali", "late", "pca-gaussian", "made", "--seeds", "2"]
 # it works before training, and no longer after it
 LATE = """
 from beside import REASON
-from models.bigan import BiGAN
+from alibench.models.bigan import BiGAN
 
 
 class Late(BiGAN):
@@ -55,7 +55,7 @@ class Late(BiGAN):
         return super().generate(n, rng, y)
 """
 MINE = """
-from models.bigan import BiGAN
+from alibench.models.bigan import BiGAN
 
 class Mine(BiGAN):
     name = "mine"
@@ -231,18 +231,10 @@ def test_folders_of_our_names_do_not_stand_in_our_way(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr[:32]) == (2, "alibench: unknown suite 'nothing'"[:32])
 
 
-def test_another_package_that_stands_in_ours_place_is_named(tmp_path: Path) -> None:
-    written(tmp_path / "models", "", "__init__.py")
-    done = subprocess.run(
-        [sys.executable, "-c", "import models, benchmarks"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("ImportError: alibench needs its own 'models', and ")
-    assert str(tmp_path / "models" / "__init__.py") in last
+def test_a_users_own_models_folder_stands_beside_ours(tmp_path: Path) -> None:
+    written(tmp_path / "models", "net = 1", "__init__.py")
+    program = "import models, alibench.models; assert models.net; assert 'ali' in alibench.models.REGISTRY"
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
 
 
 # -------------------- what is registered
@@ -383,7 +375,7 @@ BAD = {
         "has the title of 'mine', 'Mine'",
     ),
     "little declared": (
-        "from models.base import Model\nclass Mine(Model):\n    name = 'mine'\n",
+        "from alibench.models.base import Model\nclass Mine(Model):\n    name = 'mine'\n",
         "line 2: Mine declares too little, write in it: title = '...', source = '...', players = {",
     ),
     "a player without a list": (
@@ -541,7 +533,7 @@ protocol = "mean code"
     assert "mine.baseline.json cannot be read" in capsys.readouterr().err  # all else is well
     plugins.load(OWN)
     (loaded,) = loading.load(str(path))
-    planned = baseline.planned("mine", "digits", "", loading.asdict(loaded), loaded.gate)
+    planned = baseline.planned("mine", "digits", "", asdict(loaded), loaded.gate)
     assert [cell.model for cell in planned.cells] == ["lsali"]
 
 
@@ -628,7 +620,7 @@ def test_a_run_keeps_the_hash_of_the_files_that_its_model_came_from(place: Path)
 
 
 def test_a_suite_that_names_a_plug_ins_models_gets_no_others(tmp_path: Path) -> None:
-    other = "from models.bigan import BiGAN\nclass {0}(BiGAN):\n    name, title = '{0}', 'T {0}'\n"
+    other = "from alibench.models.bigan import BiGAN\nclass {0}(BiGAN):\n    name, title = '{0}', 'T {0}'\n"
     plugins.load(written(tmp_path, other.format("One")))
     plugins.load(written(tmp_path, other.format("Two"), "two.py"))
     (suite,) = loading.load("digits", only=["ali"])
@@ -647,8 +639,22 @@ def test_samples_that_no_row_is_asked_of_are_refused(
     assert "--samples made=...: name 'made' in --models too, or leave --models out" in capsys.readouterr().err
 
 
-def test_a_users_own_models_folder_is_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(
-        BadInput, match=r"mine\.py, line 1: .*'models' is alibench's own here, give yours another name"
-    ):
-        plugins.load(written(tmp_path, "from models.net import l1\n"))
+@pytest.mark.parametrize(
+    "statement", ["import benchmarks", "from models.ali import ALI", "import results as r"]
+)
+def test_a_plug_in_that_imports_a_room_by_its_old_name_is_told_the_new_one(
+    statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = statement.replace(".", " ").split()[1]
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if Path(place or ".").resolve() != ROOT])
+    with pytest.raises(BadInput, match=rf"mine\.py, line 1: .*: import it as alibench\.{room}$"):
+        plugins.load(written(tmp_path, f"{statement}\n"))
+
+
+@pytest.mark.parametrize("room", plugins.ROOMS)
+def test_in_the_checkout_the_old_names_are_refused(room: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {room}"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"ImportError: import it as alibench.{room}")

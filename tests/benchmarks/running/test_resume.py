@@ -338,7 +338,11 @@ def test_other_code_libraries_data_and_devices_are_refused_by_name_and_can_be_fo
 def test_the_code_that_counts_is_that_of_the_models_asked_for_and_of_all_that_they_share() -> None:
     ali, gan = (provenance.code(loading.load("digits", only=[name])) for name in ("ali", "gan-posthoc"))
     assert {"models/ali.py", "models/base.py", "models/layers.py", "models/tables/small.py"} <= ali.keys()
-    assert {"benchmarks/loop.py", "benchmarks/gradients.py", "evaluation/svm.py"} <= ali.keys()
+    assert {
+        "benchmarks/training/loop.py",
+        "benchmarks/training/gradients.py",
+        "evaluation/metrics/svm.py",
+    } <= ali.keys()
     assert ali.keys() ^ gan.keys() == {"models/ali.py", "models/gan.py", "models/gan_posthoc.py"}
 
 

@@ -20,7 +20,7 @@ pytestmark = [
 # it works when it is rehearsed, and ends a worker; as it is imported, it closes what is not its own
 ENDS = """
 import multiprocessing, os, sys
-from models.bigan import BiGAN
+from alibench.models.bigan import BiGAN
 
 sys.stdout.close()
 os.close(1)
@@ -68,8 +68,8 @@ CASES = {
 # Python makes them
 PROGRAM = """
 import json, os, sys, traceback
-from benchmarks import local
-from benchmarks.cli import main
+from alibench.benchmarks.running import local
+from alibench.benchmarks.commands.cli import main
 
 local.workers = lambda device, suites=(): 1
 codes = {}

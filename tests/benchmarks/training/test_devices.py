@@ -127,7 +127,7 @@ def test_a_device_that_fails_is_one_line_with_place_and_remedy(
     outcome = done_here(work(tmp_path))
     assert re.fullmatch(
         r"failed: the device failed: CUDA error: an illegal memory access was encountered "
-        r"\(benchmarks/loop\.py:\d+\): --resume resumes it from its last checkpoint",
+        r"\(benchmarks/training/loop\.py:\d+\): --resume resumes it from its last checkpoint",
         outcome,
     )
     assert worker.is_lost({"it": outcome})
@@ -138,7 +138,7 @@ def test_the_line_is_a_plug_ins_where_its_code_did_it(
 ) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(
-        "import torch\nfrom models.ali import ALI\n\n\nclass Mine(ALI):\n    name = title = 'mine'\n\n"
+        "import torch\nfrom alibench.models.ali import ALI\n\n\nclass Mine(ALI):\n    name = title = 'mine'\n\n"
         f"    def forward(self, batch, players):\n        raise torch.AcceleratorError({ILLEGAL!r})\n"
     )
     with plugins.meanwhile():
@@ -152,7 +152,9 @@ def test_a_gpu_that_is_anothers_says_to_wait(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "set_device", raising(torch.AcceleratorError(said)))
     outcome = done_here(work(tmp_path, device="cuda:0"))
-    assert re.fullmatch(rf"{worker.LOST}: CUDA error: [^\n]* \(benchmarks/worker\.py:\d+\): {WAIT}", outcome)
+    assert re.fullmatch(
+        rf"{worker.LOST}: CUDA error: [^\n]* \(benchmarks/running/worker\.py:\d+\): {WAIT}", outcome
+    )
 
 
 def caused(group: Sequence[Job], *others: Any) -> dict[str, str]:
@@ -208,22 +210,22 @@ def test_after_a_failure_of_the_device_no_job_gets_that_process(retries: int, tm
 
 
 def test_a_broken_device_is_not_another_process_that_ended() -> None:
-    with pytest.raises(torch.AcceleratorError), peers._reaching():
+    with pytest.raises(torch.AcceleratorError), peers.reaching():
         raise torch.AcceleratorError(ILLEGAL)
-    with pytest.raises(Failed, match="another process has ended"), peers._reaching():
+    with pytest.raises(Failed, match="another process has ended"), peers.reaching():
         raise RuntimeError("Connection closed by peer")
 
 
 def test_a_broken_device_ends_all_processes_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first takes no further job with it, and another one says it in a line."""
     line = r"the device failed: CUDA error: an illegal [^\n]*: --resume resumes it from its last checkpoint"
-    monkeypatch.setattr(peers, "join", lambda: None)
+    monkeypatch.setattr(torchrun, "join", lambda: None)
     monkeypatch.setattr(jobs, "_evaluation", raising(torch.AcceleratorError(ILLEGAL)))
     engine, (job,) = torchrun.Together(CPU), work(tmp_path, kind="evaluation")
     engine.begin([job])
     with pytest.raises(peers.Lost, match=f"^digits-ali-seed0 failed, so all processes end: {line}$"):
         engine.wait(SimpleNamespace(reach=lambda *told: None), None)  # type: ignore[arg-type]
-    monkeypatch.setattr(peers, "from_first", lambda: (job, ()))
+    monkeypatch.setattr(torchrun, "from_first", lambda: (job, ()))
     monkeypatch.setattr(torchrun, "_take_part", raising(torch.AcceleratorError(ILLEGAL)))
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -265,7 +265,7 @@ class Told:
 
 
 PLUGIN = """
-from models.ali import ALI
+from alibench.models.ali import ALI
 class Mine(ALI):
     name, title, source = "mine", "mine", "here"
 """

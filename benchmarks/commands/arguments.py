@@ -9,9 +9,10 @@ from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn, get_args, get_origin
 
 from alibench.benchmarks.checkup import checkup
-from alibench.benchmarks.commands import collect, completion, new_suite, regression
+from alibench.benchmarks.commands import completion, regression
+from alibench.benchmarks.config import pictures
 from alibench.benchmarks.config.schema import Suite
-from alibench.benchmarks.running import engines, outputs
+from alibench.benchmarks.running import collecting, engines, outputs
 from alibench.benchmarks.training.recipe import Recipe
 from alibench.evaluation.errors import BadInput, check_name
 from alibench.evaluation.subject import Settings
@@ -234,7 +235,7 @@ def parser() -> argparse.ArgumentParser:
         "--out", type=outputs.place, metavar="DIR", help="folder for the tables; default: a fresh one"
     )
     text = "bring the runs of several machines together and make tables, pictures and report of all"
-    collect.add_arguments(commands.add_parser(outputs.COLLECT, help=text, description=text))
+    collecting.add_arguments(commands.add_parser(outputs.COLLECT, help=text, description=text))
     text = "train fresh seeds of a small suite and compare them with its baseline; exit code 1 if something got worse"
     regression.add_arguments(commands.add_parser("regression", help=text, description=text))
     text = "fit a data set's feature extractor again and store its weights"
@@ -243,7 +244,7 @@ def parser() -> argparse.ArgumentParser:
     image_options(sub)
     text = "look at pictures of your own and write a suite for them, to be changed and run"
     sub = commands.add_parser("new-suite", help=text, description=text)
-    new_suite.add_arguments(sub)
+    pictures.add_arguments(sub)
     image_options(sub)
     text = "print a script that completes commands, options, suites and metrics in a shell"
     sub = commands.add_parser("completion", help=text, description=text)

@@ -23,10 +23,12 @@ from rich.text import Text
 
 from alibench import models
 from alibench.benchmarks.checkup import checkup
-from alibench.benchmarks.commands import arguments, collect, completion, new_suite, regression, tune
+from alibench.benchmarks.commands import arguments, completion, regression, tune
 from alibench.benchmarks.config import checks, devices, loading, parsing, plugins, schema, streams
+from alibench.benchmarks.config import pictures as config_pictures
 from alibench.benchmarks.data import datasets
 from alibench.benchmarks.running import (
+    collecting,
     engines,
     forecast,
     outputs,
@@ -86,7 +88,7 @@ def as_facts(made: Mapping[str, Sheet]) -> dict[str, list[dict[str, str]]]:
 
 
 def _suites(
-    given: argparse.Namespace, seeds: int | None = None, made: new_suite.Made | None = None
+    given: argparse.Namespace, seeds: int | None = None, made: config_pictures.Made | None = None
 ) -> list[schema.Suite]:
     read = {} if made else {"data.size": given.size, "data.channels": given.channels}
     named = {**read, "recipe.precision": given.precision}
@@ -99,7 +101,7 @@ def _suites(
 
 
 def _run(given: argparse.Namespace, console: Console) -> Answer:
-    made = new_suite.of_command(given, console) if new_suite.is_data(given.suite) else None
+    made = config_pictures.of_command(given, console) if config_pictures.is_data(given.suite) else None
     suites = _suites(given, given.seeds, made)
     suites = suites if given.models else checkup.beside(suites, plugins.names(elsewhere=True))
     engine = Array(given) if given.on == engines.SLURM else engines.of(given, suites)
@@ -173,7 +175,7 @@ def _tell(problems: Iterable[str]) -> None:
 
 
 def _report(given: argparse.Namespace, console: Console) -> Answer:
-    from alibench.results import report  # matplotlib takes a moment to import
+    pass  # matplotlib takes a moment to import
 
     if given.out is not None and given.out.exists():
         raise BadInput(f"--out {given.out} is there already: name a new file; nothing was touched")
@@ -191,7 +193,7 @@ def _report(given: argparse.Namespace, console: Console) -> Answer:
 
 
 def _collect(given: argparse.Namespace, console: Console) -> Answer:
-    with collect.collected(given, console) as found:
+    with collecting.collected(given, console) as found:
         known = (*found.damaged, f"{found.out}: not finished")
         made = _publish(found.out, console, lambda folder, damage: None, known)  # it has told of damage
         if found.missing:
@@ -464,7 +466,7 @@ def _fit_extractor(given: argparse.Namespace, console: Console) -> Answer:
     loaded = datasets.load(
         given.dataset, parsing.parse(read, datasets.Options, f"data set '{given.dataset}'")
     )
-    path, accuracy = new_suite.fit_extractor(given.dataset, read, loaded)
+    path, accuracy = config_pictures.fit_extractor(given.dataset, read, loaded)
     console.print(f"{path}: {accuracy}", soft_wrap=True, highlight=False)
     return Answer(facts={"path": path, "accuracy": accuracy})
 
@@ -554,7 +556,7 @@ def _answer(given: Sequence[str], as_json: bool) -> Answer:
         "regression": regression.command,
         "tune": _tune,
         "fit-extractor": _fit_extractor,
-        "new-suite": new_suite.command,
+        "new-suite": config_pictures.command,
         "completion": _completion,
     }
     parsed = arguments.parser().parse_args(given)

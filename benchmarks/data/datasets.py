@@ -14,9 +14,6 @@ import torch
 
 from alibench.benchmarks.data import cache, outline
 from alibench.benchmarks.data.arrays import Npz
-from alibench.benchmarks.data.cache import (
-    settled,  # noqa: F401 for whoever loads data
-)
 from alibench.benchmarks.data.published import PUBLISHED
 from alibench.benchmarks.data.sources import Folder, Options, Source
 from alibench.evaluation.data import Data, Mixture, Split

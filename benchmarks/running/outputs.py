@@ -31,8 +31,9 @@ from alibench.benchmarks.running.runner import Interrupted
 from alibench.benchmarks.training import checkpoints
 from alibench.evaluation import files, store
 from alibench.evaluation.errors import BadInput
-from alibench.evaluation.messages import listed, say
+from alibench.evaluation.messages import say
 from alibench.results import rows, stored
+from alibench.results.differences import differences
 from alibench.results.stored import PLAN, read_plan
 
 _RESULTS = Path(results.__file__).resolve().parent
@@ -301,59 +302,6 @@ def _moved(path: Path, planned: Mapping[str, Any]) -> Iterator[str]:
         before = begun["suites"].get(name, {}).get("dataset")
         if before != suite["dataset"] and _only_moved(name, begun, planned):
             yield f"suite '{name}': its data are read from {suite['dataset']} now; they hold what {before} held"
-
-
-def _only_moved(suite: str, begun: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Return whether two plans have the same files of a suite's data under the same name, maybe in other
-    folders.
-    """
-    hashes = [plan.get("data", {}).get(suite) for plan in (begun, now)]
-    if hashes[0] is None or hashes[0] != hashes[1]:
-        return False
-
-    datasets = [str(plan.get("suites", {}).get(suite, {}).get("dataset")) for plan in (begun, now)]
-    (kind, _, before), (kind_now, _, place) = (dataset.partition(":") for dataset in datasets)
-    return (
-        kind == kind_now in data_datasets.OPENED
-        and Path(os.path.normpath(before)).name == Path(os.path.normpath(place)).name
-    )
-
-
-def differences(begun: Mapping[str, Any], now: Mapping[str, Any], when: str = "now") -> str:
-    """Say what differs in two plans, by name, with both values where they can be read, or nothing; `when` the
-    second is.
-    """
-    a, b = (dict(_flat(each)) for each in (begun, now))
-    found = []
-    for key in [*a, *(key for key in b if key not in a)]:
-        before, after = a.get(key), b.get(key)
-        if key[::2] == ("suites", "dataset") and _only_moved(key[1], begun, now):
-            continue  # where data lie is not a difference
-        # these follow from the suites, those change no number
-        if key[0] == "runs" or key[2:3] == ("resources",) or key[-2:] == ("recipe", "execution"):
-            continue
-        default = (key not in a and after in ("", {})) or (
-            key not in b and before in ("", {})
-        )  # of a table that is new
-        if before != after and not default:
-            kind, *names = key
-            name = ".".join(names)
-            said = {
-                "code": f"{name} (its code)",
-                "data": f"the data of suite '{name}'",
-                "device": "the device",
-            }
-            values = "" if kind in ("code", "data") else f" ({before!r}, {when} {after!r})"
-            found.append(said.get(kind, name) + values)
-    return listed(found)
-
-
-def _flat(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for key, value in table.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, (*path, key))
-        else:
-            yield (*path, key), value
 
 
 def holds(path: Path) -> Sequence[Path]:

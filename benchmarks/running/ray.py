@@ -35,6 +35,7 @@ from alibench.benchmarks.running.interpreters import inherited
 from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.training.stopping import Request
 from alibench.evaluation.errors import BadInput
+from alibench.results import differences
 
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray will do by default, and warns of
 try:
@@ -129,7 +130,7 @@ def look(asked: Asked) -> str:
         plan = outputs.plan(asked.suites, asked.device, plugins=plugins.contents())
     except BadInput as problem:
         return f"refuses: {problem}"
-    different = outputs.differences({key: asked.planned[key] for key in plan}, plan, "there")
+    different = differences.differences({key: asked.planned[key] for key in plan}, plan, "there")
     return f"is not like the command's machine: {different}" if different else ""
 
 

@@ -35,6 +35,7 @@ from alibench.benchmarks.training.stopping import Request
 from alibench.evaluation import files
 from alibench.evaluation.errors import BadInput, check_name
 from alibench.evaluation.messages import say
+from alibench.results import differences
 
 FOLDER = "slurm"  # in a command's folder
 VERSION = 1  # of array-N.json
@@ -225,7 +226,7 @@ def element(path: Path, index: int) -> int:
     suites = {name: loading.of_plan(table) for name, table in begun["suites"].items()}
     device = devices.device(array["device"])
     begun.pop("command")
-    if different := outputs.differences(
+    if different := differences.differences(
         begun, outputs.plan(suites.values(), device, plugins=plugins.contents()), "here"
     ):
         raise BadInput(f"{out} was begun with something else: {different}")

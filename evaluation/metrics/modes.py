@@ -63,12 +63,11 @@ def _measurements(samples: Tensor, mixture: Mixture | None, **options: str | int
     if reason := unfit(samples, images=False):
         return [Measurement(c.metric, None, n=n, status="refused", reason=reason, **options) for c in COLUMNS]  # type: ignore[arg-type]
     counts, unit = count(samples, mixture), f"of {len(mixture.centres)}"
-    missing = (
-        {}
-        if counts.divergence is not None
-        else {"status": "refused", "reason": "no sample is within 3 sigma"}
-    )
     near: Any = {"n": n, "protocol": "3 sigma", **options}
+    missing: Any = {}
+    if counts.divergence is None:
+        missing = {"status": "refused", "reason": "no sample is within 3 sigma"}
+
     return [
         Measurement("modes_3sigma", counts.strict, unit, **near),
         Measurement("modes_paper", counts.lenient, unit, **{**near, "protocol": "nearest centre"}),

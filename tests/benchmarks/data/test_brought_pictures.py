@@ -14,9 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from alibench.benchmarks.commands import new_suite
 from alibench.benchmarks.commands.cli import main
-from alibench.benchmarks.config import loading, plugins
+from alibench.benchmarks.config import loading, pictures, plugins
 from alibench.benchmarks.data import cache, datasets
 from alibench.benchmarks.data.datasets import Options
 from alibench.benchmarks.running import outputs
@@ -200,7 +199,7 @@ def test_copies_across_splits_are_counted_and_stand_in_the_provenance(
     )
     read(tmp_path / "set")
     assert capsys.readouterr().err == ""  # it was said when they were decoded
-    assert new_suite.make(f"folder:{tmp_path / 'set'}").found.how == loaded.splits
+    assert pictures.make(f"folder:{tmp_path / 'set'}").found.how == loaded.splits
 
 
 def test_a_split_without_copies_is_not_mentioned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -400,7 +399,7 @@ def test_what_other_programs_leave_beside_pictures_is_passed_over_aloud(
     listed = "__MACOSX, labels.csv, a/@eaDir, a/Thumbs.db and 3 more"
     said(capsys, loaded, f"passed over, as they are not pictures: {listed}")
     assert f"passed over, as they are not pictures: {listed}" in " ".join(
-        new_suite.make(f"folder:{tmp_path / 'set'}").found.lines
+        pictures.make(f"folder:{tmp_path / 'set'}").found.lines
     )
     built = len([*(tmp_path / "home" / "cache").glob("*/header.json")])
     (tmp_path / "set" / "labels.csv").write_text("other labels")

@@ -13,9 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from alibench.benchmarks.commands import new_suite
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import loading, parsing, schema
+from alibench.benchmarks.config import pictures as config_pictures
 from alibench.benchmarks.config.plugins import NAME
 from alibench.benchmarks.running.jobs import Job, execute
 from alibench.evaluation import labels
@@ -143,9 +143,9 @@ CHOICES = {
 @pytest.mark.parametrize("case", CHOICES)
 def test_networks_are_the_largest_that_enlarge_nothing(case: str, tmp_path: Path) -> None:
     size, channels, asked, expected = CHOICES[case]
-    found = new_suite.look(f"folder:{noise(tmp_path / 'x', [size], channels)}")
+    found = config_pictures.look(f"folder:{noise(tmp_path / 'x', [size], channels)}")
     assert (found.sizes, found.grey) == ({size: 60}, channels == 1)
-    chosen = new_suite.choose(found, asked.get("size"), asked.get("channels"), min(size))
+    chosen = config_pictures.choose(found, asked.get("size"), asked.get("channels"), min(size))
     assert (chosen.suite.networks, chosen.size, chosen.channels) == expected
     assert FAMILIES[chosen.suite.networks]().shape in (None, (chosen.channels, chosen.size, chosen.size))
 
@@ -164,7 +164,7 @@ MIXED = [(40, 61), (33, 33), (120, 41), (34, 60)]
 def test_the_recipe_is_that_of_the_suite_whose_networks_are_taken(
     sizes: list[tuple[int, int]], channels: int, like: str, said: list[str], tmp_path: Path
 ) -> None:
-    made = new_suite.make(f"folder:{noise(tmp_path / 'pictures', sizes, channels)}")
+    made = config_pictures.make(f"folder:{noise(tmp_path / 'pictures', sizes, channels)}")
     own, base, compared = made.suite, loading.read(like)[1], loading.read("digits")[1]
     assert made.chosen.suite.name == like
     assert asdict(own.recipe) == asdict(made.chosen.suite.recipe) | {"steps": 2_000, "batch": 48}
@@ -183,13 +183,13 @@ def test_the_recipe_is_that_of_the_suite_whose_networks_are_taken(
 )
 def test_updates_are_those_of_some_epochs_within_bounds(like: str, pictures: int, steps: int) -> None:
     suite = loading.replace(parsing.parse(loading.read(like)[1], schema.Suite, like), name=like)
-    made, why = new_suite._steps(new_suite.Choice(suite, 8, 3), pictures, 100)
+    made, why = config_pictures._steps(config_pictures.Choice(suite, 8, 3), pictures, 100)
     assert made == steps
     assert f"{suite.recipe.steps:,}" in why
 
 
 def test_pictures_without_classes_are_measured_by_what_needs_none(tmp_path: Path) -> None:
-    made = new_suite.make(f"folder:{noise(tmp_path / 'pictures', [(9, 9)])}")
+    made = config_pictures.make(f"folder:{noise(tmp_path / 'pictures', [(9, 9)])}")
     assert made.metrics == ["reconstruction", "health", "throughput"]
     assert set(made.left_out) == set(METRICS) - set(made.metrics)
     for metric, reason in made.left_out.items():
@@ -207,7 +207,7 @@ def test_a_small_picture_that_keeps_the_others_small_is_named(tmp_path: Path) ->
     folder = noise(tmp_path / "mixed", [(80, 80)])
     small = noise(tmp_path / "small", [(9, 30)], each=1) / "000.png"
     small.rename(folder / "icon.png")
-    made = new_suite.make(f"folder:{folder}")
+    made = config_pictures.make(f"folder:{folder}")
     assert made.suite.data.size == 9
     (hint,) = made.hints
     assert hint.startswith("1 of 61 pictures have a side of less than 64 pixels, the smallest is ")
@@ -235,13 +235,13 @@ def test_labels_fit_few_pictures_and_many_classes(counts: tuple[int, ...], expec
     y = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     split = Split(torch.zeros(len(y), 1, 8, 8, dtype=torch.uint8), y)
     loaded = Data("mine", split, split, split, classes=len(counts))
-    settings = new_suite._settings(loaded, Settings(standardise=True))
+    settings = config_pictures._settings(loaded, Settings(standardise=True))
     assert (settings.labels, settings.standardise) == (expected, True)
     assert labels.refuses(loaded, settings) == ""
 
 
 def test_a_class_of_too_few_pictures_leaves_the_classifiers_out(tmp_path: Path) -> None:
-    made = new_suite.make(f"folder:{classes(tmp_path / 'pictures', (3, 60))}")
+    made = config_pictures.make(f"folder:{classes(tmp_path / 'pictures', (3, 60))}")
     assert made.found.classes == {"class 0": 3, "class 1": 60}
     assert {"svm", "neighbours", "probe"} <= set(made.left_out)
     assert "images in the pool of labels, 5 are needed" in made.left_out["svm"]
@@ -254,16 +254,16 @@ def test_an_extractor_is_fitted_once_and_where_it_takes_minutes_its_command_is_t
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = f"folder:{classes(tmp_path / 'some pictures', (40, 40))}"
-    monkeypatch.setattr(new_suite, "FITTED", 40 * 50 * 64 - 1)  # pixels in 40 epochs of a batch
-    told = new_suite.make(name).left_out["fidelity"]
+    monkeypatch.setattr(config_pictures, "FITTED", 40 * 50 * 64 - 1)  # pixels in 40 epochs of a batch
+    told = config_pictures.make(name).left_out["fidelity"]
     assert told.endswith(f"alibench fit-extractor '{name}' --size=8 --channels=1")
     assert capsys.readouterr().err == ""
     monkeypatch.undo()
-    first = new_suite.make(name)
+    first = config_pictures.make(name)
     err = capsys.readouterr().err
     assert "fitting a feature extractor to 64 train pictures" in err
     assert "it is right in 100.00 % of validation, by chance in 50.00 %" in err
-    again = new_suite.make(name)
+    again = config_pictures.make(name)
     assert capsys.readouterr().err == ""
     assert (again.text, "fidelity" in again.metrics) == (first.text, True)
     assert "FID needs 256 test pictures, here are 8" in first.text
@@ -303,7 +303,7 @@ def test_arrays_are_looked_at_like_folders(labelled: bool, tmp_path: Path) -> No
     rng = np.random.RandomState(0)
     x = rng.randint(256, size=(90, 16, 12, 3), dtype=np.uint8)
     np.savez(tmp_path / "mine.npz", x=x, **({"y": np.arange(90) % 3} if labelled else {}))
-    made = new_suite.make(f"npz:{tmp_path / 'mine.npz'}")
+    made = config_pictures.make(f"npz:{tmp_path / 'mine.npz'}")
     assert (made.name, made.found.sizes) == ("mine", {(12, 16): 90})
     assert made.found.classes == ({"0": 30, "1": 30, "2": 30} if labelled else {})
     assert made.suite.load().shape == (3, 12, 12)

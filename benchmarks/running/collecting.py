@@ -27,7 +27,7 @@ from alibench.benchmarks.running import jobs, outputs
 from alibench.evaluation import files
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.messages import say
-from alibench.results import rows, stored
+from alibench.results import differences, rows, stored
 
 SHARE = ("models", "seeds", "first_seed")  # of a suite: which part of the grid a machine had
 TABLES = (
@@ -172,7 +172,7 @@ def check_alike(sources: Sequence[Source]) -> None:
     """Refuse by name what was not made alike. Raises BadInput."""
     for one, other in combinations(sources, 2):
         a, b = _compared(one.plan, other.plan), _compared(other.plan, one.plan)
-        if different := outputs.differences(a, b, "there"):
+        if different := differences.differences(a, b, "there"):
             raise BadInput(
                 f"{one.path} and {other.path} were not made alike: {different}; leave one of them out, or "
                 "collect all the "

@@ -12,10 +12,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from alibench.benchmarks.commands import collect
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import loading
-from alibench.benchmarks.running import jobs, outputs
+from alibench.benchmarks.running import collecting, jobs, outputs
 from alibench.benchmarks.running.jobs import Job
 from alibench.evaluation import files
 from alibench.evaluation.errors import BadInput
@@ -80,7 +79,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, dict[st
 
 def bring(*folders: Path, out: Path | None = None, force: bool = False) -> dict[str, Any]:
     """Collect, without tables and report; return the facts."""
-    with collect.collected(
+    with collecting.collected(
         argparse.Namespace(folders=folders, out=out, force=force), Console(quiet=True)
     ) as found:
         return found.facts
@@ -214,7 +213,7 @@ def test_a_second_time_changes_no_run_and_more_folders_are_added(
 def test_a_collection_that_was_killed_holds_nothing_half_and_goes_on(
     grid: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, copied, copy = tmp_path / "out", [0], collect._copy_file
+    out, copied, copy = tmp_path / "out", [0], collecting._copy_file
     parts = [grid[name] for name in ("ali", "vae0", "vae1")]
 
     def killed(source: str, to: str) -> None:
@@ -225,7 +224,7 @@ def test_a_collection_that_was_killed_holds_nothing_half_and_goes_on(
         copy(source, to)
 
     with monkeypatch.context() as patch:
-        patch.setattr(collect, "_copy_file", killed)
+        patch.setattr(collecting, "_copy_file", killed)
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # whoever is killed removes nothing
         with pytest.raises(KeyboardInterrupt):
             bring(*parts, out=out)
@@ -317,16 +316,16 @@ def test_machines_may_have_tables_for_models_of_their_own(parts: list[Path]) -> 
     own = {"ali": entry(compute="gan"), "vae": entry(title="not mine")}
     planned(ali, lambda plan: plan["suites"]["digits"]["model"].update(own))
     planned(vae, lambda plan: plan["suites"]["digits"]["model"].pop("vae", None))
-    one, other = map(collect.source, (ali, vae))
-    collect.check_alike([one, other])
-    suite = collect.merged(one.plan, other.plan)["suites"]["digits"]
+    one, other = map(collecting.source, (ali, vae))
+    collecting.check_alike([one, other])
+    suite = collecting.merged(one.plan, other.plan)["suites"]["digits"]
     assert (suite["models"], suite["seeds"], suite["first_seed"]) == (["ali", "vae"], 2, 0)
     assert suite["model"]["ali"]["compute"] == "gan"
     assert "vae" not in suite["model"]  # as where it was trained
     planned(vae, lambda plan: plan["suites"]["digits"]["models"].append("gan"))
     planned(vae, lambda plan: plan["suites"]["digits"]["model"].update(gan=entry(recipe={"lr": 0.5})))
     with pytest.raises(BadInput, match=r"digits\.model\.gan\.recipe\.lr"):  # for whose cost the first trained
-        collect.check_alike([one, collect.source(vae)])
+        collecting.check_alike([one, collecting.source(vae)])
 
 
 # -------------------- what is missing
@@ -384,9 +383,9 @@ def test_seeds_that_nobody_had_are_named(
 
 def test_what_evaluate_and_regression_leave_has_its_runs_named(parts: list[Path]) -> None:
     planned(parts[0], lambda plan: plan.pop("runs"))
-    assert collect.source(parts[0]).plan["runs"] == ["digits-ali-seed0", "digits-ali-seed1"]
+    assert collecting.source(parts[0]).plan["runs"] == ["digits-ali-seed0", "digits-ali-seed1"]
     planned(parts[0], lambda plan: plan.update(weights={"digits-ali-seed1": "0" * 64}))
-    assert collect.source(parts[0]).plan["runs"] == ["digits-ali-seed1"]
+    assert collecting.source(parts[0]).plan["runs"] == ["digits-ali-seed1"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """What two nested tables have different, by their dotted keys."""
 
+import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from alibench.evaluation.messages import listed
@@ -14,7 +16,7 @@ def differences(begun: Mapping[str, Any], now: Mapping[str, Any], when: str = "n
     found = []
     for key in [*a, *(key for key in b if key not in a)]:
         before, after = a.get(key), b.get(key)
-        if key[::2] == ("suites", "dataset") and _only_moved(key[1], begun, now):
+        if key[::2] == ("suites", "dataset") and only_moved(key[1], begun, now):
             continue  # where data lie is not a difference
         # these follow from the suites, those change no number
         if key[0] == "runs" or key[2:3] == ("resources",) or key[-2:] == ("recipe", "execution"):
@@ -43,7 +45,7 @@ def _flat(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tupl
             yield (*path, key), value
 
 
-def _only_moved(suite: str, begun: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+def only_moved(suite: str, begun: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Return whether two plans have the same files of a suite's data under the same name, maybe in other
     folders.
     """
@@ -51,9 +53,8 @@ def _only_moved(suite: str, begun: Mapping[str, Any], now: Mapping[str, Any]) ->
     if hashes[0] is None or hashes[0] != hashes[1]:
         return False
 
+    # a set that is opened at a place is written as KIND:PLACE
     datasets = [str(plan.get("suites", {}).get(suite, {}).get("dataset")) for plan in (begun, now)]
-    (kind, _, before), (kind_now, _, place) = (dataset.partition(":") for dataset in datasets)
-    return (
-        kind == kind_now in data_datasets.OPENED
-        and Path(os.path.normpath(before)).name == Path(os.path.normpath(place)).name
-    )
+    kinds, colons, places = zip(*(dataset.partition(":") for dataset in datasets), strict=True)
+    names = {Path(os.path.normpath(place)).name for place in places}
+    return all(colons) and len(set(kinds)) == 1 and len(names) == 1

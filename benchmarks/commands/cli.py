@@ -26,7 +26,7 @@ from alibench.benchmarks.checkup import checkup
 from alibench.benchmarks.commands import arguments, completion, regression, tune
 from alibench.benchmarks.config import checks, devices, loading, parsing, plugins, schema, streams
 from alibench.benchmarks.config import pictures as config_pictures
-from alibench.benchmarks.data import datasets
+from alibench.benchmarks.data import cache, datasets
 from alibench.benchmarks.running import (
     collecting,
     engines,
@@ -175,6 +175,8 @@ def _tell(problems: Iterable[str]) -> None:
 
 
 def _report(given: argparse.Namespace, console: Console) -> Answer:
+    from alibench.results import report  # matplotlib takes a moment to import
+
     pass  # matplotlib takes a moment to import
 
     if given.out is not None and given.out.exists():
@@ -490,7 +492,7 @@ def _main(given: Sequence[str]) -> int:
     as_json = "--json" in given
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a log in another encoding has "?" where it knows no sign
-    with outputs.for_facts_alone() if as_json else nullcontext(), plugins.meanwhile(), datasets.settled():
+    with outputs.for_facts_alone() if as_json else nullcontext(), plugins.meanwhile(), cache.settled():
         try:
             if peers.rank():
                 torchrun.follow()

@@ -23,7 +23,7 @@ import torch
 
 from alibench.benchmarks.config import plugins
 from alibench.benchmarks.config.schema import Suite
-from alibench.benchmarks.data import datasets
+from alibench.benchmarks.data import cache
 from alibench.benchmarks.running import jobs, worker
 from alibench.benchmarks.running.engine import Group, Listener
 from alibench.benchmarks.running.interpreters import deaf, inherited
@@ -94,7 +94,7 @@ def _serve(commands: Connection, given: Sequence[plugins.Source], do: worker.Do)
     request = Request()
     signal.signal(signal.SIGTERM, request.take)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with datasets.settled():
+    with cache.settled():
         while (group := commands.recv()) is not None:
             outcomes = worker.work(
                 group, lambda run_id, steps: commands.send((run_id, steps)), request, given, do

@@ -33,7 +33,7 @@ from alibench.evaluation import files, store
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.messages import say
 from alibench.results import rows, stored
-from alibench.results.differences import differences
+from alibench.results.differences import differences, only_moved
 from alibench.results.stored import PLAN, read_plan
 
 _RESULTS = Path(results.__file__).resolve().parent
@@ -300,7 +300,7 @@ def _moved(path: Path, planned: Mapping[str, Any]) -> Iterator[str]:
         return
     for name, suite in planned["suites"].items():
         before = begun["suites"].get(name, {}).get("dataset")
-        if before != suite["dataset"] and _only_moved(name, begun, planned):
+        if before != suite["dataset"] and only_moved(name, begun, planned):
             yield f"suite '{name}': its data are read from {suite['dataset']} now; they hold what {before} held"
 
 

@@ -28,7 +28,7 @@ import torch
 
 from alibench.benchmarks.config import loading, plugins
 from alibench.benchmarks.config.schema import Suite
-from alibench.benchmarks.data import datasets
+from alibench.benchmarks.data import cache
 from alibench.benchmarks.running import jobs, outputs, provenance, worker
 from alibench.benchmarks.running.engine import Group, Listener
 from alibench.benchmarks.running.interpreters import inherited
@@ -146,7 +146,7 @@ def task(group: Group, sent: Sent) -> dict[str, str] | Refusal:
         done = {job.run_id: outcome for job in group if (outcome := job.outcome())}
         left = [job for job in group if job.run_id not in done]
         told = sent.progress.reach.remote
-        with datasets.settled():
+        with cache.settled():
             return done | (worker.work(left, told, request, sent.asked.plugins, sent.do) if left else {})
     finally:
         signal.signal(signal.SIGINT, before)

@@ -27,7 +27,7 @@ from msgspec import Meta
 from rich.console import Console
 
 from alibench.benchmarks.config import devices, loading, plugins
-from alibench.benchmarks.data import datasets
+from alibench.benchmarks.data import cache
 from alibench.benchmarks.running import outputs, worker
 from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.running.outputs import Answer, Output
@@ -264,7 +264,7 @@ def element(path: Path, index: int) -> int:
 def main() -> int:
     """Do the element that SLURM asks this process for."""
     try:
-        with datasets.settled():
+        with cache.settled():
             return element(Path(sys.argv[1]), int(os.environ["SLURM_ARRAY_TASK_ID"]))
     except BadInput as problem:
         say(str(problem))

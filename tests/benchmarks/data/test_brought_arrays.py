@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from alibench.benchmarks.data import datasets
+from alibench.benchmarks.data import cache, datasets
 from alibench.benchmarks.data.datasets import Options
 from alibench.evaluation import files
 from alibench.evaluation.data import Data
@@ -28,9 +28,9 @@ from alibench.evaluation.subject import Settings
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Give each test its own folder of downloads and caches."""
     monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path / "home"))
-    datasets.forget()
+    cache.forget()
     yield
-    datasets.forget()
+    cache.forget()
 
 
 X = np.random.RandomState(0).randint(256, size=(30, 5, 4)).astype(np.uint8)
@@ -38,7 +38,7 @@ Y = np.arange(30) % 3
 
 
 def read(path: Path, **options: int) -> Data:
-    datasets.forget()
+    cache.forget()
     return datasets.load(f"npz:{path}", Options(**options))  # type: ignore[arg-type]
 
 

@@ -30,9 +30,9 @@ from alibench.evaluation.features import extractors
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Give each test its own folder of downloads and caches."""
     monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path / "home"))
-    datasets.forget()
+    cache.forget()
     yield
-    datasets.forget()
+    cache.forget()
 
 
 def pixels(n: int, levels: int = 256) -> np.ndarray:
@@ -51,7 +51,7 @@ def draw(folder: Path, count: int = 20, first: int = 0, levels: int = 256) -> Pa
 
 
 def read(folder: Path, **options: int) -> Data:
-    datasets.forget()
+    cache.forget()
     return datasets.load(f"folder:{folder}", Options(**options))  # type: ignore[arg-type]
 
 

@@ -45,9 +45,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "files").mkdir()
     before = signal.signal(signal.SIGALRM, end)
     signal.alarm(PATIENCE)
-    datasets.forget()
+    cache.forget()
     yield tmp_path / "files"
-    datasets.forget()
+    cache.forget()
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
 
@@ -307,13 +307,13 @@ def test_a_header_of_another_shape_is_not_mapped(place: Path, capsys: pytest.Cap
         {**body, "content": 7},
     ):
         files.write_json(folder / "header.json", "cache", cache.FORMAT, damage)
-        datasets.forget()
+        cache.forget()
         assert datasets.load(f"folder:{place / 'set'}").sha256 == content
         assert re.fullmatch(r"alibench: the cache of 'set' is built again: .*\n", capsys.readouterr().err), (
             damage
         )
     spoil(folder / "test-y", "pipe")
-    datasets.forget()
+    cache.forget()
     assert datasets.load(f"folder:{place / 'set'}").sha256 == content
     assert "is a folder, a pipe or a device" in capsys.readouterr().err
 
@@ -323,10 +323,10 @@ def test_data_are_loaded_anew_once_their_files_change(place: Path) -> None:
     time.sleep(cache.TICK / 1e9)
     before = datasets.load(name)
     assert datasets.load(name) is before
-    with datasets.settled():
+    with cache.settled():
         draw(place / "set", 50)
         assert len(datasets.load(name).train) == 40
-        with datasets.settled():
+        with cache.settled():
             draw(place / "set", 60)
         assert len(datasets.load(name).train) == 40
     assert len(datasets.load(name).train) == 48

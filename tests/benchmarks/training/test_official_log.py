@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from alibench.benchmarks.config import loading
-from alibench.benchmarks.data import datasets
+from alibench.benchmarks.data import cache
 from alibench.benchmarks.training.trainer import Trainer
 from alibench.evaluation.data import as_float
 from alibench.evaluation.metrics import neighbours
@@ -35,7 +35,7 @@ def test_bigan_on_mnist_after_an_epoch(tmp_path: Path, monkeypatch: pytest.Monke
     """
     (tmp_path / "raw").symlink_to(RAW, target_is_directory=True)
     monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path))
-    datasets.forget()
+    cache.forget()
     (suite,) = loading.load("mnist_bigan", only=["bigan"])
     recipe, model, rng = suite.recipe_of("bigan"), suite.build("bigan", 0), generator(0, "training")
     trainer = Trainer(model, model.phases[0], recipe, suite.load().train, rng)

@@ -53,6 +53,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALIBENCH_DATA", str(tmp_path_factory.mktemp("home")))
         yield
+    # a file of ours that was imported by its bare name would be there twice, with two of each class
+    assert not sys.modules.keys() & {"models", "evaluation", "results", "benchmarks"}
 
 
 SETTINGS = ("steps=4", "evaluation.draws=1", "evaluation.labels=50", "evaluation.seconds=0.02")

@@ -25,6 +25,9 @@ export DEVICE=${DEVICE:-cuda} PYTHON=${PYTHON:-python3}
 LIMIT=${LIMIT:-430} OUT=${OUT:-$(mktemp -d)} CIFAR10_FOLDER=${CIFAR10_FOLDER:-/tmp/cifar10-jpeg}
 OUT_DIR=${OUT_DIR:-$OUT}
 mkdir -p "$OUT" "$OUT_DIR" || exit 2
+for room in models evaluation results benchmarks; do  # a copy may have lost the links
+    [ -e alibench/$room ] || ln -sfn "../$room" "alibench/$room"
+done
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 ASKED=" $* " FAILED=0
 declare -A PROCESS STARTED

@@ -113,6 +113,7 @@ def _stamp(job: Job) -> int:
 
 def _last(run_id: str, outcome: str) -> str:
     """Return in a line why a training failed; print the whole outcome where that is more."""
+    # a mistake in the code comes as a traceback
     *more, last = outcome.strip().splitlines()
     if more:
         print(outcome, file=sys.stderr)
@@ -125,6 +126,7 @@ def _last(run_id: str, outcome: str) -> str:
 
 def follow() -> None:
     """Take part in what the first process trains, until it dismisses this one. Raises Lost if that fails."""
+    # torchrun sends signals to all; each is handled after a step, together
     request = Request()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, request.take)
@@ -149,6 +151,7 @@ def _take_part(job: Job, device: torch.device, request: Request) -> None:
     suite, name, seed = job.suite, job.name, job.seed
     member = Member(suite.build(name, seed), seed, compute.labelled_of(suite, name, seed))
     recipe, split = compute.recipe_of(suite, name, seed), suite.load().train
+    # the first process reads and writes them: this one needs the request alone
     checkpoints = Checkpoints(job.folder / jobs.CHECKPOINTS, {}, request=request)
     train_together([member], split, recipe, device, checkpoints=checkpoints, processes=Shared())
 

@@ -35,6 +35,7 @@ class Member:
 class Trained(msgspec.Struct, forbid_unknown_fields=True):
     """What a training leaves, besides the model itself."""
 
+    # as checkpoints and training.json hold it
     seconds: float = 0.0
     updates: dict[str, Count] = {}  # of each network
     curves: list[Record] = []  # a record a tick

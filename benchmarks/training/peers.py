@@ -45,6 +45,7 @@ def rank() -> int:
 
 def join() -> None:
     """Meet the other processes that torchrun started, unless that has happened; waits for them."""
+    # gloo, for messages: what is on a GPU has another group
     if not dist.is_initialized():
         dist.init_process_group("gloo", timeout=PATIENCE)
 
@@ -57,6 +58,7 @@ def device_of(device: str) -> str:
 @functools.cache
 def exchange_group(kind: str) -> dist.ProcessGroup:
     """Return the group that exchanges tensors on a kind of device; all processes ask for it at once."""
+    # NCCL takes the current device
     if kind == "cuda":
         torch.cuda.set_device(device_of(kind))
     group = dist.new_group(backend="nccl" if kind == "cuda" else "gloo")

@@ -68,6 +68,7 @@ class ShardedTrainer(Trainer):
         rng: torch.Generator,
         labelled: Split | None = None,
     ) -> None:
+        # refused here too: not every caller has asked `refusal` before
         recipe = recipe.on(rng.device, alone=False)
         if reason := refusal(recipe, world()):
             raise BadInput(reason)
@@ -202,6 +203,7 @@ class SharedCheckpoints(Checkpoints):
 
     def due(self) -> bool:
         """Return whether the first process's time has come, or any process is asked to end."""
+        # the largest wish of all is what all do
         says = torch.tensor(ENDING if self.asked.made else DUE if rank() == 0 and super().due() else 0)
         with reaching():
             dist.all_reduce(says, dist.ReduceOp.MAX)

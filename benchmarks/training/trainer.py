@@ -72,7 +72,9 @@ class Trainer:
         self.moves = [moves_of(model, group, recipe.update == "alternating") for group in phase.round]
         learning = {tuple(learners): learners for move in self.moves for learners in move}
         players = [player for group in learning for player in group]
-        model.eval()  # who does not learn is fixed, batch statistics included
+
+        # who does not learn in this phase is fixed, batch statistics included
+        model.eval()
         for player in players:
             for network in model.players[player]:
                 getattr(model, network).train()
@@ -81,7 +83,7 @@ class Trainer:
         groups = learning
         if len(set(players)) < len(players):
             groups = {(player,): {player: own[player]} for own in learning.values() for player in own}
-        self.factor = 1.0  # that the learning rate is multiplied by now
+        self.factor = 1.0  # of the learning rate, now
         self.optimisers = {group: self._optimiser(own) for group, own in groups.items()}
 
         # gradients
@@ -119,6 +121,7 @@ class Trainer:
     def _judge(self, players: tuple[str, ...], split: Split) -> str | None:
         """Return whose backward pass serves all players, as a copy of the model shows on a few samples."""
         model, rng = copy.deepcopy(self.model), generator(0, "probe", self.rng.device)
+        # labels below 0 stand for none, which a batch of labelled samples does not have
         x, y = as_float(split.x[:PROBE].to(rng.device)), split.y[:PROBE].to(rng.device)
         noise = {name: draw(rng) for name, draw in model.noise(len(x)).items()}
         batch = Batch(x, noise, y, (x, y.clamp(min=0)))
@@ -141,6 +144,7 @@ class Trainer:
 
     def round(self) -> dict[str, Tensor]:
         """Make a round on fresh batches; return mean losses and logits, on the device."""
+        # The host picks the samples, outside what is recorded.
         picks = [self.pick() for _ in self.moves]
         return self.recorded(self.play, picks) if self.recorded else self.play(picks)
 
@@ -158,6 +162,8 @@ class Trainer:
         first = 1 if self.batches.resident else 2  # tensors of a batch without labels
         x, y = self.batches.load(*picked[:first])
         labelled = self.labelled.load(*picked[first:]) if self.labelled else None
+
+        # convolutions are quickest with channels last
         x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
         return Batch(x, {name: draw(self.rng) for name, draw in self.draws.items()}, y, labelled)
 
@@ -169,6 +175,7 @@ class Trainer:
             for move, batch in zip(self.moves, batches, strict=True):
                 for learners in move:
                     monitored |= self.learn(batch, learners)
+                    # all gradients are there before the first step
                     for group, optimiser in self.optimisers.items():
                         if learners.keys() >= set(group):
                             optimiser.step()

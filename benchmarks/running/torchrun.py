@@ -25,7 +25,7 @@ from alibench.benchmarks.training.loop import train_together
 from alibench.benchmarks.training.outcomes import Failed, Member
 from alibench.benchmarks.training.peers import Lost, device_of, exchange_group, from_first, join, rank, world
 from alibench.benchmarks.training.processes import ALONE
-from alibench.benchmarks.training.sharded import Shared, refusal
+from alibench.benchmarks.training.sharded import Sharded, refusal
 from alibench.benchmarks.training.stopping import Request, Stopped
 from alibench.evaluation.errors import BadInput
 
@@ -81,7 +81,7 @@ class Together:
             from_first((job, loaded))
 
         before = _stamp(job)
-        processes = Shared(announce) if _is_shared(job) else ALONE
+        processes = Sharded(announce) if _is_shared(job) else ALONE
         do = functools.partial(jobs.execute, processes=processes)
         outcome = worker.work([job], listener.reach, self.request, loaded, do)
 
@@ -153,7 +153,7 @@ def _take_part(job: Job, device: torch.device, request: Request) -> None:
     recipe, split = compute.recipe_of(suite, name, seed), suite.load().train
     # the first process reads and writes them: this one needs the request alone
     checkpoints = Checkpoints(job.folder / jobs.CHECKPOINTS, {}, request=request)
-    train_together([member], split, recipe, device, checkpoints=checkpoints, processes=Shared())
+    train_together([member], split, recipe, device, checkpoints=checkpoints, processes=Sharded())
 
 
 def dismiss() -> None:

@@ -1,7 +1,7 @@
 """Checkpoints: all that a training needs to resume to exactly the result it would have had.
 
 A checkpoint is one file: weights and statistics, their averages, the optimisers' moments, every generator's
-state and the order of the data as tensors, and the progress (progress.py) as JSON. The last two are kept:
+state and the order of the data as tensors, and the history (history.py) as JSON. The last two are kept:
 where the last is damaged the one before it serves, and where the disk is full the last one stays as it is.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from torch import Tensor
 
-from alibench.benchmarks.training.progress import Progress
+from alibench.benchmarks.training.history import History
 from alibench.benchmarks.training.stopping import Request, Stopped
 from alibench.evaluation import files
 from alibench.evaluation.errors import BadInput
@@ -46,7 +46,7 @@ class Checkpoints:
         """Return whether one should be written after this step."""
         return time.monotonic() >= self.next or self.request.made
 
-    def write(self, rounds: int, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
+    def write(self, rounds: int, tensors: Mapping[str, Tensor], history: Mapping[str, Any]) -> None:
         """Write the state after `rounds` rounds of all phases.
 
         Raises OSError, and Stopped if the training is asked to end.
@@ -55,7 +55,7 @@ class Checkpoints:
         self._check_folder()
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"round-{rounds:09d}.safetensors"
-        files.write_tensors(path, "checkpoint", VERSION, tensors, {**progress, "belongs": self.belongs})
+        files.write_tensors(path, "checkpoint", VERSION, tensors, {**history, "belongs": self.belongs})
         # The last one is whole on the disk before an older one is removed.
         for old in self._paths()[:-KEPT]:
             old.unlink()
@@ -67,14 +67,14 @@ class Checkpoints:
         if self.request.made:
             raise Stopped
 
-    def newest(self) -> tuple[dict[str, Tensor], Progress] | None:
+    def newest(self) -> tuple[dict[str, Tensor], History] | None:
         """Return the newest intact state, if there is one; a damaged one is named and removed."""
         self._check_folder()
         for path in reversed(self._paths()):
             try:
-                tensors, progress = files.read_tensors(path, "checkpoint", VERSION, Progress)
-                if progress["belongs"] == self.belongs:
-                    return tensors, msgspec.convert(progress, Progress)
+                tensors, history = files.read_tensors(path, "checkpoint", VERSION, History)
+                if history["belongs"] == self.belongs:
+                    return tensors, msgspec.convert(history, History)
                 problem = f"{path} is of another training"
             except (files.Damaged, OSError) as error:
                 problem = str(error)

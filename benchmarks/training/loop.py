@@ -16,9 +16,9 @@ from alibench.benchmarks.training import randomness
 from alibench.benchmarks.training.average import Average
 from alibench.benchmarks.training.batches import placed
 from alibench.benchmarks.training.checkpoints import Checkpoints
+from alibench.benchmarks.training.history import History
 from alibench.benchmarks.training.outcomes import Diverged, Log, Member, Trained, silent
 from alibench.benchmarks.training.processes import ALONE, Alone
-from alibench.benchmarks.training.progress import Progress
 from alibench.benchmarks.training.recipe import Recipe, steps_of
 from alibench.benchmarks.training.trainer import Trainer
 from alibench.evaluation.arithmetic import tf32
@@ -71,71 +71,71 @@ def train_together(
         rngs = [generator(member.seed, "training", device) for member in members]
         start, split = time.perf_counter(), placed(split, device)
         checkpoints = processes.begin(checkpoints)
-        state, progress = (checkpoints.newest() if checkpoints else None) or ({}, Progress.none(models))
-        start -= progress.seconds
+        state, history = (checkpoints.newest() if checkpoints else None) or ({}, History.fresh(models))
+        start -= history.seconds
 
-        for phase in models[0].phases[progress.phase :]:
+        for phase in models[0].phases[history.phase :]:
             # Fresh optimisers and a fresh average for every phase.
             models = [model.to(device) for model in models]
             trainer = processes.trainer(models, phase, recipe, split, rngs, labelled)
             average = Average(trainer.model, recipe.ema)
             if state:
-                _resume(trainer, average, progress, state)
-                report(progress.rounds(models[0].phases, recipe))
+                _resume(trainer, average, history, state)
+                report(history.rounds(models[0].phases, recipe))
                 state = {}
 
-            steps, reported = steps_of(phase, recipe), progress.step
+            steps, reported = steps_of(phase, recipe), history.step
             tick = max(1, steps // TICKS)
-            for step in range(progress.step + 1, steps + 1):
+            for step in range(history.step + 1, steps + 1):
                 trainer.rate((step - 1) / steps)
                 monitored = trainer.round()
                 average.update()
 
                 # The logging tick: the host waits for the device here, and where a checkpoint is written.
                 if step % tick == 0 or step == steps:
-                    progress.record(monitored, phase, step, steps)
-                    for member, outcome in zip(members, progress.outcomes, strict=True):
+                    history.record(monitored, phase, step, steps)
+                    for member, outcome in zip(members, history.outcomes, strict=True):
                         member.log(outcome.curves[-1])
-                    if progress.all_lost:
-                        return progress.result()
+                    if history.all_lost:
+                        return history.result()
                     report(step - reported)
                     reported = step
                 if checkpoints and checkpoints.due():
-                    progress.step, progress.seconds = step, time.perf_counter() - start
-                    _write(checkpoints, trainer, average, progress)
+                    history.step, history.seconds = step, time.perf_counter() - start
+                    _write(checkpoints, trainer, average, history)
 
-            _end(trainer, average, progress)
+            _end(trainer, average, history)
 
-        _conclude(members, split, device, progress)
-        progress.seconds = time.perf_counter() - start
-        return progress.result()
+        _conclude(members, split, device, history)
+        history.seconds = time.perf_counter() - start
+        return history.result()
 
 
-def _resume(trainer: Trainer, average: Average, progress: Progress, state: Mapping[str, Tensor]) -> None:
+def _resume(trainer: Trainer, average: Average, history: History, state: Mapping[str, Tensor]) -> None:
     """Bring a phase to where a checkpoint left it."""
     trainer.restore(state)
     average.restore(state)
-    trainer.judges = dict(zip(trainer.judges, progress.judges, strict=True))
-    progress.resume(trainer.phase)
+    trainer.judges = dict(zip(trainer.judges, history.judges, strict=True))
+    history.resume(trainer.phase)
 
 
-def _write(checkpoints: Checkpoints, trainer: Trainer, average: Average, progress: Progress) -> None:
+def _write(checkpoints: Checkpoints, trainer: Trainer, average: Average, history: History) -> None:
     """Write a checkpoint. Raises OSError, and Stopped if the training is asked to end."""
-    progress.judges = list(trainer.judges.values())
-    rounds = progress.rounds(trainer.model.phases, trainer.recipe)
-    checkpoints.write(rounds, trainer.state() | average.state(), msgspec.to_builtins(progress))
+    history.judges = list(trainer.judges.values())
+    rounds = history.rounds(trainer.model.phases, trainer.recipe)
+    checkpoints.write(rounds, trainer.state() | average.state(), msgspec.to_builtins(history))
 
 
-def _end(trainer: Trainer, average: Average, progress: Progress) -> None:
+def _end(trainer: Trainer, average: Average, history: History) -> None:
     """End a phase with the averaged weights, so that what learns later learns on those that are scored."""
     average.adopt()
     trainer.hand_back()
     for source in trainer.sources:
         source.settle()
-    progress.end(trainer.model, trainer.phase, steps_of(trainer.phase, trainer.recipe))
+    history.end(trainer.model, trainer.phase, steps_of(trainer.phase, trainer.recipe))
 
 
-def _conclude(members: Sequence[Member], split: Split, device: torch.device, progress: Progress) -> None:
+def _conclude(members: Sequence[Member], split: Split, device: torch.device, history: History) -> None:
     """Let each model estimate what has a closed form on all of train."""
     for i, member in enumerate(members):
         member.model.eval()
@@ -143,4 +143,4 @@ def _conclude(members: Sequence[Member], split: Split, device: torch.device, pro
         with torch.no_grad():
             member.model.conclude(batches, generator(member.seed, "conclusion", device))
         if not all(bool(value.isfinite().all()) for value in member.model.state_dict().values()):
-            progress.lose(i, "parameters are not finite after the last step")
+            history.lose(i, "parameters are not finite after the last step")

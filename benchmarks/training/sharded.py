@@ -22,9 +22,9 @@ from torch import Tensor
 
 from alibench.benchmarks.training.checkpoints import Checkpoints
 from alibench.benchmarks.training.gradients import BatchNorm, Learners, leave
+from alibench.benchmarks.training.history import History
 from alibench.benchmarks.training.peers import Peers, from_first, rank, reaching, world
 from alibench.benchmarks.training.processes import Alone
-from alibench.benchmarks.training.progress import Progress
 from alibench.benchmarks.training.recipe import Recipe
 from alibench.benchmarks.training.stopping import Request, Stopped
 from alibench.benchmarks.training.trainer import Trainer
@@ -77,7 +77,7 @@ class ShardedTrainer(Trainer):
         self.size = recipe.batch // self.peers.world
         self.kinds = {name: self._kinds(name) for name in self.draws}
 
-        # which batch norm sees the whole batch, and what else a round may change beside the parameters
+        # which batch norm sees the whole batch, and what else a round may change
         whole = recipe.batch_norm == "synchronised"
         norms = [module for module in model.modules() if isinstance(module, BatchNorm) and whole]
         self.norms = [norm for norm in norms if norm.training]
@@ -210,21 +210,21 @@ class SharedCheckpoints(Checkpoints):
         self.request.made = int(says) == ENDING
         return bool(says)
 
-    def write(self, rounds: int, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
+    def write(self, rounds: int, tensors: Mapping[str, Tensor], history: Mapping[str, Any]) -> None:
         """Write a state in the first process, which raises OSError; all raise Stopped if asked to end."""
         if rank() == 0:
-            super().write(rounds, tensors, progress)
+            super().write(rounds, tensors, history)
         elif self.request.made:
             raise Stopped
 
-    def newest(self) -> tuple[dict[str, Tensor], Progress] | None:
+    def newest(self) -> tuple[dict[str, Tensor], History] | None:
         """Return the first process's newest state, in all."""
-        state: tuple[dict[str, Tensor], Progress] | None
+        state: tuple[dict[str, Tensor], History] | None
         state = from_first(super().newest() if rank() == 0 else None)
         return state
 
 
-class Shared(Alone):
+class Sharded(Alone):
     """Several processes make every round of one model together; `announce` is called as a training begins."""
 
     kind = ShardedTrainer

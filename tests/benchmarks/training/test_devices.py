@@ -142,7 +142,8 @@ def test_the_line_is_a_plug_ins_where_its_code_did_it(
 ) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(
-        "import torch\nfrom alibench.models.ali import ALI\n\n\nclass Mine(ALI):\n    name = title = 'mine'\n\n"
+        "import torch\nfrom alibench.models.ali import ALI\n\n\n"
+        "class Mine(ALI):\n    name = title = 'mine'\n\n"
         "    def forward(self, batch, players):\n"
         f"        raise torch.AcceleratorError({ILLEGAL!r})\n"
     )

@@ -38,7 +38,7 @@ from alibench.benchmarks.training.outcomes import Diverged, Member, Record, Trai
 from alibench.benchmarks.training.peers import Lost, Peers
 from alibench.benchmarks.training.processes import ALONE, Alone
 from alibench.benchmarks.training.recipe import Recipe
-from alibench.benchmarks.training.sharded import Shared, refusal, synchronised
+from alibench.benchmarks.training.sharded import Sharded, refusal, synchronised
 from alibench.benchmarks.training.stopping import Request, Stopped
 from alibench.evaluation.data import Split
 from alibench.evaluation.errors import BadInput
@@ -47,7 +47,7 @@ from alibench.models.noise import Draw
 from alibench.results import rows
 from tests.conftest import MODELS, TINY, build
 
-CPU, PROCESSES, SHARED = torch.device("cpu"), 2, Shared()
+CPU, PROCESSES, SHARED = torch.device("cpu"), 2, Sharded()
 FEW = Recipe(steps=3, batch=20, ema=0.5, statistics=2)
 TRACED = Recipe(steps=7, batch=20)  # as many steps as it has ticks
 LONG = Recipe(steps=200)

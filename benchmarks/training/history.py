@@ -1,4 +1,4 @@
-"""How far a training has come, beside its tensors: curves, updates, seeds that diverged."""
+"""The history of a training: how far it has come, curves, updates, seeds that diverged."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from alibench.models.base import Model, Phase
 Place = Annotated[str, Meta(pattern=r"\A[0-9]{1,5}\Z")]  # of a seed among those that are trained together
 
 
-class Progress(msgspec.Struct):
+class History(msgspec.Struct):
     """How far the seeds of a training have come; a checkpoint holds it as JSON."""
 
     belongs: dict[str, Any]  # whose checkpoint it is
@@ -29,8 +29,8 @@ class Progress(msgspec.Struct):
     lost: dict[Place, str]  # how a seed diverged
 
     @classmethod
-    def none(cls, models: Sequence[Model]) -> "Progress":
-        """Return the progress of a training that has not begun."""
+    def fresh(cls, models: Sequence[Model]) -> "History":
+        """Return the history of a training that has not begun."""
         networks = [network for player in models[0].players.values() for network in player]
         return cls({}, 0, 0, 0.0, [], [Trained(updates=dict.fromkeys(networks, 0)) for _ in models], {})
 

@@ -29,7 +29,8 @@ from alibench.benchmarks.running import outputs
 from alibench.benchmarks.running.outputs import Answer
 from alibench.benchmarks.training import randomness
 from alibench.benchmarks.training.gradients import Learners
-from alibench.benchmarks.training.loop import Diverged, train
+from alibench.benchmarks.training.loop import train
+from alibench.benchmarks.training.outcomes import Diverged
 from alibench.benchmarks.training.trainer import Trainer
 from alibench.evaluation import pictures
 from alibench.evaluation.data import Data, Split, as_float, unfit

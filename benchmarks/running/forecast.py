@@ -35,7 +35,7 @@ from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.running.outputs import Answer
 from alibench.benchmarks.training import counting, tape
 from alibench.benchmarks.training.average import Average
-from alibench.benchmarks.training.loop import trainer_of
+from alibench.benchmarks.training.processes import ALONE
 from alibench.benchmarks.training.recipe import Recipe, steps_of
 from alibench.benchmarks.training.trainer import Trainer
 from alibench.evaluation import pictures, store
@@ -405,7 +405,7 @@ class Clock:
         def timed() -> float:
             shapes, train = suite.shapes(name), suite.load().train
             labelled = compute.labelled_of(suite, name, job.seed)
-            trainer = trainer_of(
+            trainer = ALONE.trainer(
                 [counting.filled(shapes)],
                 shapes.phases[0],
                 few,
@@ -430,7 +430,7 @@ class Clock:
         models = [suite.build(name, job.seed).to(self.device) for job in group]
         rngs = [generator(job.seed, "forecast", self.device) for job in group]
         labelled = [compute.labelled_of(suite, name, job.seed) for job in group]
-        trainer = trainer_of(models, phase, recipe, suite.load().train, rngs, labelled)
+        trainer = ALONE.trainer(models, phase, recipe, suite.load().train, rngs, labelled)
         average = Average(trainer.model, recipe.ema)
 
         def step() -> None:

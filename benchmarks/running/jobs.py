@@ -19,7 +19,9 @@ from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.running import provenance, tracking, trained
 from alibench.benchmarks.training import checkpoints, counting
 from alibench.benchmarks.training.checkpoints import Checkpoints
-from alibench.benchmarks.training.loop import Diverged, Trained, train_together
+from alibench.benchmarks.training.loop import train_together
+from alibench.benchmarks.training.outcomes import Diverged, Failed, Log, Member, Trained, silent
+from alibench.benchmarks.training.processes import ALONE, Alone
 from alibench.benchmarks.training.recipe import steps_of
 from alibench.benchmarks.training.stopping import Request
 from alibench.benchmarks.training.trainer import Trainer
@@ -44,12 +46,6 @@ CONSIDERABLE = 2e9  # bytes of a GPU: more than the context and the libraries of
 STACKED_BELOW = (
     2e10  # operations a round: a fifth of ALI's on CIFAR-10. A guess: no GPU has been measured yet
 )
-
-
-class Failed(Exception):
-    """A job cannot be done, for a reason that is no mistake in the code; the message is one line with the
-    remedy.
-    """
 
 
 @dataclass(frozen=True)
@@ -183,7 +179,10 @@ def _is_small(suite: Suite, name: str) -> bool:
 
 @tf32(False)
 def execute(
-    jobs: Sequence[Job], report: Callable[[str, int], None], request: Request | None = None
+    jobs: Sequence[Job],
+    report: Callable[[str, int], None],
+    request: Request | None = None,
+    processes: Alone = ALONE,
 ) -> dict[str, str]:
     """Do jobs that belong together; return for each, by its id, "ok" or why it has no numbers.
 
@@ -196,7 +195,7 @@ def execute(
             files.subfolder(job.out, "runs", job.run_id)
             locks.enter_context(files.locked(job.folder / LOCK, LOCK_WAIT))
         if jobs[0].kind == "run" and not jobs[0].elsewhere:
-            return _run(jobs, report, request)
+            return _run(jobs, report, request, processes)
         (job,) = jobs
         work = {
             "run": _given,
@@ -208,12 +207,14 @@ def execute(
             return {job.run_id: work[job.kind](job)}
 
 
-def _run(jobs: Sequence[Job], report: Callable[[str, int], None], request: Request) -> dict[str, str]:
+def _run(
+    jobs: Sequence[Job], report: Callable[[str, int], None], request: Request, processes: Alone
+) -> dict[str, str]:
     """Train what is not trained yet, then measure and store each."""
     outcomes = [_kept(job) for job in jobs]
     models = [job.suite.build(job.name, job.seed) for job in jobs]
     if None in outcomes:
-        trained_now = _train(jobs, models, report, request)
+        trained_now = _train(jobs, models, report, request, processes)
     else:
         trained_now = [outcome for outcome in outcomes if outcome is not None]
         for job, model, outcome in zip(jobs, models, trained_now, strict=True):
@@ -239,7 +240,11 @@ def _kept(job: Job) -> Trained | Diverged | None:
 
 
 def _train(
-    jobs: Sequence[Job], models: Sequence[Model], report: Callable[[str, int], None], request: Request
+    jobs: Sequence[Job],
+    models: Sequence[Model],
+    report: Callable[[str, int], None],
+    request: Request,
+    processes: Alone,
 ) -> list[Trained | Diverged]:
     """Train all from their newest checkpoint, which they have together in the first's folder, and keep what
     is left.
@@ -260,14 +265,15 @@ def _train(
     starts = tracking.starts(models[0].phases, recipe)
     try:
         with ExitStack() as opened:
-            events = [
-                tracking.TensorBoard(files.subfolder(job.out, "tensorboard", job.run_id), starts)
-                for job in jobs
-                if job.tensorboard
-            ]
-            logs = [opened.enter_context(closing(tracker)) for tracker in events]
+            logs: list[Log] = [silent] * len(jobs)
+            for i, job in enumerate(jobs):
+                if job.tensorboard:
+                    events = files.subfolder(job.out, "tensorboard", job.run_id)
+                    logs[i] = opened.enter_context(closing(tracking.TensorBoard(events, starts)))
             data, where = suite.load().train, torch.device(device)
-            outcomes = train_together(models, data, recipe, seeds, where, passed, labelled, kept, logs)
+            each = zip(models, seeds, labelled, logs, strict=True)
+            members = [Member(model, seed, labels, log) for model, seed, labels, log in each]
+            outcomes = train_together(members, data, recipe, where, passed, kept, processes)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not _is_memory(error):
             raise

@@ -1,27 +1,16 @@
-"""One training on several processes, each on its share of every batch: `torchrun ... --no-python alibench run
-...`.
+"""Runs that several processes train together: `torchrun ... --no-python alibench run ...`.
 
-All have the same model, generators and order of data. Each draws a batch whole, as one process would, and
-learns on its share of it; gradients and losses are averaged over all in one message an update. So the weights
-are everywhere the same, an update is that of one process with the whole batch but for rounding, and a
-checkpoint is what one process leaves: either goes on from the other's. For that all devices must draw the
-same numbers from a seed: GPUs of one kind do.
-
-What a batch has in common is exchanged: batch norm's statistics, unless the recipe says "local", and
-`batch_mean` (models/operations.py). The first process runs the command, and it alone writes. The others
-`follow` it: they are told of a training when it begins, take part in it, and wait for the next while the
-first measures what came out.
-
-Numbers go by NCCL on CUDA, by gloo on a CPU. NCCL has never been run yet: no machine with two GPUs has been
-at hand.
+The first process runs the command, and it alone writes. The others `follow` it: they get a message when a
+training begins, take part in it, and wait for the next while the first measures the result.
 """
 
+import functools
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -30,57 +19,22 @@ import torch.distributed as dist
 from alibench.benchmarks.config import compute, plugins
 from alibench.benchmarks.running import jobs, worker
 from alibench.benchmarks.running.engine import Group, Listener
-from alibench.benchmarks.running.jobs import Failed, Job
+from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.training.checkpoints import Checkpoints
 from alibench.benchmarks.training.loop import train_together
+from alibench.benchmarks.training.outcomes import Failed, Member
 from alibench.benchmarks.training.peers import Lost, device_of, exchange_group, from_first, join, rank, world
-from alibench.benchmarks.training.sharded import SharedCheckpoints, refusal
+from alibench.benchmarks.training.processes import ALONE
+from alibench.benchmarks.training.sharded import Sharded, refusal
 from alibench.benchmarks.training.stopping import Request, Stopped
 from alibench.evaluation.errors import BadInput
 
-# -------------------- who begins one
-
-
-class _Now:
-    """What this process is doing."""
-
-    sharing = False  # what is trained now is trained by all
-    announced: object = None  # what the first is to tell the others when it begins
-    astray = False  # the others were told of a training that has not come to its end
-
-
-@contextmanager
-def sharing(announced: object = None) -> Iterator[None]:
-    """Train meanwhile together with all other processes; they `follow` and are told what is `announced`, or
-    do the same.
-    """
-    join()
-    _Now.sharing, _Now.announced = True, announced
-    try:
-        yield
-    finally:
-        _Now.sharing, _Now.announced = False, None
-
-
-def shares() -> bool:
-    """Return whether what is trained now is trained by several processes."""
-    return _Now.sharing and world() > 1
-
-
-def begin(kept: Checkpoints | None) -> Checkpoints | None:
-    """Begin a training that all processes share; return its checkpoints."""
-    if _Now.announced is not None:
-        _Now.astray = True
-        from_first(_Now.announced)
-    return SharedCheckpoints(kept) if kept else None
-
 
 class Together:
-    """The first process's engine: one job after another, here, and what is to be trained with those that
-    follow it.
-    """
+    """The first process's engine: one job after another, trainings together with the other processes."""
 
     size = queued = 1
+    astray = False  # the others are in a training that has not ended; of the process, as they are
 
     def __init__(self, device: torch.device) -> None:
         join()
@@ -88,29 +42,29 @@ class Together:
 
     @property
     def where(self) -> str:
-        """By how many."""
+        """Say by how many processes runs are trained."""
         return f", trained by {world()} processes"
 
     def check(self, work: Sequence[Job], planned: Mapping[str, Any]) -> None:
-        """Refuse what these processes cannot train together, and more of them than GPUs."""
+        """Raise BadInput for what these processes cannot train together, and for more of them than GPUs."""
         if self.device.type not in ("cuda", "cpu"):
             raise BadInput(f"several processes cannot share '{self.device}': use --device cpu")
         if self.device.index is not None:
             raise BadInput(
                 f"--device {self.device}: several processes take a GPU each, so say {self.device.type}"
             )
-        if self.device.type == "cuda" and (there := torch.cuda.device_count()) < int(
-            os.environ["LOCAL_WORLD_SIZE"]
-        ):
+        gpus = torch.cuda.device_count()
+        if self.device.type == "cuda" and gpus < int(os.environ["LOCAL_WORLD_SIZE"]):
             raise BadInput(
-                f"each process needs a GPU of its own, there are {there}: torchrun --nproc_per_node {there}"
+                f"each process needs a GPU of its own, there are {gpus}: torchrun --nproc_per_node {gpus}"
             )
+
         for job in work:
             if _is_shared(job) and (reason := refusal(job.suite.recipe_of(job.name), world())):
                 raise BadInput(f"suite '{job.suite.name}', model '{job.name}': {reason}")
 
     def grouped(self, work: Iterable[Job]) -> list[Group]:
-        """Each by itself."""
+        """Return each job as a group."""
         return [[job] for job in work]
 
     def begin(self, group: Group) -> None:
@@ -118,24 +72,32 @@ class Together:
         self.group = list(group)
 
     def wait(self, listener: Listener, bell: socket.socket) -> list[dict[str, str]]:
-        """Do the job; return what became of it. Raises Lost where its training fails, or this process's GPU."""
-        (job,), given = self.group, tuple(plugins.LOADED)
+        """Do the job; return its outcome. Raises Lost where its training fails, or this process's GPU."""
+        (job,), loaded = self.group, tuple(plugins.LOADED)
+
+        # Only a training that begins is announced: not one that was finished before
+        def announce() -> None:
+            Together.astray = True
+            from_first((job, loaded))
+
         before = _stamp(job)
-        with sharing((job, given)) if _is_shared(job) else nullcontext():
-            outcome = worker.work([job], listener.reach, self.request, given)
-        _Now.astray = _Now.astray and outcome[job.run_id].startswith("failed") and _stamp(job) == before
-        if _Now.astray or worker.is_lost(outcome):
+        processes = Sharded(announce) if _is_shared(job) else ALONE
+        do = functools.partial(jobs.execute, processes=processes)
+        outcome = worker.work([job], listener.reach, self.request, loaded, do)
+
+        # A failure after the training leaves the others waiting for the next one, as they should
+        failed = outcome[job.run_id].startswith("failed") and _stamp(job) == before
+        Together.astray = Together.astray and failed
+        if Together.astray or worker.is_lost(outcome):
             raise Lost(_last(job.run_id, outcome[job.run_id]))
         return [outcome]
 
     def stop(self) -> None:
-        """End what is done after its step, with a checkpoint, or at once where nothing is lost by it. Raises
-        Stopped.
-        """
+        """End a training after its step, with a checkpoint; other work at once, by raising Stopped."""
         self.request.take(signal.SIGTERM, None)
 
     def end(self) -> None:
-        """There is nothing to let go of: `dismiss` does, after the command's last job."""
+        """Release nothing: `dismiss` releases the others, after the command's last job."""
 
 
 def _is_shared(job: Job) -> bool:
@@ -144,33 +106,36 @@ def _is_shared(job: Job) -> bool:
 
 
 def _stamp(job: Job) -> int:
-    """Return when a training of this run last came to its end."""
-    left = job.folder / "training.json"
-    return left.stat().st_mtime_ns if left.exists() else 0
+    """Return when a training of this run last ended; 0 if none has."""
+    training = job.folder / "training.json"
+    return training.stat().st_mtime_ns if training.exists() else 0
 
 
 def _last(run_id: str, outcome: str) -> str:
-    """Return in a line what a training failed by; print it whole where that is more."""
+    """Return in a line why a training failed; print the whole outcome where that is more."""
+    # a mistake in the code comes as a traceback
     *more, last = outcome.strip().splitlines()
     if more:
         print(outcome, file=sys.stderr)
-    remedy = "" if last.endswith(worker.RESUME) else "; what was kept till then is, go on by --resume"
+    remedy = "" if last.endswith(worker.RESUME) else "; its last checkpoint is kept, resume it with --resume"
     return f"{run_id} failed, so all processes end: {last.removeprefix('failed: ')}{remedy}"
 
 
+# -------------------- the other processes
+
+
 def follow() -> None:
-    """Take part in what the first process trains, until it dismisses this one. Raises Lost if it cannot."""
+    """Take part in what the first process trains, until it dismisses this one. Raises Lost if that fails."""
+    # torchrun sends signals to all; each is handled after a step, together
     request = Request()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, request.take)
     join()
     try:
         while (message := from_first()) is not None:
-            job, given = message
-            request.made = (
-                False  # who is asked to end while nothing is trained, is dismissed if the first is asked, too
-            )
-            plugins.again(given)
+            job, loaded = message
+            request.made = False  # between trainings the first process alone decides, and dismisses this one
+            plugins.again(loaded)
             with suppress(Stopped):
                 _take_part(job, torch.device(device_of(job.device)), request)
     except (BadInput, Failed) as problem:
@@ -184,25 +149,16 @@ def _take_part(job: Job, device: torch.device, request: Request) -> None:
     """Train what the first process trains, from its checkpoint, and keep nothing."""
     worker.prepare(device)
     suite, name, seed = job.suite, job.name, job.seed
-    model, recipe, data = suite.build(name, seed), compute.recipe_of(suite, name, seed), suite.load().train
-    kept = Checkpoints(job.folder / jobs.CHECKPOINTS, {}, request=request)
-    with sharing():
-        train_together(
-            [model],
-            data,
-            recipe,
-            [seed],
-            device,
-            labelled=[compute.labelled_of(suite, name, seed)],
-            checkpoints=kept,
-        )
+    member = Member(suite.build(name, seed), seed, compute.labelled_of(suite, name, seed))
+    recipe, split = compute.recipe_of(suite, name, seed), suite.load().train
+    # the first process reads and writes them: this one needs the request alone
+    checkpoints = Checkpoints(job.folder / jobs.CHECKPOINTS, {}, request=request)
+    train_together([member], split, recipe, device, checkpoints=checkpoints, processes=Sharded())
 
 
 def dismiss() -> None:
-    """Let the others end, whether or not anything was trained. Those that a failure left in a training,
-    torchrun ends.
-    """
-    if not _Now.astray:
+    """Let the other processes end; torchrun ends those that a failure left in a training."""
+    if not Together.astray:
         join()
         with suppress(Failed):
             from_first()

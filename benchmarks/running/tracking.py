@@ -1,5 +1,5 @@
 """Trackers: who is told the curves of a training while it runs. The loop knows none by name, only `Log`
-(loop.py).
+(outcomes.py).
 
 Any function of a record will do, so that curves go wherever one has them:
 

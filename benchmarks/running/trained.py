@@ -9,7 +9,7 @@ import csv
 import io
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from alibench.benchmarks.config import loading, schema
 from alibench.benchmarks.config.plugins import check_model, load
-from alibench.benchmarks.training.loop import Diverged, Trained
+from alibench.benchmarks.training.outcomes import Diverged, Trained
 from alibench.evaluation import files
 from alibench.evaluation.errors import BadInput
 from alibench.models import REGISTRY
@@ -50,7 +50,7 @@ def keep(folder: Path, model: Model, outcome: Trained | Diverged) -> None:
     writer.writeheader()
     writer.writerows(outcome.curves)
     files.replace(folder / stored.CURVES, text.getvalue())
-    left = {"weights_sha256": files.sha256(folder / WEIGHTS), "left": asdict(outcome)}
+    left = {"weights_sha256": files.sha256(folder / WEIGHTS), "left": msgspec.to_builtins(outcome)}
     files.write_json(folder / "training.json", "training", VERSION, left)
 
 

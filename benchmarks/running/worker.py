@@ -13,7 +13,8 @@ import torch
 from alibench.benchmarks.config import plugins
 from alibench.benchmarks.config.streams import Unwritable
 from alibench.benchmarks.running import jobs
-from alibench.benchmarks.running.jobs import Failed, Job
+from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.training.outcomes import Failed
 from alibench.benchmarks.training.stopping import Request, Stopped
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.files import Busy

@@ -83,10 +83,10 @@ def _raw_decoder() -> None:
         decoder = {tensor.data_ptr() for tensor in model.decoder.state_dict().values()}
         kept = [
             (own, mean)
-            for own, mean in zip(self.own, self.mean, strict=True)
+            for own, mean in zip(self.tensors, self.mean, strict=True)
             if own.data_ptr() not in decoder
         ]
-        self.own, self.mean = [own for own, _ in kept], [mean for _, mean in kept]
+        self.tensors, self.mean = [own for own, _ in kept], [mean for _, mean in kept]
 
     average.Average.__init__ = start  # type: ignore[method-assign]
 

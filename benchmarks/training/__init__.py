@@ -1,1 +1,1 @@
-"""One model, one recipe, one device: batches, gradients, optimisers, checkpoints, and the loop around them."""
+"""One model, one recipe, one device: batches, gradients, optimisers, checkpoints, and the loop (loop.py)."""

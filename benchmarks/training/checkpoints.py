@@ -1,73 +1,44 @@
-"""Checkpoints: all that a training needs to go on to exactly the result it would have had.
+"""Checkpoints: all that a training needs to resume to exactly the result it would have had.
 
-One is one file: weights and statistics, their averages, the optimisers' moments, every generator's state and
-the order of the data as tensors, and phase, step and curves beside them. The last two are kept: where the
-last is damaged the one before it serves, and where the disk is full the last one stays as it is.
+A checkpoint is one file: weights and statistics, their averages, the optimisers' moments, every generator's
+state and the order of the data as tensors, and the history (history.py) as JSON. The last two are kept:
+where the last is damaged the one before it serves, and where the disk is full the last one stays as it is.
 """
 
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 from torch import Tensor
 
+from alibench.benchmarks.training.history import History
 from alibench.benchmarks.training.stopping import Request, Stopped
 from alibench.evaluation import files
 from alibench.evaluation.errors import BadInput
-from alibench.evaluation.files import Count
 from alibench.evaluation.messages import say
 
 VERSION = 1
 KEPT = 2
 EVERY = 60.0  # seconds between two of them, at least; 0: one after every step, whatever it takes
-SHARE = (
-    0.01  # of a training's time that they may take: where they are large or the disk is slow there are fewer
-)
 
-
-class Outcome(msgspec.Struct, forbid_unknown_fields=True):
-    """What one of the trainings has left by then, as benchmarks/loop.py says."""
-
-    seconds: float
-    updates: dict[str, Count]
-    curves: list[dict[str, float | str]]
-    resumed: list[dict[str, Any]]
-
-
-class About(msgspec.Struct):
-    """What is beside the tensors, as benchmarks/loop.py says."""
-
-    belongs: dict[str, Any]
-    phase: Count
-    step: Count
-    seconds: float
-    judges: list[str | None]
-    outcomes: list[Outcome]
-    lost: dict[Annotated[str, Meta(pattern=r"\A[0-9]{1,5}\Z")], str]
+# The share of a training's time that they may take: where they are large or the disk is slow there are fewer.
+SHARE = 0.01
 
 
 class Checkpoints:
-    """Those of one training, in a folder of their own.
+    """The checkpoints of one training, in a folder of their own.
 
-    `belongs` says whose they are: others' are not used. `request` says whether the training is asked to end.
+    `belongs` says which training's they are: another's are not used. `request` says whether the training is
+    asked to end.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        belongs: Mapping[str, Any],
-        every: float = EVERY,
-        request: Request | None = None,
+        self, folder: Path, belongs: Mapping[str, Any], every: float = EVERY, request: Request | None = None
     ) -> None:
-        self.folder, self.belongs, self.every, self.request = (
-            folder,
-            dict(belongs),
-            every,
-            request or Request(),
-        )
+        self.folder, self.belongs = folder, dict(belongs)
+        self.every, self.request = every, request or Request()
         self.seconds = 0.0  # that writing took
         self.next = time.monotonic() + every
 
@@ -75,33 +46,35 @@ class Checkpoints:
         """Return whether one should be written after this step."""
         return time.monotonic() >= self.next or self.request.made
 
-    def write(self, rounds: int, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-        """Keep a state, after `rounds` rounds of all phases. Raises OSError, and Stopped if the training is
-        asked to end.
+    def write(self, rounds: int, tensors: Mapping[str, Tensor], history: Mapping[str, Any]) -> None:
+        """Write the state after `rounds` rounds of all phases.
+
+        Raises OSError, and Stopped if the training is asked to end.
         """
         start = time.monotonic()
         self._check_folder()
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"round-{rounds:09d}.safetensors"
-        files.write_tensors(path, "checkpoint", VERSION, tensors, {**about, "belongs": self.belongs})
+        files.write_tensors(path, "checkpoint", VERSION, tensors, {**history, "belongs": self.belongs})
+        # The last one is whole on the disk before an older one is removed.
         for old in self._paths()[:-KEPT]:
             old.unlink()
+
+        # When the next one is due.
         took = time.monotonic() - start
         self.seconds += took
         self.next = time.monotonic() + (max(self.every, took / SHARE) if self.every else 0.0)
         if self.request.made:
             raise Stopped
 
-    def newest(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return the newest state that is what was written, if there is one; a damaged one is named and
-        removed.
-        """
+    def newest(self) -> tuple[dict[str, Tensor], History] | None:
+        """Return the newest intact state, if there is one; a damaged one is named and removed."""
         self._check_folder()
         for path in reversed(self._paths()):
             try:
-                tensors, about = files.read_tensors(path, "checkpoint", VERSION, About)
-                if about["belongs"] == self.belongs:
-                    return tensors, about
+                tensors, history = files.read_tensors(path, "checkpoint", VERSION, History)
+                if history["belongs"] == self.belongs:
+                    return tensors, msgspec.convert(history, History)
                 problem = f"{path} is of another training"
             except (files.Damaged, OSError) as error:
                 problem = str(error)
@@ -113,7 +86,7 @@ class Checkpoints:
         return sorted(path for path in self.folder.glob("round-*.safetensors") if not path.is_dir())
 
     def _check_folder(self) -> None:
-        """Refuse a link to a folder, in which files would be written and removed. Raises BadInput."""
+        """Raise BadInput for a link to a folder, in which files would be written and removed."""
         if self.folder.is_symlink():
             raise BadInput(
                 f"{self.folder} is a symbolic link: put in its place what it points to, or remove it"

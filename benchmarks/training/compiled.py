@@ -1,6 +1,4 @@
-"""Networks by torch.compile, each by itself, so that the pairs between them stay: one backward pass through D
-serves all.
-"""
+"""Networks by torch.compile, each by itself: the pairs between them stay visible to gradients.py."""
 
 from types import TracebackType
 
@@ -13,16 +11,17 @@ from alibench.models.layers import Discriminator
 
 
 class Compiled:
-    """Has a model's networks run compiled meanwhile; the model itself is not changed.
+    """A context in which a model's networks run compiled; the model itself is not changed.
 
     The first pass compiles, which takes up to a minute.
     """
 
     def __init__(self, model: Model) -> None:
+        # Each network once: players may share it.
         self.compiled: list[tuple[nn.Module, str, object]] = []
         for name in dict.fromkeys(name for networks in model.players.values() for name in networks):
             network = getattr(model, name)
-            method = "judge" if isinstance(network, Discriminator) else "forward"  # that the others call
+            method = "judge" if isinstance(network, Discriminator) else "forward"  # which models call
             self.compiled.append((network, method, torch.compile(getattr(network, method), dynamic=False)))
 
     def __enter__(self) -> None:
@@ -37,13 +36,12 @@ class Compiled:
 
 
 def check(model: Model, passes: int) -> None:
-    """Refuse a model whose update sends `passes` backward passes through one forward pass. Raises BadInput.
+    """Raise BadInput for a model that takes several backward passes through one forward pass.
 
-    A compiled network frees what its first backward pass has used.
+    A compiled network frees its buffers after the first backward pass.
     """
     if passes > 1:
         raise BadInput(
             f"model '{model.name}' takes {passes} backward passes through its networks, compiled ones allow "
-            "one: "
-            "leave recipe.compile out"
+            "one: leave recipe.compile out"
         )

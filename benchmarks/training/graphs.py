@@ -1,12 +1,12 @@
-"""A round of updates as one CUDA graph, for networks so small that the host is what takes the time.
+"""A round of updates as one CUDA graph, for networks so small that the host takes most of the time.
 
 The first rounds run as they are. Then one is recorded, draws of noise and optimisers' steps included, and
-replayed from then on: all that the host still does is to copy in which samples the next batches hold. The
-numbers are those of rounds that are not recorded, but for the learning rate, which a recorded step reads in
-fp32. None of this has run yet: no GPU has been at hand (`nox -s gpu` shows it bit for bit).
+replayed from then on: the host only copies in which samples the next batches hold. The numbers are the same
+as without, but for the learning rate, which a recorded step reads in fp32.
 
 A model that waits for the device (.item(), shapes that depend on data) cannot be recorded. It is trained
-without, and a line says so.
+without, and a line says so. None of this has run yet: no GPU has been at hand (`nox -s gpu` compares it bit
+for bit).
 """
 
 import gc
@@ -19,18 +19,18 @@ from torch import Tensor
 
 from alibench.evaluation.messages import say
 
-# rounds as they are, before one is recorded: libraries choose their kernels and optimisers make their state
+# Rounds before one is recorded: libraries choose their kernels meanwhile, and optimisers make their state.
 WARM = 3
 
-Picks = Sequence[Sequence[Tensor]]  # for each batch of a round, the tensors that say what it holds
-Play = Callable[[Picks], dict[str, Tensor]]  # makes a round of them; returns what was monitored
+Picks = Sequence[Sequence[Tensor]]  # for each batch of a round, the tensors that it is made of
+Play = Callable[[Picks], dict[str, Tensor]]  # makes a round of them; returns mean losses and logits by name
 
 
 class Recorded:
-    """Plays rounds of one trainer: a few as they are, then one recorded, again and again.
+    """Plays rounds of one trainer: a few as they are, then a recorded one, again and again.
 
-    `rngs` are all generators that a round draws from. It is given the function at every call, since one that
-    it kept would keep the trainer, whose memory on the device would then wait for Python's collector.
+    `rngs` are all generators that a round draws from. Every call passes the function: a reference to it would
+    keep the trainer, whose memory on the device would then wait for Python's collector.
     """
 
     def __init__(self, rngs: Sequence[torch.Generator]) -> None:
@@ -43,7 +43,7 @@ class Recorded:
         self.monitored: dict[str, Tensor] = {}
 
     def __call__(self, play: Play, picks: Picks) -> dict[str, Tensor]:
-        """Make a round; return what was monitored, valid until the next one."""
+        """Make a round; return what it monitors, valid until the next one."""
         with torch.cuda.device(self.device):
             if self.reason:
                 return play(picks)
@@ -52,6 +52,8 @@ class Recorded:
                 return self._warm(play, picks)
             if self.graph is None:
                 return self._record(play, picks)
+
+            # The graph reads its inputs where they were when it was recorded.
             for own, picked in zip(self.inputs, picks, strict=True):
                 for tensor, value in zip(own, picked, strict=True):
                     tensor.copy_(value)
@@ -59,63 +61,66 @@ class Recorded:
             return self.monitored
 
     def _warm(self, play: Play, picks: Picks) -> dict[str, Tensor]:
-        """Make a round on the stream that will be recorded, and look whether it waits for the device."""
+        """Make a round on the stream that will be recorded, and check whether it waits for the device."""
         current = torch.cuda.current_stream()
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream), _waits() as waits:
             monitored = play(picks)
         current.wait_stream(self.stream)
-        if waits and self.rounds == WARM:  # what is made once, in the first rounds, may wait
+        if waits and self.rounds == WARM:  # what happens once, in the first rounds, may wait
             self._leave(f"it waits for the device ({waits[0]})")
         return monitored
 
     def _record(self, play: Play, picks: Picks) -> dict[str, Tensor]:
         """Record a round, which executes nothing, and replay it."""
+        # Inputs that stay in place, and generators that can be put back if it fails.
         self.inputs = [[tensor.clone() for tensor in picked] for picked in picks]
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         spare = [rng.clone_state() for rng in self.rngs]
         for rng in self.rngs:
             graph.register_generator_state(rng)
+
+        # Other threads may allocate meanwhile (streamed data): "thread_local".
+        capture = torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local")
         try:
-            # other threads may allocate meanwhile (data that are streamed)
-            with (
-                _uncollected(),
-                torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"),
-            ):
+            with _uncollected(), capture:
                 self.monitored = play(self.inputs)
-        except Exception as error:  # whatever the model does that a graph cannot hold
+        except Exception as error:  # whatever a model does that a graph cannot hold
             torch.cuda.set_stream(current)
             for rng, state in zip(self.rngs, spare, strict=True):
                 rng.graphsafe_set_state(state)
             self._leave((str(error).splitlines() or [type(error).__name__])[0])
             return play(picks)
+
         self.graph = graph
         graph.replay()
         return self.monitored
 
     def _leave(self, reason: str) -> None:
-        """Record nothing from now on, and say why."""
+        """Record nothing from now on, and report why."""
         self.reason, self.inputs = reason, []
         say(f"a round cannot be recorded: {reason}; it is trained without (execution=eager)")
 
 
 @contextmanager
 def _waits() -> Iterator[list[str]]:
-    """Collect what waits for the device meanwhile, a line each."""
-    found: list[str] = []
+    """Collect the places that wait for the device meanwhile, each as FILE:LINE."""
+    places: list[str] = []
     mode = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
         try:
-            yield found
+            yield places
         finally:
             torch.cuda.set_sync_debug_mode(mode)
+
+    # Keep the rest of the warnings.
     for warning in caught:
         text = str(warning.message)
         if "synchronizing CUDA operation" in text:
-            found.append(f"{warning.filename}:{warning.lineno}")
-        elif "capturable" not in text:  # of Adam, that these rounds are not recorded
+            places.append(f"{warning.filename}:{warning.lineno}")
+        elif "capturable" not in text:  # Adam's, that these rounds are not recorded
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 

@@ -1,88 +1,32 @@
-"""The one training loop. It knows players, phases and batches (models/base.py), and no model by name.
+"""The training loop. It knows players, phases and batches (models/base.py), and no model by name.
 
 For each phase, for each of its rounds, for each group of players that learn at once: one batch, one forward
 pass, each player's gradient of its own loss by its own parameters (gradients.py), and only then all their
-steps. That is the original's update: no player sees another's step of the same moment. The device is waited
-for at the logging tick alone, and where a checkpoint is due.
+steps (trainer.py). That is the original's update: no player sees another's step of the same moment.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from types import ModuleType
-from typing import Any
 
+import msgspec
 import torch
+from torch import Tensor
 
 from alibench.benchmarks.training import randomness
 from alibench.benchmarks.training.average import Average
 from alibench.benchmarks.training.batches import placed
 from alibench.benchmarks.training.checkpoints import Checkpoints
+from alibench.benchmarks.training.history import History
+from alibench.benchmarks.training.outcomes import Diverged, Log, Member, Trained, silent
+from alibench.benchmarks.training.processes import ALONE, Alone
 from alibench.benchmarks.training.recipe import Recipe, steps_of
 from alibench.benchmarks.training.trainer import Trainer
 from alibench.evaluation.arithmetic import tf32
 from alibench.evaluation.data import BATCH, Split, as_float
 from alibench.evaluation.seeds import generator
-from alibench.models.base import Model, Phase
+from alibench.models.base import Model
 
-TICKS = 50  # a phase
-# told of each tick: phase, step in it, every learner's loss and the mean logit of each kind of pair; what it
-# raises, ends the training. One that goes on from a checkpoint tells again what came after it, and nothing
-# that came before
-Log = Callable[[Mapping[str, float | str]], None]
-
-
-@dataclass
-class Trained:
-    """What a training leaves, besides the model itself."""
-
-    seconds: float = 0.0
-    updates: dict[str, int] = field(default_factory=dict)  # of each network
-    curves: list[dict[str, float | str]] = field(default_factory=list)  # a record a tick
-    resumed: list[dict[str, Any]] = field(
-        default_factory=list
-    )  # where it went on from a checkpoint: phase and step
-
-
-class Diverged(Exception):
-    """A loss or a parameter is no longer finite."""
-
-
-def silent(record: Mapping[str, float | str]) -> None:
-    """Tell nobody."""
-
-
-def _shared() -> ModuleType | None:
-    """Return what shares a training with other processes, where there are some."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return None
-    from alibench.benchmarks.running import torchrun  # its trainer is a Trainer itself
-
-    return torchrun if torchrun.shares() else None
-
-
-def trainer_of(
-    models: Sequence[Model],
-    phase: Phase,
-    recipe: Recipe,
-    split: Split,
-    rngs: Sequence[torch.Generator],
-    labelled: Sequence[Split | None],
-) -> Trainer:
-    """Return what makes the rounds of a phase: of one model, perhaps with other processes, or of several
-    seeds stacked.
-    """
-    shared = _shared() if len(models) == 1 else None
-    kind = shared.ShardedTrainer if shared else Trainer
-    singles = [
-        kind(model, phase, recipe, split, rng, own)
-        for model, rng, own in zip(models, rngs, labelled, strict=True)
-    ]
-    if len(singles) == 1:
-        return singles[0]
-    from alibench.benchmarks.training.stacked import StackedTrainer  # it is a Trainer itself
-
-    return StackedTrainer(singles)
+TICKS = 50  # records of the curves a phase
 
 
 def train(
@@ -91,18 +35,15 @@ def train(
     recipe: Recipe,
     seed: int,
     device: torch.device,
-    report: Callable[[int], None] = lambda steps: None,
     labelled: Split | None = None,
     log: Log = silent,
 ) -> Trained:
-    """Train the model in place, through all its phases; at its end it holds the averaged weights.
+    """Train the model in place, through all its phases; at the end it holds the averaged weights.
 
-    A phase ends by adopting the average, so that what learns later learns on the weights that will be scored.
-    `report` is told how many rounds passed since its last call. `labelled` is what a semi-supervised model
-    learns classes from. `log` is told every record of the curves as it is made, for a tracker of one's own.
-    Raises Diverged, naming phase and step.
+    `labelled` is what a semi-supervised model learns classes from. `log` is called with every record of the
+    curves as it is made. Raises Diverged, naming phase and step.
     """
-    (outcome,) = train_together([model], split, recipe, [seed], device, report, [labelled], logs=[log])
+    (outcome,) = train_together([Member(model, seed, labelled, log)], split, recipe, device)
     if isinstance(outcome, Diverged):
         raise outcome
     return outcome
@@ -110,129 +51,96 @@ def train(
 
 @tf32(False)
 def train_together(
-    models: Sequence[Model],
+    members: Sequence[Member],
     split: Split,
     recipe: Recipe,
-    seeds: Sequence[int],
     device: torch.device,
-    report: Callable[[int], None] = lambda steps: None,
-    labelled: Sequence[Split | None] = (None,),
+    report: Callable[[int], None] = lambda rounds: None,
     checkpoints: Checkpoints | None = None,
-    logs: Sequence[Log] = (),
+    processes: Alone = ALONE,
 ) -> list[Trained | Diverged]:
-    """Train a model of each seed, as `train` trains each alone; several are stacked and move at once
-    (replicas.py).
+    """Train several seeds of one model at once (stacked.py), as `train` trains each alone.
 
-    A seed that diverges leaves the others as they are. The time of all is shared among them. With
-    `checkpoints` it goes on from the newest, if there is one, to the result it would have had; raises what
-    they raise. `logs` are one a seed or none at all.
+    A seed that diverges leaves the others as they are. `report` is called with the rounds made since its last
+    call. With `checkpoints` the training resumes from the newest, if there is one, and ends as if it had not
+    stopped; raises what they raise.
     """
-    with randomness.seeded(generator(seeds[0], "modules in training").initial_seed()):
-        return _train(models, split, recipe, seeds, device, report, labelled, checkpoints, logs)
+    models, labelled = [member.model for member in members], [member.labelled for member in members]
+    with randomness.seeded(generator(members[0].seed, "modules in training").initial_seed()):
+        # Where to begin.
+        rngs = [generator(member.seed, "training", device) for member in members]
+        start, split = time.perf_counter(), placed(split, device)
+        checkpoints = processes.begin(checkpoints)
+        state, history = (checkpoints.newest() if checkpoints else None) or ({}, History.fresh(models))
+        start -= history.seconds
+
+        for phase in models[0].phases[history.phase :]:
+            # Fresh optimisers and a fresh average for every phase.
+            models = [model.to(device) for model in models]
+            trainer = processes.trainer(models, phase, recipe, split, rngs, labelled)
+            average = Average(trainer.model, recipe.ema)
+            if state:
+                _resume(trainer, average, history, state)
+                report(history.rounds(models[0].phases, recipe))
+                state = {}
+
+            steps, reported = steps_of(phase, recipe), history.step
+            tick = max(1, steps // TICKS)
+            for step in range(history.step + 1, steps + 1):
+                trainer.rate((step - 1) / steps)
+                monitored = trainer.round()
+                average.update()
+
+                # The logging tick: the host waits for the device here, and where a checkpoint is written.
+                if step % tick == 0 or step == steps:
+                    history.record(monitored, phase, step, steps)
+                    for member, outcome in zip(members, history.outcomes, strict=True):
+                        member.log(outcome.curves[-1])
+                    if history.all_lost:
+                        return history.result()
+                    report(step - reported)
+                    reported = step
+                if checkpoints and checkpoints.due():
+                    history.step, history.seconds = step, time.perf_counter() - start
+                    _write(checkpoints, trainer, average, history)
+
+            _end(trainer, average, history)
+
+        _conclude(members, split, device, history)
+        history.seconds = time.perf_counter() - start
+        return history.result()
 
 
-def _train(
-    models: Sequence[Model],
-    split: Split,
-    recipe: Recipe,
-    seeds: Sequence[int],
-    device: torch.device,
-    report: Callable[[int], None],
-    labelled: Sequence[Split | None],
-    checkpoints: Checkpoints | None,
-    logs: Sequence[Log],
-) -> list[Trained | Diverged]:
-    """Train, as `train_together` says."""
-    rngs = [generator(seed, "training", device) for seed in seeds]
-    lost: dict[int, Diverged] = {}
-    outcomes = [
-        Trained(updates={network: 0 for own in model.players.values() for network in own}) for model in models
-    ]
-    start = time.perf_counter()
-    split = placed(split, device)
-    if shared := _shared():
-        checkpoints = shared.begin(checkpoints)
-    begun = checkpoints.newest() if checkpoints else None
-    before = 0  # rounds of earlier phases
+def _resume(trainer: Trainer, average: Average, history: History, state: Mapping[str, Tensor]) -> None:
+    """Bring a phase to where a checkpoint left it."""
+    trainer.restore(state)
+    average.restore(state)
+    trainer.judges = dict(zip(trainer.judges, history.judges, strict=True))
+    history.resume(trainer.phase)
 
-    for number, phase in enumerate(models[0].phases):
-        steps = steps_of(phase, recipe)
-        if begun and number < begun[1]["phase"]:
-            before += steps
-            report(steps)
-            continue
-        trainer = trainer_of([model.to(device) for model in models], phase, recipe, split, rngs, labelled)
-        average = Average(trainer.model, recipe.ema)
-        first, tick = 1, max(1, steps // TICKS)
 
-        # where a checkpoint left it
-        if begun:
-            state, about = begun
-            trainer.restore(state)
-            average.restore(state)
-            trainer.judges = dict(zip(trainer.judges, about["judges"], strict=True))
-            outcomes = [Trained(**outcome) for outcome in about["outcomes"]]
-            for outcome in outcomes:
-                outcome.resumed.append({"phase": phase.name, "step": about["step"]})
-            lost = {int(i): Diverged(reason) for i, reason in about["lost"].items()}
-            first, start, begun = about["step"] + 1, start - about["seconds"], None
-            report(first - 1)
-        told = first - 1
+def _write(checkpoints: Checkpoints, trainer: Trainer, average: Average, history: History) -> None:
+    """Write a checkpoint. Raises OSError, and Stopped if the training is asked to end."""
+    history.judges = list(trainer.judges.values())
+    rounds = history.rounds(trainer.model.phases, trainer.recipe)
+    checkpoints.write(rounds, trainer.state() | average.state(), msgspec.to_builtins(history))
 
-        for step in range(first, steps + 1):
-            trainer.rate((step - 1) / steps)
-            monitored = trainer.round()
-            average.update()
 
-            if step % tick == 0 or step == steps:
-                values = torch.stack(list(monitored.values())).view(len(monitored), -1)
-                for i, own in enumerate(values.T.tolist()):  # the one wait for the device
-                    if not all(abs(value) < float("inf") for value in own):
-                        lost.setdefault(
-                            i, Diverged(f"not finite in phase '{phase.name}' at step {step} of {steps}")
-                        )
-                    outcomes[i].curves.append(
-                        {"phase": phase.name, "step": step, **dict(zip(monitored, own, strict=True))}
-                    )
-                for outcome, log in zip(outcomes, logs or [silent] * len(models), strict=True):
-                    log(outcome.curves[-1])
-                if len(lost) == len(models):
-                    return [lost[i] for i in range(len(models))]
-                report(step - told)
-                told = step
+def _end(trainer: Trainer, average: Average, history: History) -> None:
+    """End a phase with the averaged weights, so that what learns later learns on those that are scored."""
+    average.adopt()
+    trainer.hand_back()
+    for source in trainer.sources:
+        source.settle()
+    history.end(trainer.model, trainer.phase, steps_of(trainer.phase, trainer.recipe))
 
-            if checkpoints and checkpoints.due():
-                about = {
-                    "phase": number,
-                    "step": step,
-                    "seconds": time.perf_counter() - start,
-                    "judges": list(trainer.judges.values()),
-                    "outcomes": [asdict(outcome) for outcome in outcomes],
-                    "lost": {str(i): str(reason) for i, reason in lost.items()},
-                }
-                checkpoints.write(before + step, trainer.state() | average.state(), about)
 
-        # the phase is over
-        before += steps
-        average.adopt()
-        trainer.hand_back()
-        for source in trainer.sources:
-            source.settle()
-        for outcome in outcomes:
-            for network in (
-                network for group in phase.round for player in group for network in models[0].players[player]
-            ):
-                outcome.updates[network] += steps
-
-    for i, model in enumerate(models):
-        model.eval()
+def _conclude(members: Sequence[Member], split: Split, device: torch.device, history: History) -> None:
+    """Let each model estimate what has a closed form on all of train."""
+    for i, member in enumerate(members):
+        member.model.eval()
+        batches = (as_float(x.to(device)) for x in split.x.split(BATCH))
         with torch.no_grad():
-            model.conclude(
-                (as_float(x.to(device)) for x in split.x.split(BATCH)),
-                generator(seeds[i], "conclusion", device),
-            )
-        if not all(bool(value.isfinite().all()) for value in model.state_dict().values()):
-            lost.setdefault(i, Diverged("parameters are not finite after the last step"))
-    for outcome in outcomes:
-        outcome.seconds = (time.perf_counter() - start) / len(models)
-    return [lost.get(i, outcome) for i, outcome in enumerate(outcomes)]
+            member.model.conclude(batches, generator(member.seed, "conclusion", device))
+        if not all(bool(value.isfinite().all()) for value in member.model.state_dict().values()):
+            history.lose(i, "parameters are not finite after the last step")

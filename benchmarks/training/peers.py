@@ -1,4 +1,8 @@
-"""What the processes of one training exchange."""
+"""The processes of one training, and what they exchange.
+
+Numbers go by NCCL on CUDA, by gloo on a CPU. NCCL has never been run yet: no machine with two GPUs has been
+at hand.
+"""
 
 import functools
 import os
@@ -11,17 +15,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from alibench.benchmarks.running.jobs import Failed
+from alibench.benchmarks.training.outcomes import Failed
 
-PATIENCE = timedelta(
-    days=365
-)  # with which processes wait for one another: the first measures for as long as it takes
+# How long processes wait for one another: the first measures for as long as it takes.
+PATIENCE = timedelta(days=365)
 
 
 class Lost(Exception):
-    """A training failed in one process, and the others cannot be brought back into step: the command must
-    end.
-    """
+    """A training failed in one process, and the others cannot be brought back into step: the command ends."""
 
 
 # -------------------- the processes
@@ -29,20 +30,22 @@ class Lost(Exception):
 
 def world() -> int:
     """Return how many processes there are: one, unless torchrun started this one."""
+    # Some builds of torch have no torch.distributed. SLURM sets WORLD_SIZE, too: torchrun's sign is another.
     if dist.is_available() and dist.is_initialized():
         return dist.get_world_size()
     return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
 
 
 def rank() -> int:
-    """Return which of them this one is; 0, the first, runs the command and writes."""
+    """Return this process's number; 0, the first, runs the command and writes."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank()
     return int(os.environ["RANK"]) if "TORCHELASTIC_RUN_ID" in os.environ else 0
 
 
 def join() -> None:
-    """Meet the other processes that torchrun started, if that has not happened; waits for them."""
+    """Meet the other processes that torchrun started, unless that has happened; waits for them."""
+    # gloo, for messages: what is on a GPU has another group
     if not dist.is_initialized():
         dist.init_process_group("gloo", timeout=PATIENCE)
 
@@ -54,9 +57,8 @@ def device_of(device: str) -> str:
 
 @functools.cache
 def exchange_group(kind: str) -> dist.ProcessGroup:
-    """Return the group in which tensors on a kind of device are exchanged; all processes ask for it at the
-    same moment.
-    """
+    """Return the group that exchanges tensors on a kind of device; all processes ask for it at once."""
+    # NCCL takes the current device
     if kind == "cuda":
         torch.cuda.set_device(device_of(kind))
     group = dist.new_group(backend="nccl" if kind == "cuda" else "gloo")
@@ -66,29 +68,30 @@ def exchange_group(kind: str) -> dist.ProcessGroup:
 
 @contextmanager
 def reaching() -> Iterator[None]:
-    """Talk to all others. Raises Failed if one has ended."""
+    """Exchange something with all others. Raises Failed if one has ended."""
     try:
         yield
     except (torch.OutOfMemoryError, torch.AcceleratorError):
-        raise  # it is this process's own
-    except RuntimeError as error:  # gloo has no name for it
+        raise  # the error of this process
+    except RuntimeError as error:  # gloo has no class for it
         raise Failed("another process has ended or cannot be reached: its own message says why") from error
 
 
 def from_first(message: object = None) -> Any:
-    """Return what the first process says to all. Raises Failed."""
-    held = [message]
+    """Return the first process's message, in all. Raises Failed."""
+    messages = [message]
     with reaching():
-        dist.broadcast_object_list(held, src=0)
-    return held[0]
+        dist.broadcast_object_list(messages, src=0)
+    return messages[0]
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over processes; its derivative is one, too, so there are derivatives of every order."""
+    """The sum over processes; its derivative is such a sum, too, so there are derivatives of every order."""
 
     @staticmethod
     def forward(h: Tensor, group: dist.ProcessGroup) -> Tensor:
         """Return the sum of all processes' h."""
+        # all_reduce works in place, on contiguous memory
         total = h.clone(memory_format=torch.contiguous_format)
         with reaching():
             dist.all_reduce(total, group=group)
@@ -96,7 +99,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, dist.ProcessGroup], output: Tensor) -> None:
-        """Keep among whom it is."""
+        """Keep the group."""
         ctx.group = inputs[1]
 
     @staticmethod
@@ -106,9 +109,7 @@ class _Sum(torch.autograd.Function):
 
 
 class Peers:
-    """The processes of a training as one of them sees them, with what they exchange; all of them ask for the
-    same.
-    """
+    """What the processes of a training exchange on a device; all of them call the same methods."""
 
     def __init__(self, device: torch.device) -> None:
         self.group, self.rank, self.world = exchange_group(device.type), rank(), world()
@@ -120,6 +121,7 @@ class Peers:
 
     def each(self, h: Tensor) -> Tensor:
         """Return every process's h, (W, ...); with derivatives."""
+        # A sum of rows that are zero elsewhere is a gather, and has derivatives of every order.
         rows = torch.stack([h if i == self.rank else torch.zeros_like(h) for i in range(self.world)])
         every: Tensor = _Sum.apply(rows, self.group)
         return every
@@ -136,7 +138,7 @@ class Peers:
 
     @torch.no_grad()
     def follow_first(self, tensors: Sequence[Tensor]) -> None:
-        """Give tensors the first process's values."""
+        """Give tensors the first process's values, in place."""
         for tensor, value in zip(tensors, _at_once(tensors, self._from_first), strict=True):
             tensor.copy_(value)
 
@@ -146,12 +148,15 @@ class Peers:
 
 
 def _at_once(tensors: Sequence[Tensor], change: Callable[[Tensor], None]) -> list[Tensor]:
-    """Return tensors as `change` leaves their numbers, those of a type side by side."""
+    """Return what `change` makes of tensors, which it gets as one vector for each type of number."""
     changed: dict[int, Tensor] = {}
-    for kind in {tensor.dtype: None for tensor in tensors}:
+    for kind in dict.fromkeys(tensor.dtype for tensor in tensors):
+        # one vector, one message
         places = [i for i, tensor in enumerate(tensors) if tensor.dtype == kind]
         flat = torch.cat([tensors[i].detach().reshape(-1) for i in places])
         change(flat)
+
+        # back in place
         parts = flat.split([tensors[i].numel() for i in places])
         changed |= {i: part.view(tensors[i].shape) for i, part in zip(places, parts, strict=True)}
     return [changed[i] for i in range(len(tensors))]

@@ -1,7 +1,6 @@
-"""torch's global generators, which networks of plain torch draw from: their first weights, nn.Dropout,
-torch.randn_like.
+"""torch's global generators, which a user's networks draw from: first weights, nn.Dropout, torch.randn_like.
 
-Whatever the project draws itself comes from generators of its own, one a purpose (evaluation/base.py).
+Whatever the project draws itself comes from other generators, one a purpose (evaluation/seeds.py).
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ from torch import Tensor
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed the generators of the CPU and of the GPUs in use meanwhile; afterwards they are as before."""
+    """Seed the generators of the CPU and of the GPUs in use; afterwards restore them."""
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(gpus):
         torch.manual_seed(seed)
@@ -21,12 +20,12 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def states(device: torch.device) -> list[Tensor]:
-    """Return the states of the CPU's generator and of the device's, if that is a GPU."""
+    """Return the states of the CPU's generator and of the device's, if it is a GPU."""
     return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
 
 
 def restore(states: Sequence[Tensor], device: torch.device) -> None:
-    """Put the generators back to what `states` returned."""
+    """Restore the generators from what `states` returned."""
     torch.set_rng_state(states[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(states[1], device)

@@ -1,9 +1,8 @@
-"""Several seeds of one model trained side by side in one process, for networks too small to fill an
-accelerator.
+"""Several seeds of one model trained at once in one process, for networks too small to fill an accelerator.
 
 Their parameters are stacked, (S, ...), and one update of all is torch.vmap of one update: each seed has its
-own weights, batches, noise and losses, and none sees another. Optimisers and averages work on numbers one by
-one, so stacked ones are those of each seed. What differs from a seed alone is rounding, where batched kernels
+own weights, batches, noise and losses, and none sees another. Optimisers and averages are elementwise, so
+they work on stacked numbers as on each seed's. Only rounding differs from a seed alone, where batched kernels
 sum in another order.
 """
 
@@ -45,7 +44,8 @@ class _Update(nn.Module):
 
 
 def stacked(models: Sequence[Model]) -> Model:
-    """Return a model whose parameters and buffers hold those of all models, (S, ...)."""
+    """Return a model whose parameters and buffers are those of all models, stacked: (S, ...)."""
+    # tensor.data: parameters and buffers stay the module's, and need no gradient of the stacking
     together = copy.deepcopy(models[0])
     states = [model.state_dict(keep_vars=True) for model in models]
     for key, tensor in together.state_dict(keep_vars=True).items():
@@ -54,7 +54,7 @@ def stacked(models: Sequence[Model]) -> Model:
 
 
 class StackedTrainer(Trainer):
-    """Makes the updates of several trainers, of one model and phase but of other seeds, at once."""
+    """Makes the updates of several trainers at once: of one model and phase, each with another seed."""
 
     def __init__(self, singles: Sequence[Trainer]) -> None:
         self.singles, first = singles, singles[0]
@@ -72,28 +72,27 @@ class StackedTrainer(Trainer):
         self.update = _Update(self.model)
 
     def pick(self) -> list[Tensor]:
-        """Return what says what the next batches hold, seed by seed."""
+        """Return what each seed picks for its next batch, seed by seed."""
         return [tensor for one in self.singles for tensor in one.pick()]
 
     def batch(self, picked: Sequence[Tensor] | None = None) -> Batch:
-        """Return each seed's picked batch, or its next one, as it would be drawn for it alone, stacked."""
+        """Return each seed's picked batch, or its next one, stacked."""
         picked = self.pick() if picked is None else picked
         each = len(picked) // len(self.singles)
-        drawn = [one.batch(picked[i * each : (i + 1) * each]) for i, one in enumerate(self.singles)]
-        first = drawn[0]
+        batches = [one.batch(picked[i * each : (i + 1) * each]) for i, one in enumerate(self.singles)]
+
+        # all of a kind, from each seed's batch
+        first = batches[0]
+        noise = {name: torch.stack([one.noise[name] for one in batches]) for name in first.noise}
+        y = None if first.y is None else torch.stack([one.y for one in batches if one.y is not None])
         labelled = None
         if first.labelled is not None:
-            x, y = zip(*(one.labelled for one in drawn if one.labelled is not None), strict=True)
-            labelled = (torch.stack(x), torch.stack(y))
-        return Batch(
-            torch.stack([one.x for one in drawn]),
-            {name: torch.stack([one.noise[name] for one in drawn]) for name in first.noise},
-            None if first.y is None else torch.stack([one.y for one in drawn if one.y is not None]),
-            labelled,
-        )
+            images, classes = zip(*(one.labelled for one in batches if one.labelled), strict=True)
+            labelled = (torch.stack(images), torch.stack(classes))
+        return Batch(torch.stack([one.x for one in batches]), noise, y, labelled)
 
     def learn(self, batch: Batch, learners: Learners) -> dict[str, Tensor]:
-        """Leave all seeds' gradients in the stacked parameters; return what was monitored, each (S,)."""
+        """Leave all seeds' gradients in the stacked parameters; return mean losses and logits, each (S,)."""
         names = tuple(learners)
         state = {f"model.{key}": tensor for key, tensor in self.model.state_dict(keep_vars=True).items()}
 
@@ -101,8 +100,11 @@ class StackedTrainer(Trainer):
             return functional_call(self.update, state, (names, *inputs))
 
         inputs = (state, batch.x, batch.noise, batch.y, batch.labelled)
+        stacked_dims = tuple(None if part is None else 0 for part in inputs)
         with self.autocast:
-            means, logits = vmap(one, in_dims=tuple(None if part is None else 0 for part in inputs))(*inputs)
+            means, logits = vmap(one, in_dims=stacked_dims)(*inputs)
+
+        # a seed's parameters move no other seed's loss, so the sum has each seed's own gradients
         for player, own in learners.items():
             leave(own, grad(means[player].sum(), own, retain_graph=player != names[-1]))
         losses = {f"loss {player}": mean.detach() for player, mean in means.items()}
@@ -110,7 +112,7 @@ class StackedTrainer(Trainer):
 
     @property
     def sources(self) -> Sequence[Trainer]:
-        """Each seed has its own."""
+        """The seeds' own trainers."""
         return self.singles
 
     @torch.no_grad()

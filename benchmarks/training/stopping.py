@@ -1,6 +1,4 @@
-"""Ending on request: a training after its step, with a checkpoint; an evaluation at once, since it begins
-again.
-"""
+"""Ending on request: a training after its step, with a checkpoint; an evaluation at once, to begin again."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,13 +6,11 @@ from types import FrameType
 
 
 class Stopped(BaseException):
-    """Work ended on request. Like KeyboardInterrupt it is no error, so that nothing on its way takes it for
-    one.
-    """
+    """Work ended on request. Like KeyboardInterrupt not an Exception, so that no handler swallows it."""
 
 
 class Request:
-    """Whether a process is asked to end; `take` is its signal handler."""
+    """A request to end this process; `take` is a signal handler."""
 
     def __init__(self) -> None:
         self.made = self._at_once = False
@@ -27,9 +23,7 @@ class Request:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Do what may be left at any moment: whatever it writes is whole or not there. Raises Stopped on
-        request.
-        """
+        """Raise Stopped on request at any moment meanwhile: for work that writes whole files or none."""
         self._at_once = True
         try:
             if self.made:

@@ -1,11 +1,12 @@
-"""One phase's optimisers and data, and its round."""
+"""One phase's optimisers and data, and its round: the updates of all players."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
+from torch.optim import Adam
 
 from alibench.benchmarks.training import compiled, randomness
 from alibench.benchmarks.training.batches import Batches, repeated
@@ -29,27 +30,21 @@ def parameters(model: Model, player: str) -> list[Tensor]:
     return [p for network in networks for p in network.parameters() if p.requires_grad]
 
 
-def _moves(model: Model, group: tuple[str, ...], alternating: bool) -> list[Learners]:
-    """Return who learns at once on one batch, with their parameters: a whole group, or each alone,
-    discriminators first.
-    """
+def moves_of(model: Model, group: tuple[str, ...], alternating: bool) -> list[Learners]:
+    """Return who learns at once on one batch: a whole group, or each player alone, discriminators first."""
 
     def judges(player: str) -> bool:
         return all(isinstance(getattr(model, network), Discriminator) for network in model.players[player])
 
-    alone = [(player,) for player in sorted(group, key=judges, reverse=True)]
-    return [
-        {player: parameters(model, player) for player in players}
-        for players in (alone if alternating else [group])
-    ]
+    players = [(player,) for player in sorted(group, key=judges, reverse=True)] if alternating else [group]
+    return [{player: parameters(model, player) for player in move} for move in players]
 
 
 class Trainer:
-    """One phase's optimisers and data, and its round; `train` is the loop around it, throughput times it
-    alone.
+    """One phase's optimisers and data, and its round; `train` is the loop around it.
 
-    A semi-supervised model gets a batch of `labelled` beside each of `split`, and of as many images: fresh
-    permutations of its own, so that few labels come round often.
+    A semi-supervised model gets a batch of `labelled` next to each of `split`, of as many images: in fresh
+    permutations of its own, so that few labels come round often. Raises ValueError where they are missing.
     """
 
     def __init__(
@@ -64,7 +59,7 @@ class Trainer:
         recipe = recipe.on(rng.device)
         self.model, self.phase, self.recipe, self.rng = model, phase, recipe, rng
 
-        # what a round sees
+        # data and noise
         self.batches = Batches(split, recipe.batch, rng)
         self.labelled: Batches | None = None
         if model.semi_supervised:
@@ -74,10 +69,12 @@ class Trainer:
         self.draws = model.noise(recipe.batch)
 
         # for each batch of a round, who moves on it: all of a group at once, or one after the other
-        self.moves = [_moves(model, group, recipe.update == "alternating") for group in phase.round]
+        self.moves = [moves_of(model, group, recipe.update == "alternating") for group in phase.round]
         learning = {tuple(learners): learners for move in self.moves for learners in move}
         players = [player for group in learning for player in group]
-        model.eval()  # who does not learn is fixed, batch statistics included
+
+        # who does not learn in this phase is fixed, batch statistics included
+        model.eval()
         for player in players:
             for network in model.players[player]:
                 getattr(model, network).train()
@@ -86,10 +83,10 @@ class Trainer:
         groups = learning
         if len(set(players)) < len(players):
             groups = {(player,): {player: own[player]} for own in learning.values() for player in own}
-        self.factor = 1.0  # that the learning rate is multiplied by now
+        self.factor = 1.0  # of the learning rate, now
         self.optimisers = {group: self._optimiser(own) for group, own in groups.items()}
 
-        # how gradients are computed
+        # gradients
         shared = recipe.update == "simultaneous"
         self.judges = {players: self._judge(players, split) if shared else None for players in learning}
         self.autocast = torch.autocast(rng.device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
@@ -98,22 +95,21 @@ class Trainer:
             self.compiled = Compiled(model)
             compiled.check(model, max(len(players) - bool(judge) for players, judge in self.judges.items()))
 
-        # what of it is recorded: on CUDA rounds, on a CPU gradients
+        # what is recorded: on CUDA rounds, on a CPU gradients
         records = recipe.execution == "graphs"
         rngs = [source.rng for source in self.sources]
         self.recorded = Recorded(rngs) if records and self._on_cuda else None
-        self.tapes = {
-            players: Tape(list(model.buffers())) for players in learning if records and not self._on_cuda
-        }
+        on_tape = learning if records and not self._on_cuda else ()
+        self.tapes = {players: Tape(list(model.buffers())) for players in on_tape}
 
     @property
     def _on_cuda(self) -> bool:
         return self.rng.device.type == "cuda"
 
-    def _optimiser(self, learners: Learners) -> torch.optim.Adam:
+    def _optimiser(self, learners: Learners) -> Adam:
         """Return Adam over some players' parameters; a step that is recorded reads its rate from a tensor."""
         recipe, recorded = self.recipe, self.recipe.execution == "graphs" and self._on_cuda
-        return torch.optim.Adam(
+        return Adam(
             [p for own in learners.values() for p in own],
             lr=torch.tensor(recipe.lr, device=self.rng.device) if recorded else recipe.lr,
             betas=(recipe.beta1, recipe.beta2),
@@ -124,16 +120,14 @@ class Trainer:
 
     def _judge(self, players: tuple[str, ...], split: Split) -> str | None:
         """Return whose backward pass serves all players, as a copy of the model shows on a few samples."""
-        probe, rng = self._probe(), generator(0, "probe", self.rng.device)
+        model, rng = copy.deepcopy(self.model), generator(0, "probe", self.rng.device)
+        # labels below 0 stand for none, which a batch of labelled samples does not have
         x, y = as_float(split.x[:PROBE].to(rng.device)), split.y[:PROBE].to(rng.device)
-        batch = Batch(
-            x, {name: draw(rng) for name, draw in probe.noise(len(x)).items()}, y, (x, y.clamp(min=0))
-        )
-        return judge_of(probe, batch, {player: parameters(probe, player) for player in players})
+        noise = {name: draw(rng) for name, draw in model.noise(len(x)).items()}
+        batch = Batch(x, noise, y, (x, y.clamp(min=0)))
+        return judge_of(model, batch, {player: parameters(model, player) for player in players})
 
-    def _probe(self) -> Model:
-        """Return a copy of the model that may be changed."""
-        return copy.deepcopy(self.model)
+    # -------------------- a round
 
     def rate(self, share: float) -> None:
         """Set the learning rate for a point of the phase, 0 at its start and 1 at its end."""
@@ -148,122 +142,125 @@ class Trainer:
                 lr.fill_(self.recipe.lr * factor)  # a recorded step reads it there
         self.factor = factor
 
+    def round(self) -> dict[str, Tensor]:
+        """Make a round on fresh batches; return mean losses and logits, on the device."""
+        # The host picks the samples, outside what is recorded.
+        picks = [self.pick() for _ in self.moves]
+        return self.recorded(self.play, picks) if self.recorded else self.play(picks)
+
+    def play(self, picks: Picks) -> dict[str, Tensor]:
+        """Make a round on picked batches: all of it that is computed on the device."""
+        return self.advance([self.batch(picked) for picked in picks])
+
     def pick(self) -> list[Tensor]:
-        """Return the tensors that say what the next batch holds; `batch` makes it of them."""
+        """Return the tensors that `batch` makes the next batch of."""
         return [*self.batches.pick(), *(self.labelled.pick() if self.labelled else ())]
 
     def batch(self, picked: Sequence[Tensor] | None = None) -> Batch:
         """Return the picked batch, or the next one, with fresh noise."""
         picked = self.pick() if picked is None else picked
-        own = 1 if self.batches.resident else 2
-        x, y = self.batches.load(*picked[:own])
-        labelled = self.labelled.load(*picked[own:]) if self.labelled else None
+        first = 1 if self.batches.resident else 2  # tensors of a batch without labels
+        x, y = self.batches.load(*picked[:first])
+        labelled = self.labelled.load(*picked[first:]) if self.labelled else None
+
+        # convolutions are quickest with channels last
         x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
         return Batch(x, {name: draw(self.rng) for name, draw in self.draws.items()}, y, labelled)
 
-    def learn(self, batch: Batch, learners: Learners) -> dict[str, Tensor]:
-        """Leave the learners' gradients in their parameters; return what was monitored, on the device."""
-        tape = self.tapes.get(tuple(learners))
-        return tape(self._learn, batch, learners) if tape else self._learn(batch, learners)
-
-    def _learn(self, batch: Batch, learners: Learners) -> dict[str, Tensor]:
-        return gradients(self.model, batch, learners, self.judges[tuple(learners)], self.autocast)
-
     def advance(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
-        """Let all groups of a round learn, each on its batch; return what was monitored, on the device."""
+        """Let all groups of a round learn, each on its batch; return mean losses and logits."""
         monitored: dict[str, Tensor] = {}
         products = tf32(self.recipe.precision == "tf32") if self._on_cuda else nullcontext()
         with products, self.compiled:
             for move, batch in zip(self.moves, batches, strict=True):
                 for learners in move:
                     monitored |= self.learn(batch, learners)
+                    # all gradients are there before the first step
                     for group, optimiser in self.optimisers.items():
                         if learners.keys() >= set(group):
                             optimiser.step()
         return monitored
 
-    def play(self, picks: Picks) -> dict[str, Tensor]:
-        """Make a round on picked batches: all of it that is computed on the device."""
-        return self.advance([self.batch(picked) for picked in picks])
+    def learn(self, batch: Batch, learners: Learners) -> dict[str, Tensor]:
+        """Leave the learners' gradients in their parameters; return mean losses and logits, on the device."""
+        tape = self.tapes.get(tuple(learners))
+        return tape(self._learn, batch, learners) if tape else self._learn(batch, learners)
 
-    def round(self) -> dict[str, Tensor]:
-        """Make a round on fresh batches; return what was monitored, on the device."""
-        picks = [self.pick() for _ in self.moves]
-        return self.recorded(self.play, picks) if self.recorded else self.play(picks)
+    def _learn(self, batch: Batch, learners: Learners) -> dict[str, Tensor]:
+        return gradients(self.model, batch, learners, self.judges[tuple(learners)], self.autocast)
+
+    # -------------------- after the rounds
 
     def hand_back(self) -> None:
         """Leave the trained weights in the model, which they are in already."""
 
     @property
     def sources(self) -> "Sequence[Trainer]":
-        """Those whose generators and orders of data the batches come from."""
+        """The trainers whose generators and orders of data the batches come from."""
         return [self]
-
-    def state(self) -> dict[str, Tensor]:
-        """Return all that a round changes, by name."""
-        found = {f"model.{key}": tensor for key, tensor in self.model.state_dict().items()}
-        for name, optimiser in self._optimisers():
-            for i, parameter in enumerate(optimiser.param_groups[0]["params"]):
-                found |= {
-                    f"{name}.{i}.{key}": moment for key, moment in optimiser.state.get(parameter, {}).items()
-                }
-        found |= {f"torch.{i}": state for i, state in enumerate(randomness.states(self.rng.device))}
-        for i, source in enumerate(self.sources):
-            found[f"generator.{i}"] = source.rng.get_state()
-            for name, batches in source._batches():
-                found |= {
-                    f"{name}.{i}.order": batches.order,
-                    f"{name}.{i}.position": torch.tensor(batches.position),
-                }
-        return found
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what `state` returned, in a trainer made as that one was."""
-
-        def below(prefix: str) -> dict[str, Tensor]:
-            return {
-                key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)
-            }
-
-        self.model.load_state_dict(below("model."))
-        if "torch.0" in state:  # an earlier version did not keep them
-            randomness.restore(list(below("torch.").values()), self.rng.device)
-        for name, optimiser in self._optimisers():
-            for i, parameter in enumerate(optimiser.param_groups[0]["params"]):
-                for key, moment in below(f"{name}.{i}.").items():
-                    # a moment is laid out in memory as its parameter is, which a file does not keep
-                    like = parameter if moment.shape == parameter.shape else moment
-                    optimiser.state[parameter][key] = torch.empty_like(like, device=parameter.device).copy_(
-                        moment
-                    )
-        for i, source in enumerate(self.sources):
-            source.rng.set_state(state[f"generator.{i}"])
-            for name, batches in source._batches():
-                batches.go_on(state[f"{name}.{i}.order"], int(state[f"{name}.{i}.position"]))
-
-    def _optimisers(self) -> list[tuple[str, torch.optim.Adam]]:
-        return [(f"optimiser {'+'.join(group)}", optimiser) for group, optimiser in self.optimisers.items()]
-
-    def _batches(self) -> list[tuple[str, Batches]]:
-        return [("batches", self.batches), *([("labelled", self.labelled)] if self.labelled else [])]
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Average batch norm's statistics over `statistics` batches with the weights as they are now (BiGAN's
-        code).
-        """
-        norms = [
-            module for module in self.model.modules() if isinstance(module, BatchNorm) and module.training
-        ]
-        if self.recipe.statistics and norms:
-            momenta = [norm.momentum for norm in norms]
-            for norm in norms:
-                norm.reset_running_stats()
-                norm.momentum = None  # torch's sign for a plain mean
-            for _ in range(self.recipe.statistics):
-                for move in self.moves:
-                    batch = self.batch()
-                    for learners in move:
-                        self.model(batch, tuple(learners))
-            for norm, momentum in zip(norms, momenta, strict=True):
-                norm.momentum = momentum
+        """Average batch norm's statistics over `statistics` batches, with fixed weights (BiGAN's code)."""
+        norms = [norm for norm in self.model.modules() if isinstance(norm, BatchNorm) and norm.training]
+        if not self.recipe.statistics or not norms:
+            return
+
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # torch's sign for a plain mean
+        for _ in range(self.recipe.statistics):
+            for move in self.moves:
+                batch = self.batch()
+                for learners in move:
+                    self.model(batch, tuple(learners))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+    # -------------------- its state
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all that a round changes, by name."""
+        state = {f"model.{key}": tensor for key, tensor in self.model.state_dict().items()}
+        for name, _, moments in self._moments():
+            state |= {f"{name}.{key}": moment for key, moment in moments.items()}
+        state |= {f"torch.{i}": tensor for i, tensor in enumerate(randomness.states(self.rng.device))}
+        for i, source in enumerate(self.sources):
+            state[f"generator.{i}"] = source.rng.get_state()
+        for name, batches in self._orders():
+            state[f"{name}.order"], state[f"{name}.position"] = batches.order, torch.tensor(batches.position)
+        return state
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Resume from what `state` returned, in a trainer that was made with the same arguments."""
+
+        def below(prefix: str) -> dict[str, Tensor]:
+            names = [key for key in state if key.startswith(prefix)]
+            return {key.removeprefix(prefix): state[key] for key in names}
+
+        self.model.load_state_dict(below("model."))
+        for name, parameter, moments in self._moments():
+            for key, moment in below(f"{name}.").items():
+                # a moment is laid out in memory as its parameter is, which a file does not keep
+                like = parameter if moment.shape == parameter.shape else moment
+                moments[key] = torch.empty_like(like, device=parameter.device).copy_(moment)
+        if "torch.0" in state:  # an earlier version did not keep them
+            randomness.restore(list(below("torch.").values()), self.rng.device)
+        for i, source in enumerate(self.sources):
+            source.rng.set_state(state[f"generator.{i}"])
+        for name, batches in self._orders():
+            batches.resume(state[f"{name}.order"], int(state[f"{name}.position"]))
+
+    def _moments(self) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
+        """Yield each parameter with its name in a state, and Adam's moments of it."""
+        for group, optimiser in self.optimisers.items():
+            for i, parameter in enumerate(optimiser.param_groups[0]["params"]):
+                yield f"optimiser {'+'.join(group)}.{i}", parameter, optimiser.state[parameter]
+
+    def _orders(self) -> Iterator[tuple[str, Batches]]:
+        """Yield each order of data with its name in a state."""
+        for i, source in enumerate(self.sources):
+            yield f"batches.{i}", source.batches
+            if source.labelled:
+                yield f"labelled.{i}", source.labelled

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from alibench.benchmarks.training.checkpoints import Checkpoints
-from alibench.benchmarks.training.loop import Trained, train_together
+from alibench.benchmarks.training.loop import train_together
+from alibench.benchmarks.training.outcomes import Member, Trained
 from alibench.benchmarks.training.recipe import Recipe
 from alibench.benchmarks.training.trainer import Trainer
 from alibench.evaluation.data import Split
@@ -89,8 +90,8 @@ def trained(
     data = split(family)
     seeds = range(len(names)) if seeds is None else seeds
     models = [build(family, name, seed) for name, seed in zip(names, seeds, strict=True)]
-    labelled = [data] * len(models)
-    outcomes = train_together(models, data, recipe, seeds, device, labelled=labelled, checkpoints=checkpoints)
+    members = [Member(model, seed, data) for model, seed in zip(models, seeds, strict=True)]
+    outcomes = train_together(members, data, recipe, device, checkpoints=checkpoints)
     assert all(isinstance(outcome, Trained) for outcome in outcomes), outcomes
     return [numbers(model) for model in models]
 

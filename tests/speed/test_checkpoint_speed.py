@@ -13,6 +13,7 @@ import torch
 
 from alibench.benchmarks.training.checkpoints import EVERY, Checkpoints
 from alibench.benchmarks.training.loop import train_together
+from alibench.benchmarks.training.outcomes import Member
 from alibench.benchmarks.training.stopping import Stopped
 from tests.speed import sides
 from tests.speed.conftest import Speeds
@@ -27,14 +28,8 @@ def train(shape: Shape, steps: int, device: str, kept: Checkpoints | None = None
     """Train ALI for some steps, or what a checkpoint leaves of them; return the seconds of the whole call."""
     start = time.perf_counter()
     recipe = replace(sides.recipe(shape, "fp32", execution="graphs"), steps=steps)
-    train_together(
-        [sides.build(shape, "ali")],
-        sides.loaded(shape).train,
-        recipe,
-        [0],
-        torch.device(device),
-        checkpoints=kept,
-    )
+    members, split = [Member(sides.build(shape, "ali"), 0)], sides.loaded(shape).train
+    train_together(members, split, recipe, torch.device(device), checkpoints=kept)
     return time.perf_counter() - start
 
 

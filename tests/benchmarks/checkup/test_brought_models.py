@@ -22,6 +22,7 @@ from alibench.benchmarks.config import loading, plugins, schema
 from alibench.benchmarks.training import randomness
 from alibench.benchmarks.training.checkpoints import Checkpoints
 from alibench.benchmarks.training.loop import train_together
+from alibench.benchmarks.training.outcomes import Member
 from alibench.benchmarks.training.recipe import Recipe
 from alibench.benchmarks.training.stopping import Stopped
 from alibench.evaluation.data import Data, as_float
@@ -106,9 +107,8 @@ def trained(
     """Train for a while, beyond the updates after which gradients are recorded."""
     stir()
     model = suite.build(name, 0)
-    train_together(
-        [model], digits.train, Recipe(steps=60, batch=32, execution="graphs"), [0], CPU, checkpoints=kept
-    )
+    recipe = Recipe(steps=60, batch=32, execution="graphs")
+    train_together([Member(model, 0)], digits.train, recipe, CPU, checkpoints=kept)
     return model.state_dict()
 
 
@@ -127,7 +127,7 @@ def test_dropout_is_resumed_and_recorded_to_the_bit(
     assert "cannot be recorded" not in capsys.readouterr().err
     torch.set_rng_state(before)
     eager = suite.build(name, 0)
-    train_together([eager], digits.train, Recipe(steps=60, batch=32, execution="eager"), [0], CPU)
+    train_together([Member(eager, 0)], digits.train, Recipe(steps=60, batch=32, execution="eager"), CPU)
     assert all(torch.equal(expected[key], value) for key, value in eager.state_dict().items())
     assert torch.equal(torch.get_rng_state(), before)  # the training has put it back
 

@@ -117,13 +117,16 @@ def test_discrete_data_are_refused_by_name_and_the_reason_given(x: torch.Tensor)
 def test_an_epoch_shows_every_sample_once_and_the_next_another_order() -> None:
     x = torch.arange(20, dtype=torch.float32)[:, None]
     batches = Batches(Split(x, x[:, 0].long()), 6, generator(0, "test"))
-    epochs = [torch.cat([batches.next()[0] for _ in range(3)]).flatten().tolist() for _ in range(2)]
+    epochs = [
+        torch.cat([batches.load(*batches.pick())[0] for _ in range(3)]).flatten().tolist() for _ in range(2)
+    ]
     assert all(len(set(epoch)) == 18 for epoch in epochs)
     assert epochs[0] != epochs[1]
 
 
 def test_batches_are_images_in_zero_to_one_with_their_labels(digits: Data) -> None:
-    x, y = Batches(digits.train, 50, generator(0, "test")).next()
+    batches = Batches(digits.train, 50, generator(0, "test"))
+    x, y = batches.load(*batches.pick())
     assert x.dtype == torch.float32
     assert x.min() == 0
     assert x.max() == 1
@@ -142,7 +145,7 @@ def test_streamed_batches_are_the_resident_ones(n: int) -> None:
     )
     assert resident.x is x  # on a CPU nothing is copied
     for _ in range(2 * n // 10 + 1):  # two epochs, and into the third
-        for kept, sent in zip(resident.next(), streamed.next(), strict=True):
+        for kept, sent in zip(resident.load(*resident.pick()), streamed.load(*streamed.pick()), strict=True):
             assert torch.equal(kept, sent)
     # what else is drawn from the same generator is the same, too
     assert torch.equal(*(torch.rand(3, generator=batches.rng) for batches in (resident, streamed)))
@@ -155,7 +158,7 @@ def test_streamed_batches_are_the_resident_ones_on_cuda() -> None:
         Batches(Split(x, y), 10, generator(0, "test", "cuda"), resident) for resident in (True, False)
     )
     for _ in range(1001):
-        for kept, sent in zip(resident.next(), streamed.next(), strict=True):
+        for kept, sent in zip(resident.load(*resident.pick()), streamed.load(*streamed.pick()), strict=True):
             assert kept.is_cuda
             assert torch.equal(kept, sent)
 

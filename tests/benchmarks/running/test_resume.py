@@ -19,11 +19,12 @@ from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import loading
 from alibench.benchmarks.data import datasets
 from alibench.benchmarks.running import jobs, outputs, provenance
-from alibench.benchmarks.running.jobs import Failed, Job
+from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.training import checkpoints
 from alibench.benchmarks.training.batches import Batches
 from alibench.benchmarks.training.checkpoints import Checkpoints
-from alibench.benchmarks.training.loop import Trained, train_together
+from alibench.benchmarks.training.loop import train_together
+from alibench.benchmarks.training.outcomes import Failed, Member, Trained
 from alibench.benchmarks.training.recipe import Recipe
 from alibench.benchmarks.training.stopping import Request, Stopped
 from alibench.benchmarks.training.trainer import Trainer
@@ -46,8 +47,8 @@ def trained(
     """Train a model for each seed; return their weights, and what else is left."""
     models = [build(name, seed) for name, seed in zip(names, seeds, strict=True)]
     labelled = Split(digits.validation.x[:100], digits.validation.y[:100])
-    own = [labelled if model.semi_supervised else None for model in models]
-    outcomes = train_together(models, digits.train, recipe, seeds, CPU, labelled=own, checkpoints=kept)
+    members = [Member(model, seed, labelled) for model, seed in zip(models, seeds, strict=True)]
+    outcomes = train_together(members, digits.train, recipe, CPU, checkpoints=kept)
     found = [outcome for outcome in outcomes if isinstance(outcome, Trained)]
     assert len(found) == len(models)
     return [model.state_dict() for model in models], found
@@ -135,7 +136,7 @@ def test_cuda_goes_on(execution: Literal["eager", "graphs"], digits: Data, tmp_p
 
     def weights(kept: Checkpoints | None) -> dict[str, Tensor]:
         model = build("ali")
-        train_together([model], digits.train, recipe, [0], torch.device("cuda"), checkpoints=kept)
+        train_together([Member(model, 0)], digits.train, recipe, torch.device("cuda"), checkpoints=kept)
         return {key: tensor.cpu() for key, tensor in model.state_dict().items()}
 
     with pytest.raises(Stopped):
@@ -148,12 +149,12 @@ def test_streamed_data_go_on_within_an_epoch(digits: Data) -> None:
         return Batches(digits.train, 10, generator(0, "test"), resident)
 
     whole, begun, other = batches(True), batches(False), batches(False)
-    expected = [whole.next()[0] for _ in range(150)]
+    expected = [whole.load(*whole.pick())[0] for _ in range(150)]
     for _ in range(90):  # beyond an epoch of 107 batches, and a chunk of 64
-        begun.next()
+        begun.load(*begun.pick())
     other.rng.set_state(begun.rng.get_state())
-    other.go_on(begun.order, begun.position)
-    assert all(torch.equal(other.next()[0], x) for x in expected[90:])
+    other.resume(begun.order, begun.position)
+    assert all(torch.equal(other.load(*other.pick())[0], x) for x in expected[90:])
 
 
 def test_moments_are_laid_out_as_their_parameters(digits: Data) -> None:
@@ -190,7 +191,7 @@ def written(folder: Path, rounds: int = 4, belongs: str = "a") -> Checkpoints:
 def test_the_last_two_are_kept(tmp_path: Path) -> None:
     newest = written(tmp_path).newest()
     assert newest is not None
-    assert (newest[0]["x"], newest[1]["step"]) == (4.0, 4)
+    assert (newest[0]["x"], newest[1].step) == (4.0, 4)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"round-{n:09d}.safetensors" for n in (3, 4)]
 
 
@@ -204,7 +205,7 @@ def test_a_damaged_one_is_named_and_the_one_before_it_used(
     path.write_bytes(raw)
     newest = kept.newest()
     assert newest is not None
-    assert newest[1]["step"] == 3
+    assert newest[1].step == 3
     assert capsys.readouterr().err == f"alibench: {path} is damaged: what was kept before it is used\n"
     (tmp_path / "round-000000003.safetensors").write_bytes(b"")
     assert kept.newest() is None

@@ -17,7 +17,8 @@ from alibench.benchmarks.config import loading
 from alibench.benchmarks.running import jobs, tracking
 from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.training.checkpoints import Checkpoints
-from alibench.benchmarks.training.loop import Diverged, Trained, train, train_together
+from alibench.benchmarks.training.loop import train, train_together
+from alibench.benchmarks.training.outcomes import Diverged, Member, Trained
 from alibench.benchmarks.training.recipe import Recipe
 from alibench.evaluation.data import Data
 from tests.conftest import build
@@ -38,9 +39,8 @@ def test_a_callback_is_told_the_curves_record_by_record(name: str, digits: Data)
 
 def test_each_of_several_seeds_has_a_callback_of_its_own(digits: Data) -> None:
     told: list[list[Record]] = [[], [], []]
-    models = [build("ali", seed) for seed in range(3)]
-    logs = [own.append for own in told]
-    trained = train_together(models, digits.train, RECIPE, range(3), CPU, labelled=[None] * 3, logs=logs)
+    members = [Member(build("ali", seed), seed, log=told[seed].append) for seed in range(3)]
+    trained = train_together(members, digits.train, RECIPE, CPU)
     assert [outcome.curves for outcome in trained if isinstance(outcome, Trained)] == told
     assert told[0] != told[1] != told[2]
 
@@ -114,22 +114,14 @@ def test_a_training_that_goes_on_has_each_step_once(crash: int, digits: Data, tm
             raise Crash
 
     kept = tmp_path / "kept"
+    members = [Member(build("gan"), 0, log=until_the_crash)]
     with pytest.raises(Crash):
-        train_together(
-            [build("gan")],
-            digits.train,
-            RECIPE,
-            [0],
-            CPU,
-            checkpoints=Thrice(kept, {}),
-            logs=[until_the_crash],
-        )
+        train_together(members, digits.train, RECIPE, CPU, checkpoints=Thrice(kept, {}))
     # not closed: what a killed process had told is on the disk all the same
     assert [step for steps in events(folder).values() for step, _ in steps][-1] == crash
     going_on = tracking.TensorBoard(folder, starts)
-    (outcome,) = train_together(
-        [build("gan")], digits.train, RECIPE, [0], CPU, checkpoints=Checkpoints(kept, {}), logs=[going_on]
-    )
+    members = [Member(build("gan"), 0, log=going_on)]
+    (outcome,) = train_together(members, digits.train, RECIPE, CPU, checkpoints=Checkpoints(kept, {}))
     going_on.close()
     dying.close()
     assert isinstance(outcome, Trained)

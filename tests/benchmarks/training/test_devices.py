@@ -25,9 +25,10 @@ from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import loading, plugins
 from alibench.benchmarks.data import datasets
 from alibench.benchmarks.running import forecast, jobs, provenance, runner, torchrun, worker
-from alibench.benchmarks.running.jobs import Failed, Job
+from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.running.local import Local, workers
 from alibench.benchmarks.training import counting, peers, tape
+from alibench.benchmarks.training.outcomes import Failed
 from alibench.benchmarks.training.recipe import Recipe
 from alibench.benchmarks.training.stopping import Request
 from alibench.benchmarks.training.trainer import Trainer
@@ -40,8 +41,8 @@ from tests.conftest import build
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 # what torch says is a page, of which the first line says what happened
-ILLEGAL = "CUDA error: an illegal memory access was encountered\nCompile with `TORCH_USE_CUDA_DSA` to enable assertions.\n"
-BUSY = "CUDA error: CUDA-capable device(s) is/are busy or unavailable\nCUDA kernel errors might be reported later.\n"
+ILLEGAL = "CUDA error: an illegal memory access was encountered\nCompile with `TORCH_USE_CUDA_DSA`.\n"
+BUSY = "CUDA error: CUDA-capable device(s) is/are busy or unavailable\nCUDA errors might be reported later.\n"
 # for a context, at a process's begin
 FULL = "CUDA error: out of memory\nCUDA kernel errors might be reported later.\n"
 UNKNOWN = "unknown device 'gpu'; did you mean 'cpu'?"
@@ -97,8 +98,11 @@ def test_what_is_not_a_lack_of_memory_is_not_called_so(
 
 @pytest.mark.parametrize(
     ("held", "said"),
-    [(71e9, "another process holds 71 GB of it: wait for it, or name another --device; else try --set batch=50"),
-     (0.6e9, "try --set batch=50")],
+    [
+        (71e9, "another process holds 71 GB of it: wait for it, or name another --device; else try --set "
+               "batch=50"),
+        (0.6e9, "try --set batch=50"),
+    ],
     ids=["much", "little"],
 )  # fmt: skip
 def test_a_gpu_that_another_process_fills_is_said_to_be(
@@ -138,8 +142,10 @@ def test_the_line_is_a_plug_ins_where_its_code_did_it(
 ) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text(
-        "import torch\nfrom alibench.models.ali import ALI\n\n\nclass Mine(ALI):\n    name = title = 'mine'\n\n"
-        f"    def forward(self, batch, players):\n        raise torch.AcceleratorError({ILLEGAL!r})\n"
+        "import torch\nfrom alibench.models.ali import ALI\n\n\n"
+        "class Mine(ALI):\n    name = title = 'mine'\n\n"
+        "    def forward(self, batch, players):\n"
+        f"        raise torch.AcceleratorError({ILLEGAL!r})\n"
     )
     with plugins.meanwhile():
         plugins.load(mine)
@@ -443,7 +449,7 @@ def test_a_dry_run_times_warm_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(forecast, "MOMENT", 0.0)
     monkeypatch.setattr(forecast, "generator", lambda seed, name, device: None)
-    monkeypatch.setattr(forecast, "trainer_of", lambda *given: Counted)
+    monkeypatch.setattr(forecast.ALONE, "trainer", lambda *given: Counted)
     monkeypatch.setattr(forecast, "Average", lambda model, decay: SimpleNamespace(update=lambda: None))
     recorded = tape.WARM + 2
     cases = (

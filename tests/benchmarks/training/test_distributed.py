@@ -31,12 +31,14 @@ from alibench.benchmarks.data import datasets
 from alibench.benchmarks.running import jobs
 from alibench.benchmarks.running import torchrun as running_torchrun
 from alibench.benchmarks.running.jobs import Job
-from alibench.benchmarks.running.torchrun import Together, follow, sharing
+from alibench.benchmarks.running.torchrun import Together, follow
 from alibench.benchmarks.training.checkpoints import Checkpoints
-from alibench.benchmarks.training.loop import Diverged, Trained, train_together
+from alibench.benchmarks.training.loop import train_together
+from alibench.benchmarks.training.outcomes import Diverged, Member, Record, Trained
 from alibench.benchmarks.training.peers import Lost, Peers
+from alibench.benchmarks.training.processes import ALONE, Alone
 from alibench.benchmarks.training.recipe import Recipe
-from alibench.benchmarks.training.sharded import refusal, synchronised
+from alibench.benchmarks.training.sharded import Sharded, refusal, synchronised
 from alibench.benchmarks.training.stopping import Request, Stopped
 from alibench.evaluation.data import Split
 from alibench.evaluation.errors import BadInput
@@ -45,13 +47,13 @@ from alibench.models.noise import Draw
 from alibench.results import rows
 from tests.conftest import MODELS, TINY, build
 
-CPU, PROCESSES = torch.device("cpu"), 2
+CPU, PROCESSES, SHARED = torch.device("cpu"), 2, Sharded()
 FEW = Recipe(steps=3, batch=20, ema=0.5, statistics=2)
 TRACED = Recipe(steps=7, batch=20)  # as many steps as it has ticks
 LONG = Recipe(steps=200)
 STOP = 4  # the step after which a traced training is stopped
 
-Left = tuple[dict[str, Tensor], list[dict[str, float | str]]]  # weights and statistics, curves
+Left = tuple[dict[str, Tensor], list[Record]]  # weights and statistics, curves
 ALIBENCH = Path(sys.executable).parent / "alibench"
 
 
@@ -96,6 +98,7 @@ def trained(
     log: Callable[[Mapping[str, float | str]], None] = lambda record: None,
     moved: float = 0.0,  # share of themselves by which the first weights are moved, either way at random
     device: torch.device = CPU,
+    processes: Alone = ALONE,
 ) -> Left:
     """Train a model from its first weights, or from a checkpoint."""
     with in_double() if double else nullcontext():
@@ -105,15 +108,13 @@ def trained(
             for p in model.parameters():
                 p *= 1 + moved * torch.randint(-1, 2, p.shape, generator=rng)
         train = datasets.load(dataset).train
-        labelled = [Split(train.x[:100], train.y[:100])]
-        (outcome,) = train_together(
-            [model], train, recipe, [0], device, labelled=labelled, checkpoints=kept, logs=[log]
-        )
+        members = [Member(model, 0, Split(train.x[:100], train.y[:100]), log)]
+        (outcome,) = train_together(members, train, recipe, device, checkpoints=kept, processes=processes)
     assert isinstance(outcome, Trained)
     return model.cpu().state_dict(), outcome.curves
 
 
-def stopped(name: str, folder: Path, asked: bool = True) -> int:
+def stopped(name: str, folder: Path, asked: bool = True, processes: Alone = ALONE) -> int:
     """Train until it ends on request; return how many steps were made."""
     request, steps = Request(), [0]
 
@@ -123,7 +124,7 @@ def stopped(name: str, folder: Path, asked: bool = True) -> int:
             request.take(signal.SIGTERM, None)
 
     with pytest.raises(Stopped):
-        trained(name, TRACED, kept=checkpoints(folder, request), log=log)
+        trained(name, TRACED, kept=checkpoints(folder, request), log=log, processes=processes)
     return steps[-1]
 
 
@@ -158,7 +159,7 @@ NORMS: list[Norm] = [
 
 
 def normalised(variant: Norm, share: slice, peers: Peers | None) -> dict[str, Tensor]:
-    """Return what batch norm makes of two batches, or of a share of each, with first and second derivatives."""
+    """Return batch norm of two batches, or of a share of each, with first and second derivatives."""
     shape, affine, momentum = variant
     rng = torch.Generator().manual_seed(0)
     norm = (nn.BatchNorm1d if len(shape) == 2 else nn.BatchNorm2d)(5, 1e-4, momentum, affine).double()
@@ -195,25 +196,21 @@ def rounded(folder: Path) -> Any:
 
 
 def models(folder: Path) -> Any:
-    with sharing():
-        return {name: trained(name, FEW) for name in MODELS}
+    return {name: trained(name, FEW, processes=SHARED) for name in MODELS}
 
 
 def recipes(folder: Path) -> Any:
-    with sharing():
-        return [trained("ali", recipe) for recipe in RECIPES]
+    return [trained("ali", recipe, processes=SHARED) for recipe in RECIPES]
 
 
 def local(folder: Path) -> Any:
     recipe = replace(FEW, batch_norm="local", statistics=0)  # or they would be settled anew, by all alike
-    with sharing():
-        return trained("ali", recipe), trained("vae", recipe)
+    return trained("ali", recipe, processes=SHARED), trained("vae", recipe, processes=SHARED)
 
 
 def stop(folder: Path) -> Any:
     """The second is asked to end, the first is not."""
-    with sharing():
-        return stopped("ali", folder / "pair's", asked=dist.get_rank() == 1)
+    return stopped("ali", folder / "pair's", asked=dist.get_rank() == 1, processes=SHARED)
 
 
 def go_on(folder: Path) -> Any:
@@ -221,25 +218,23 @@ def go_on(folder: Path) -> Any:
     seen = folder if dist.get_rank() == 0 else folder / "elsewhere"
     if dist.get_rank() == 0:
         shutil.copytree(folder / "pair's", folder / "for one")
-    with sharing():
-        undisturbed = trained("ali", TRACED)
-        own = trained("ali", TRACED, kept=checkpoints(seen / "pair's"))
-        ones = trained("ali", TRACED, kept=checkpoints(seen / "one's"))
+    undisturbed = trained("ali", TRACED, processes=SHARED)
+    own = trained("ali", TRACED, kept=checkpoints(seen / "pair's"), processes=SHARED)
+    ones = trained("ali", TRACED, kept=checkpoints(seen / "one's"), processes=SHARED)
     return undisturbed, own, ones
 
 
 def diverge(folder: Path) -> Any:
-    with sharing():
-        outcomes = train_together(
-            [build("ali")], datasets.load("digits").train, replace(TRACED, lr=1e30), [0], CPU
-        )
-    assert isinstance(outcomes[0], Diverged)
-    return str(outcomes[0])
+    split, recipe = datasets.load("digits").train, replace(TRACED, lr=1e30)
+    (outcome,) = train_together([Member(build("ali"), 0)], split, recipe, CPU, processes=SHARED)
+    assert isinstance(outcome, Diverged)
+    return str(outcome)
 
 
 def refused(model: Model, recipe: Recipe) -> str:
-    with sharing(), pytest.raises(BadInput) as problem:
-        train_together([model], datasets.load("digits").train, recipe, [0], CPU)
+    split = datasets.load("digits").train
+    with pytest.raises(BadInput) as problem:
+        train_together([Member(model, 0)], split, recipe, CPU, processes=SHARED)
     return str(problem.value)
 
 
@@ -325,17 +320,16 @@ RECIPES = [
 
 
 def on_gpus(folder: Path) -> Any:
-    with sharing():
-        return {name: trained(name, FEW, device=torch.device("cuda", dist.get_rank())) for name in MODELS}
+    device = torch.device("cuda", dist.get_rank())
+    return {name: trained(name, FEW, device=device, processes=SHARED) for name in MODELS}
 
 
 def long(folder: Path) -> Any:
-    with sharing():
-        return {
-            (name, double): trained(name, LONG, double=double)
-            for name in ("ali", "vae")
-            for double in (False, True)
-        }
+    return {
+        (name, double): trained(name, LONG, double=double, processes=SHARED)
+        for name in ("ali", "vae")
+        for double in (False, True)
+    }
 
 
 def _meet(folder: Path, name: str) -> None:

@@ -164,8 +164,8 @@ def test_a_learners_gradient_does_not_depend_on_who_else_learns(name: str, digit
                     torch.testing.assert_close(p.grad, expected)
 
 
-class Together(nn.Module):
-    """An operation across samples that no name gives away: each sample less a thousandth of the batch's mean."""
+class Mixing(nn.Module):
+    """An operation across samples, without a telling name: each minus a thousandth of their mean."""
 
     def forward(self, h: Tensor) -> Tensor:
         return h - 0.001 * h.mean(0)
@@ -254,7 +254,7 @@ def test_a_slope_that_is_zero_at_the_first_weights_alone_proves_nothing(digits: 
     """An operation across samples that is not a batch norm, below a last layer of zeros."""
     model = build("ali")
     layers = model.discriminator.dxz.layers  # type: ignore[union-attr]
-    layers[0].bn = Together()  # type: ignore[index]
+    layers[0].bn = Mixing()  # type: ignore[index]
     nn.init.zeros_(layers[-1].op.weight)  # type: ignore[index, union-attr, arg-type]
     assert judged(model, digits) is None
 
@@ -266,7 +266,7 @@ def judged(model: Model, digits: Data) -> str | None:
 def test_d_with_an_operation_across_samples_takes_two_passes(digits: Data) -> None:
     assert judged(build("ali"), digits) == "discriminator"
     model = build("ali")
-    model.discriminator.dxz.layers[0].bn = Together()  # type: ignore[union-attr, index]
+    model.discriminator.dxz.layers[0].bn = Mixing()  # type: ignore[union-attr, index]
     assert judged(model, digits) is None
     for family, judge in {"svhn": None, "cifar10": "discriminator"}.items():  # SVHN's D has batch norm
         model = convolutional("ali", family).train()

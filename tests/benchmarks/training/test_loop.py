@@ -10,7 +10,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from alibench.benchmarks.training.average import Average
-from alibench.benchmarks.training.loop import Diverged, train
+from alibench.benchmarks.training.loop import train
+from alibench.benchmarks.training.outcomes import Diverged
 from alibench.benchmarks.training.recipe import Recipe, steps_of
 from alibench.benchmarks.training.trainer import Trainer, parameters
 from alibench.evaluation.data import Data, Split, as_float

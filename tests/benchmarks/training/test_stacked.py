@@ -1,5 +1,6 @@
 """Seeds side by side are the seeds alone, but for rounding."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,17 +13,22 @@ from alibench.benchmarks.data import datasets
 from alibench.benchmarks.running import jobs
 from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.training import counting
-from alibench.benchmarks.training.loop import Diverged, Trained, train, train_together
+from alibench.benchmarks.training.loop import train, train_together
+from alibench.benchmarks.training.outcomes import Diverged, Member, Trained
 from alibench.benchmarks.training.recipe import Recipe
 from alibench.benchmarks.training.stacked import StackedTrainer
 from alibench.benchmarks.training.trainer import Trainer
-from alibench.evaluation.data import Data
+from alibench.evaluation.data import Data, Split
 from alibench.evaluation.seeds import generator
 from alibench.models.base import Model
 from alibench.results import rows
 from tests.conftest import MODELS, build
 
 CPU, SEEDS = torch.device("cpu"), (0, 1, 2)
+
+
+def members(models: Sequence[Model], labelled: Split | None = None) -> list[Member]:
+    return [Member(model, seed, labelled) for model, seed in zip(models, SEEDS, strict=True)]
 
 
 def numbers(model: Model) -> torch.Tensor:
@@ -37,9 +43,8 @@ def test_each_seed_learns_what_it_learns_alone(name: str, dataset: str) -> None:
     """
     split = datasets.load(dataset).train
     recipe = Recipe(steps=3, batch=50, ema=0.5)
-    labelled = [split] * 3
     stacked = [build(name, seed, dataset) for seed in SEEDS]
-    outcomes = train_together(stacked, split, recipe, SEEDS, CPU, labelled=labelled)
+    outcomes = train_together(members(stacked, split), split, recipe, CPU)
     for seed, model, outcome in zip(SEEDS, stacked, outcomes, strict=True):
         alone, first = build(name, seed, dataset), build(name, seed, dataset)
         expected = train(alone, split, recipe, seed, CPU, labelled=split)
@@ -70,7 +75,7 @@ def test_each_seed_draws_the_batches_it_draws_alone(digits: Data) -> None:
 def test_batch_statistics_are_settled_for_each_seed(digits: Data) -> None:
     recipe = Recipe(steps=3, batch=50, ema=0, statistics=4)
     models = [build("bigan", seed) for seed in SEEDS]
-    train_together(models, digits.train, recipe, SEEDS, CPU, labelled=[None] * 3)
+    train_together(members(models), digits.train, recipe, CPU)
     for seed, model in zip(SEEDS, models, strict=True):
         alone = build("bigan", seed)
         train(alone, digits.train, recipe, seed, CPU)
@@ -86,9 +91,7 @@ def test_a_seed_that_diverges_leaves_the_others_alone(digits: Data) -> None:
     models = [build("ali", seed) for seed in SEEDS]
     with torch.no_grad():
         next(iter(models[1].decoder.parameters())).fill_(float("nan"))
-    first, second, third = train_together(
-        models, digits.train, Recipe(steps=5), SEEDS, CPU, labelled=[None] * 3
-    )
+    first, second, third = train_together(members(models), digits.train, Recipe(steps=5), CPU)
     assert isinstance(second, Diverged)
     assert str(second) == "not finite in phase 'game' at step 1 of 5"
     assert isinstance(first, Trained)
@@ -101,7 +104,7 @@ def test_seeds_that_all_diverge_keep_their_own_reasons(digits: Data) -> None:
     models = [build("ali", seed) for seed in SEEDS]
     with torch.no_grad():
         next(iter(models[2].decoder.parameters())).fill_(float("nan"))
-    outcomes = train_together(models, digits.train, Recipe(steps=5, lr=1e38), SEEDS, CPU, labelled=[None] * 3)
+    outcomes = train_together(members(models), digits.train, Recipe(steps=5, lr=1e38), CPU)
     steps = [
         int(str(outcome).split("step ")[1].split()[0])
         for outcome in outcomes

@@ -20,7 +20,7 @@ from tests.faults.trial import LIMIT, ROOT
 
 pytestmark = [pytest.mark.faults, pytest.mark.whole]
 MODELS, SEEDS, NODES, STEPS = ("ali", "bigan", "gan", "vae"), 4, 3, 100
-LOST = " is lost: its runs go on elsewhere, from their checkpoints"
+LOST = " is lost: its runs resume elsewhere, from their checkpoints"
 SETTINGS = (f"steps={STEPS}", "batch=16", "evaluation.labels=50", 'metrics=["reconstruction","svm"]')
 
 

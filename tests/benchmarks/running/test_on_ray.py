@@ -23,7 +23,7 @@ from rich.console import Console
 
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import loading
-from alibench.benchmarks.running import outputs, provenance, runner, worker
+from alibench.benchmarks.running import nodes, outputs, runner, worker
 from alibench.benchmarks.running import ray as running_ray
 from alibench.benchmarks.running.engine import Group
 from alibench.benchmarks.running.jobs import Job
@@ -96,10 +96,12 @@ def test_an_address_where_nobody_answers_is_named(
 
 
 @pytest.mark.parametrize("address", ["ray://", "ray://head:port", "ray://head:99999999"])
-def test_what_is_no_address_is_named(
+def test_what_is_not_an_address_is_named(
     address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert f"'{address}' is no address of a Ray cluster" in refused(capsys, tmp_path / "out", "--on", address)
+    assert f"'{address}' is not an address of a Ray cluster" in refused(
+        capsys, tmp_path / "out", "--on", address
+    )
 
 
 def test_a_cluster_that_is_called_by_name_has_the_port_of_rays_clients() -> None:
@@ -118,49 +120,39 @@ def test_an_engine_that_is_not_there_is_named(
 
 
 @pytest.fixture
-def asked(tmp_path: Path) -> running_ray.Asked:
+def needs(tmp_path: Path) -> nodes.Requirements:
     """Return what a command asks of every node, which this one has."""
     (suite,) = loading.load("digits", ["steps=4"], ["vae"])
     seen = tmp_path / "plan.json"
     seen.touch()
-    cpu = torch.device("cpu")
-    return running_ray.Asked(
-        [suite],
-        cpu,
-        str(tmp_path),
-        (),
-        seen,
-        [],
-        provenance.project(),
-        outputs.plan([suite], cpu, plugins={}),
-    )
+    return nodes.Requirements(outputs.plan([suite], torch.device("cpu"), plugins={}), seen, [], str(tmp_path))
 
 
 def test_a_node_says_what_it_lacks(
-    asked: running_ray.Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    needs: nodes.Requirements, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert running_ray.look(asked) == ""
+    assert nodes.problem(needs) == ""
     assert (
-        running_ray.look(
-            replace(asked, planned=asked.planned | {"runs": ["digits-vae-seed0"], "weights": {}})
-        )
+        nodes.problem(replace(needs, planned=needs.planned | {"runs": ["digits-vae-seed0"], "weights": {}}))
         == ""
     )
-    changed = asked.project | {"models/ali.py": "", "models/new.py": ""}
+    changed = needs.project | {"models/ali.py": "", "models/new.py": ""}
     other = "has another version of alibench (models/ali.py, models/new.py): install the same on every node"
-    assert running_ray.look(replace(asked, project=changed)) == other
+    assert nodes.problem(replace(needs, project=changed)) == other
     hidden = tmp_path / "there" / "plan.json"
     told = f"cannot see, or not write, {hidden.parent}: name an --out on storage that all nodes share"
-    assert running_ray.look(replace(asked, seen=hidden)) == told
-    assert running_ray.look(replace(asked, weights=[asked.seen, hidden])).startswith(
+    assert nodes.problem(replace(needs, seen=hidden)) == told
+    assert nodes.problem(replace(needs, weights=[needs.seen, hidden])).startswith(
         f"cannot see {hidden}: evaluate"
     )
-    older = asked.planned | {"versions": asked.planned["versions"] | {"torch": "1.13"}}
+    older = needs.planned | {"versions": needs.planned["versions"] | {"torch": "1.13"}}
     told = f"is not like the command's machine: torch ('1.13', there '{torch.__version__}')"
-    assert running_ray.look(replace(asked, planned=older)) == told
-    no_data = replace(asked.suites[0], dataset=f"folder:{tmp_path / 'nowhere'}")
-    assert running_ray.look(replace(asked, suites=[no_data])).startswith("refuses: ")
+    assert nodes.problem(replace(needs, planned=older)) == told
+    no_data = needs.planned["suites"]["digits"] | {"dataset": f"folder:{tmp_path / 'nowhere'}"}
+    assert nodes.problem(replace(needs, planned=needs.planned | {"suites": {"digits": no_data}})).startswith(
+        "refuses: "
+    )
 
 
 # -------------------- on a cluster
@@ -193,7 +185,7 @@ def until(process: "subprocess.Popen[str]", condition: Callable[[], bool]) -> No
 
 
 def changed(copy: Path, name: str, line: str) -> dict[str, str]:
-    """Copy the project with a line more in one of its files; return the environment of a node that has that."""
+    """Copy the project with another line in one of its files; return the environment of a node with it."""
     for room in ("models", "benchmarks", "evaluation", "results"):
         shutil.copytree(
             ROOT / room, copy / room, ignore=shutil.ignore_patterns("runs", "reference", "__pycache__")
@@ -235,11 +227,11 @@ def on_the_cluster(
 @pytest.mark.whole
 def test_speed_is_measured_on_one_node(ray: Cluster, tmp_path: Path) -> None:
     def tell(group: Group, report: Callable[[str, int], None], request: Request) -> dict[str, str]:
-        return {job.run_id: f"failed: {running_ray._own_node()}" for job in group}
+        return {job.run_id: f"failed: {running_ray._this_node()}" for job in group}
 
     engine, work = on_the_cluster("throughput", tmp_path, tell)
     first = min(
-        engine.nodes, key=lambda node: engine.nodes[node]["NodeManagerPort"] if node in engine.able else 1e9
+        engine.nodes, key=lambda node: engine.nodes[node]["NodeManagerPort"] if node in engine.room else 1e9
     )
     assert set(runner.run(work, engine, Console(quiet=True)).values()) == {f"failed: {first}"}
 
@@ -270,12 +262,12 @@ def test_ctrl_c_leaves_everything_to_go_on_with(ray: Cluster, tmp_path: Path) ->
     [
         (
             ("--device", "cuda"),
-            "no node of 3 can do a run on cuda: a run takes 1 of a GPU, the largest node has 0",
+            "no node of 3 has room for a run on cuda: it takes 1 CPU, 1e+09 memory, 1 GPU",
         ),
         (("--device", "cuda:1"), "--device cuda:1: Ray gives each run a device by itself: say cpu or cuda"),
         (
             ("--set", "resources.cpus=3"),
-            "no node of 3 can do a run on cpu: a run takes 3 cores, the largest node has 1",
+            "no node of 3 has room for a run on cpu: it takes 3 CPU, 1e+09 memory",
         ),
         (("--set", "resources.gpus=2"), "suite 'digits': Expected 'float' <= 1.0 - at 'resources.gpus'"),
     ],
@@ -354,7 +346,7 @@ def test_strange_nodes_that_come_later_get_no_runs(ray: Cluster, tmp_path: Path)
     engine, work = on_the_cluster("run", tmp_path, wait)
     other = changed(tmp_path / "other", "benchmarks/on_ray.py", "# changed")
     broken = changed(tmp_path / "broken", "benchmarks/on_ray.py", "raise ImportError('no such library')")
-    nodes: list[Any] = [ray.add_node(num_cpus=1, env_vars=strange) for strange in (other, broken)]
+    strangers: list[Any] = [ray.add_node(num_cpus=1, env_vars=strange) for strange in (other, broken)]
     shown = io.StringIO()  # who is told of both lets the others, on which all else waits, go on
 
     def look() -> None:
@@ -369,7 +361,7 @@ def test_strange_nodes_that_come_later_get_no_runs(ray: Cluster, tmp_path: Path)
     finally:
         known.touch()
         looking.join()
-        for node in nodes:
+        for node in strangers:
             ray.remove_node(node)
     assert outcomes == {job.run_id: "ok" for job in work}, shown.getvalue()
     for told in (
@@ -385,13 +377,12 @@ def test_a_node_that_is_lost_as_a_command_begins_is_left_out(
 ) -> None:
     node, ask = ray.add_node(num_cpus=1), running_ray.Cluster._ask
 
-    def lose(engine: running_ray.Cluster, asked_node: str, asked: Any) -> Any:
-        answer = ask(engine, asked_node, asked)
-        if asked_node == node.node_id:
+    def lose(engine: running_ray.Cluster, node_id: str) -> None:
+        ask(engine, node_id)
+        if node_id == node.node_id:
             assert engine.size == 3
             time.sleep(2)  # its process is at it
             ray.remove_node(node, allow_graceful=False)
-        return answer
 
     monkeypatch.setattr(running_ray.Cluster, "_ask", lose)
     assert main([*ARGUMENTS, "--on", "ray", "--out", str(tmp_path / "out")]) == 0, capsys.readouterr().err
@@ -406,7 +397,7 @@ def test_a_task_on_a_gpu_has_a_process_of_its_own(
     """So a GPU's failure, after which CUDA refuses all else in a process, reaches no other run."""
 
     def process_of(
-        group: Group, sent: running_ray.Sent
+        group: Group, *shared: object
     ) -> dict[str, str]:  # stands in for a task: there is no GPU here
         return {job.run_id: f"failed: {os.getpid()}" for job in group}
 
@@ -415,7 +406,6 @@ def test_a_task_on_a_gpu_has_a_process_of_its_own(
     node = ray.add_node(num_cpus=1, num_gpus=1)
     try:
         engine = running_ray.Cluster("ray", "cuda", [suite])
-        engine.asked = None  # type: ignore[assignment]  # nodes are not asked
         work = [Job("run", suite, name, 0, tmp_path, "cuda", ("alibench",)) for name in suite.models]
         outcomes = runner.run(work, engine, Console(quiet=True))
     finally:

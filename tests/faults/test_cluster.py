@@ -26,7 +26,7 @@ SETTINGS = (f"steps={STEPS}", "batch=16", "evaluation.labels=50", 'metrics=["rec
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    """Start a cluster of one-core nodes, beside one that does no work; all are processes of this machine."""
+    """Start a cluster of one-core nodes, next to one that does no work; all are processes of this machine."""
     quick = {
         "health_check_initial_delay_ms": 0,
         "health_check_period_ms": 500,

@@ -38,7 +38,7 @@ ARGUMENTS = ("run", "digits", "--models", "vae", "--seeds", "2", *TINY, "--set",
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """Start two nodes of a core beside one that does no work."""
+    """Start two nodes of a core next to one that does no work."""
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     for _ in range(2):
         made.add_node(num_cpus=1)
@@ -132,20 +132,21 @@ def test_a_node_says_what_it_lacks(
     needs: nodes.Requirements, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert nodes.problem(needs) == ""
-    assert (
-        nodes.problem(replace(needs, planned=needs.planned | {"runs": ["digits-vae-seed0"], "weights": {}}))
-        == ""
-    )
+    more = {"runs": ["digits-vae-seed0"], "weights": {}}
+    for planned in (needs.planned, {**needs.planned, **more}):
+        assert nodes.problem(replace(needs, planned=planned)) == ""
+
     changed = needs.project | {"models/ali.py": "", "models/new.py": ""}
     other = "has another version of alibench (models/ali.py, models/new.py): install the same on every node"
     assert nodes.problem(replace(needs, project=changed)) == other
+
     hidden = tmp_path / "there" / "plan.json"
     told = f"cannot see, or not write, {hidden.parent}: name an --out on storage that all nodes share"
     assert nodes.problem(replace(needs, seen=hidden)) == told
     assert nodes.problem(replace(needs, weights=[needs.seen, hidden])).startswith(
         f"cannot see {hidden}: evaluate"
     )
+
     older = needs.planned | {"versions": needs.planned["versions"] | {"torch": "1.13"}}
     told = f"is not like the command's machine: torch ('1.13', there '{torch.__version__}')"
     assert nodes.problem(replace(needs, planned=older)) == told
@@ -162,15 +163,8 @@ on_a_cluster = pytest.mark.commands
 
 def begin(out: Path, *arguments: str) -> "subprocess.Popen[str]":
     """Begin a command on the cluster, in a process group of its own."""
-    command = [
-        str(Path(sys.executable).parent / "alibench"),
-        *ARGUMENTS,
-        "--on",
-        "ray",
-        "--out",
-        str(out),
-        *arguments,
-    ]
+    command = [str(Path(sys.executable).parent / "alibench"), *ARGUMENTS]
+    command += ["--on", "ray", "--out", str(out), *arguments]
     to = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
     return subprocess.Popen(command, cwd=out.parent, **to)  # type: ignore[call-overload, no-any-return]
 
@@ -186,10 +180,15 @@ def until(process: "subprocess.Popen[str]", condition: Callable[[], bool]) -> No
 
 def changed(copy: Path, name: str, line: str) -> dict[str, str]:
     """Copy the project with another line in one of its files; return the environment of a node with it."""
-    for room in ("models", "benchmarks", "evaluation", "results"):
-        shutil.copytree(
-            ROOT / room, copy / room, ignore=shutil.ignore_patterns("runs", "reference", "__pycache__")
-        )
+    ignored = shutil.ignore_patterns("runs", "reference", "__pycache__")
+    for folder in (
+        "alibench",
+        "models",
+        "benchmarks",
+        "evaluation",
+        "results",
+    ):  # the first links to the others
+        shutil.copytree(ROOT / folder, copy / folder, symlinks=True, ignore=ignored)
     with (copy / name).open("a") as file:
         file.write(f"{line}\n")
     return {"PYTHONPATH": str(copy)}
@@ -230,19 +229,15 @@ def test_speed_is_measured_on_one_node(ray: Cluster, tmp_path: Path) -> None:
         return {job.run_id: f"failed: {running_ray._this_node()}" for job in group}
 
     engine, work = on_the_cluster("throughput", tmp_path, tell)
-    first = min(
-        engine.nodes, key=lambda node: engine.nodes[node]["NodeManagerPort"] if node in engine.room else 1e9
-    )
+    first = min(engine.able, key=lambda node_id: engine.nodes[node_id].name)
     assert set(runner.run(work, engine, Console(quiet=True)).values()) == {f"failed: {first}"}
 
 
 @on_a_cluster
 @pytest.mark.whole
-def test_ctrl_c_leaves_everything_to_go_on_with(ray: Cluster, tmp_path: Path) -> None:
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "__init__.py").write_text(
-        "raise RuntimeError('the wrong models')"
-    )  # where it is called from
+def test_ctrl_c_leaves_everything_to_resume_from(ray: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()  # in the folder that the command is called in
+    (tmp_path / "models" / "__init__.py").write_text("raise RuntimeError('the wrong models')")
     out = tmp_path / "out"
     process = begin(out, "--checkpoint-every", "0", "--set", "steps=20000")
     until(process, lambda: len(list(out.glob("runs/*/checkpoints/round-*"))) >= 4)
@@ -344,10 +339,10 @@ def test_strange_nodes_that_come_later_get_no_runs(ray: Cluster, tmp_path: Path)
         return {job.run_id: "ok" if known.exists() else "failed: nobody knows of the nodes" for job in group}
 
     engine, work = on_the_cluster("run", tmp_path, wait)
-    other = changed(tmp_path / "other", "benchmarks/on_ray.py", "# changed")
-    broken = changed(tmp_path / "broken", "benchmarks/on_ray.py", "raise ImportError('no such library')")
+    other = changed(tmp_path / "other", "benchmarks/running/ray.py", "# changed")
+    broken = changed(tmp_path / "broken", "benchmarks/running/ray.py", "raise ImportError('no such library')")
     strangers: list[Any] = [ray.add_node(num_cpus=1, env_vars=strange) for strange in (other, broken)]
-    shown = io.StringIO()  # who is told of both lets the others, on which all else waits, go on
+    shown = io.StringIO()  # who is told of both lets the others, on which all else waits, continue
 
     def look() -> None:
         while shown.getvalue().count(" gets no runs: it ") < 2 and not known.exists():
@@ -365,7 +360,7 @@ def test_strange_nodes_that_come_later_get_no_runs(ray: Cluster, tmp_path: Path)
             ray.remove_node(node)
     assert outcomes == {job.run_id: "ok" for job in work}, shown.getvalue()
     for told in (
-        "has another version of alibench (benchmarks/on_ray.py): install the same",
+        "has another version of alibench (benchmarks/running/ray.py): install the same",
         "cannot run alibench (",
     ):
         assert shown.getvalue().count(f" gets no runs: it {told}") == 1, shown.getvalue()

@@ -104,7 +104,11 @@ def _run(given: argparse.Namespace, console: Console) -> Answer:
     made = config_pictures.of_command(given, console) if config_pictures.is_data(given.suite) else None
     suites = _suites(given, given.seeds, made)
     suites = suites if given.models else checkup.beside(suites, plugins.names(elsewhere=True))
-    engine = Array(given) if given.on == engines.SLURM else engines.of(given, suites)
+    engine = (
+        Array(given.device, given.submit, given.slurm)
+        if given.on == engines.SLURM
+        else engines.of(given, suites)
+    )
     device = engine.device
     suites = devices.resolved(suites, device, alone=peers.world() == 1)
     if given.tensorboard:
@@ -195,7 +199,7 @@ def _report(given: argparse.Namespace, console: Console) -> Answer:
 
 
 def _collect(given: argparse.Namespace, console: Console) -> Answer:
-    with collecting.collected(given, console) as found:
+    with collecting.collected(given.folders, given.out, given.force, console) as found:
         known = (*found.damaged, f"{found.out}: not finished")
         made = _publish(found.out, console, lambda folder, damage: None, known)  # it has told of damage
         if found.missing:

@@ -1,13 +1,10 @@
-"""A Ray cluster as engine: each job is a task, with the resources that its suite declares; `--on ray`, `--on
-ray://HOST`.
+"""`--on ray` and `--on ray://HOST`: every job is a task of a Ray cluster, with the resources of its suite.
 
-Ray finds a place for each task and gives it to another worker when a worker or a node is lost; the job then
-goes on from its checkpoint, since all see the same folder (local disk on one machine, NFS or another POSIX
-file system on several). A lock in the run's folder keeps a node that was only thought to be lost from writing
-beside the next one.
+Ray finds a place for each task, and begins it again elsewhere when its worker or node is lost; the job
+resumes from its checkpoint, since all nodes see the same folder. A lock in the run's folder keeps a node that
+was only thought to be lost from writing next to the new one.
 
-Ctrl-C cancels the tasks, which reaches the ones that run as SIGINT: they end after their step, with a
-checkpoint.
+Ctrl-C cancels the tasks, which reaches running ones as SIGINT: they end after their step, with a checkpoint.
 """
 
 import os
@@ -26,18 +23,18 @@ from urllib.parse import urlsplit
 
 import torch
 
-from alibench.benchmarks.config import loading, plugins
 from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.data import cache
-from alibench.benchmarks.running import jobs, outputs, provenance, worker
+from alibench.benchmarks.running import jobs, nodes, outputs, worker
 from alibench.benchmarks.running.engine import Group, Listener
 from alibench.benchmarks.running.interpreters import inherited
 from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.training.stopping import Request
 from alibench.evaluation.errors import BadInput
-from alibench.results import differences
+from alibench.evaluation.messages import listed
 
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray will do by default, and warns of
+# Ray's coming default, of which it warns: a task without GPUs sees them, as nodes are asked by such tasks.
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 try:
     import ray
     from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError, TaskCancelledError
@@ -45,451 +42,358 @@ try:
 except ImportError:
     raise BadInput("--on ray needs the package ray: pip install 'ray[client]'") from None
 
-CLIENTS = 10001  # the port of ray://HOST, if none is named
-# tasks that wait in Ray, at most: it asks for more nodes by them, and memory does not follow the plan
-QUEUED = 1000
-# times that a job may lose its worker, as is Ray's own default; one that kills it each time is given up
-LOST = 3
-# seconds between two looks at how far runs are, and which nodes are there; a run that ends is seen at once
-TICK = 2.0
-ANSWER = 120.0  # seconds for the nodes to start a worker each and look at what it sees
+CLIENT_PORT = 10001  # of ray://HOST
+QUEUED = 1000  # tasks that wait in Ray, at most, so that memory does not follow the plan
+LOST = 3  # times that a job may lose its worker, as is Ray's own default
+TICK = 2.0  # seconds between two looks at progress and nodes; a run that ends is seen at once
+ANSWER = 120.0  # seconds for the nodes to start a worker each and to check themselves
 REACHED = 5.0  # seconds for an address to answer
-SHOWN = 3  # nodes in a message
 
 
-# -------------------- in a task's process
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a node is asked whether it has; all of it as the command has it."""
-
-    suites: Sequence[Suite]
-    device: torch.device
-    folder: str  # that paths were named in
-    plugins: tuple[plugins.Source, ...]
-    seen: Path  # a file in the folder that all write to
-    weights: Sequence[Path]  # that are to be measured
-    project: Mapping[str, str]  # hashes of files
-    planned: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Sent:
-    """What a task needs beside its jobs, kept once in Ray's store."""
-
-    asked: Asked
-    do: worker.Do
-    progress: Any  # the actor
+# -------------------- on a node
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A task's answer from a node that cannot do it; another one has to."""
+    """A task's result on a node that cannot do it; another node has to."""
 
-    node: str  # Ray's id of it
+    node: str  # Ray's id
     problem: str
 
 
 class Progress:
-    """An actor that hears how far all tasks are, and is asked now and then."""
+    """An actor that all tasks report their steps to."""
 
     def __init__(self) -> None:
         self.steps: dict[str, int] = {}
 
     def reach(self, run_id: str, steps: int) -> None:
-        """Take note that a run has made so many steps."""
+        """Take the number of steps that a run has made."""
         self.steps[run_id] = steps
 
     def news(self) -> dict[str, int]:
-        """Return what changed since this was last asked."""
-        told, self.steps = self.steps, {}
-        return told
+        """Return what changed since the last call."""
+        steps, self.steps = self.steps, {}
+        return steps
 
 
-_looked: list[str] = []  # what is wrong with this process's node, once it has been asked
+_problems: list[str] = []  # of this process's node, once it is checked
 
 
-def look(asked: Asked) -> str:
-    """Say what keeps a node from doing jobs as the command would; nothing, if it can."""
-    with suppress(OSError):
-        os.chdir(asked.folder)  # if that is here too, so that paths mean the same
-    here = provenance.project()
-    if other := sorted(file for file in {*here, *asked.project} if here.get(file) != asked.project.get(file)):
-        many = f" and {len(other) - SHOWN} more" if len(other) > SHOWN else ""
-        return f"has another version of alibench ({', '.join(other[:SHOWN])}{many}): install the same on every node"
-    storage = asked.seen.parent
-    if not (asked.seen.is_file() and os.access(storage, os.W_OK)):
-        return f"cannot see, or not write, {storage}: name an --out on storage that all nodes share"
-    if hidden := next((path for path in asked.weights if not path.is_file()), None):
-        return f"cannot see {hidden}: evaluate a folder on storage that all nodes share"
-    if asked.device.type == "cuda" and not torch.cuda.is_available():
-        return "offers GPUs to Ray, but its torch finds no CUDA device"
-    try:
-        plugins.again(asked.plugins)
-        plan = outputs.plan(asked.suites, asked.device, plugins=plugins.contents())
-    except BadInput as problem:
-        return f"refuses: {problem}"
-    different = differences.differences({key: asked.planned[key] for key in plan}, plan, "there")
-    return f"is not like the command's machine: {different}" if different else ""
+def task(group: Group, needs: nodes.Requirements, do: worker.Do, progress: Any) -> dict[str, str] | Refusal:
+    """Do jobs, but those that a lost worker had finished; return their outcomes."""
+    if not _problems:
+        _problems.append(nodes.problem(needs))  # this node may have joined after all others were checked
+    if _problems[0]:
+        return Refusal(_this_node(), _problems[0])
 
-
-def task(group: Group, sent: Sent) -> dict[str, str] | Refusal:
-    """Do jobs; one that a lost worker had finished is not done again."""
-    if not _looked:
-        _looked.append(look(sent.asked))  # a node may have come after all others were asked
-    if problem := _looked[0]:
-        return Refusal(_own_node(), problem)
+    # Ray cancels a task by SIGINT.
     request = Request()
-    before = signal.signal(signal.SIGINT, request.take)  # which Ray's cancelling calls
+    before = signal.signal(signal.SIGINT, request.take)
     try:
         done = {job.run_id: outcome for job in group if (outcome := job.outcome())}
         left = [job for job in group if job.run_id not in done]
-        told = sent.progress.reach.remote
         with cache.settled():
-            return done | (worker.work(left, told, request, sent.asked.plugins, sent.do) if left else {})
+            reach = progress.reach.remote
+            return done | (worker.work(left, reach, request, needs.sources, do) if left else {})
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-# -------------------- in the command's
+def _this_node() -> str:
+    return str(ray.get_runtime_context().get_node_id())
+
+
+# -------------------- in the command's process
 
 
 def _target(address: str) -> str:
-    """Return an address with its port, as Ray takes it; nothing for "auto" and "local". Raises BadInput for
-    what is none.
-    """
+    """Return an address with its port, as Ray takes it; "" for "auto" and "local". Raises BadInput."""
     if address in ("auto", "local"):
         return ""
     client = address.startswith("ray://")
-    named = urlsplit(address if client else f"//{address}")
+    parts = urlsplit(address if client else f"//{address}")
     with suppress(ValueError):
-        port = named.port or (CLIENTS if client else None)
-        if named.hostname and port:
-            return f"{'ray://' * client}{named.hostname}:{port}"
-    raise BadInput(
-        f"'{address}' is no address of a Ray cluster: name HOST:PORT in RAY_ADDRESS, or --on ray://HOST"
-    )
+        port = parts.port or (CLIENT_PORT if client else None)
+        if parts.hostname and port:
+            return f"{'ray://' * client}{parts.hostname}:{port}"
+    raise BadInput(f"'{address}' is not an address of a Ray cluster, such as ray://HOST or HOST:PORT")
 
 
-def _connect(address: str) -> None:
-    """Raises BadInput if there is no cluster, or one of another Ray or Python."""
+def _connect(on: str) -> None:
+    """Connect to the cluster, or start one of this machine alone where there is none.
+
+    Raises BadInput if nobody answers at the address, or if the cluster has another Ray or Python.
+    """
     ray.shutdown()  # of an earlier command in this process
-    client, known = address.startswith("ray://"), os.environ.get("RAY_ADDRESS", "auto")
-    target, what = _target(address if client else known), f"--on {address}" if client else "RAY_ADDRESS"
-    if target:
-        host, _, port = target.removeprefix("ray://").rpartition(":")
-        try:
-            socket.create_connection((host, int(port)), REACHED).close()
-        except OSError as error:
-            raise BadInput(
-                f"{what}: nobody answers at {host}:{port} ({error}): is the cluster up ('ray start --head'), "
-                f"and the port right ({CLIENTS} is the default of ray://HOST)?"
-            ) from None
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    client = on.startswith("ray://")
+    target = _target(on if client else os.environ.get("RAY_ADDRESS", "auto"))
+
+    # Ray itself would wait for minutes.
+    host, _, port = target.removeprefix("ray://").rpartition(":")
     try:
-        # workers import from the folder that this is called in first: a models/ of the user's would hide what
-        # is installed
+        if target:
+            socket.create_connection((host, int(port)), REACHED).close()
+    except OSError as error:
+        problem = f"{f'--on {on}' if client else 'RAY_ADDRESS'}: nobody answers at {host}:{port} ({error})"
+        raise BadInput(f"{problem}: is the cluster up ('ray start --head')?") from None
+
+    # Workers import from the folder that this is called in: a models/ of the user's would hide ours.
+    options: dict[str, Any] = {} if client else {"include_dashboard": False}
+    options |= {"log_to_driver": False, "logging_level": "ERROR"}
+    try:
         with inherited({}), chdir(sys.prefix), warnings.catch_warnings(action="ignore"):
-            if target:
-                ray.init(target, **quiet)
-                return
-            with suppress(ConnectionError):
-                if known == "auto":
-                    ray.init("auto", **quiet)  # the cluster that this machine is in
-                    return
-            ray.init("local", include_dashboard=False, **quiet)  # or one of this machine alone
+            ray.init(target or None, **options)
     except (OSError, RuntimeError, ValueError, RayError, SystemExit) as error:
-        told = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         token = "; where it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" * client
-        raise BadInput(f"--on {address}: Ray cannot be used: {told}{token}") from None
+        raise BadInput(f"--on {on}: Ray cannot be used: {reason}{token}") from None
 
 
-def _alive() -> dict[str, Mapping[str, Any]]:
-    """Return the nodes that Ray has, as far as it knows."""
-    return {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+def _last_line(error: BaseException) -> str:
+    """Return the last line of an error of Ray's, which says most."""
+    return str(error).strip().rpartition("\n")[2].strip()[:300] or type(error).__name__
 
 
-def _named(node: Mapping[str, Any]) -> str:
-    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}:{node['NodeManagerPort']})"
+@dataclass
+class Node:
+    """A node of a Ray cluster."""
+
+    name: str
+    room: int  # runs at a time
+    problem: str = ""  # why it gets no runs
 
 
 class Cluster:
-    """All nodes that Ray has, and gets meanwhile."""
+    """All nodes of a Ray cluster, also those that join it later.
+
+    A node is checked once; until it has answered, and if it has a problem, it gets no runs.
+    """
 
     def __init__(
-        self,
-        address: str,
-        device: str | None,
-        suites: Iterable[Suite],
-        do: worker.Do = jobs.execute,
+        self, on: str, device: str | None, suites: Iterable[Suite], do: worker.Do = jobs.execute
     ) -> None:
-        _connect(address)
-        ray._private.worker._worker_logs_enabled = (
-            False  # Ray tells of a lost node on a page; `wait` does in a line
-        )
-        self.address, self.do = address, do
-        self.nodes: dict[str, Mapping[str, Any]] = _alive()
-        gpus = any(node["Resources"].get("GPU") for node in self.nodes.values())
-        self.device = torch.device(device or ("cuda" if gpus else "cpu"))
-        if self.device.type not in ("cpu", "cuda") or self.device.index is not None:
-            self.end()
-            raise BadInput(f"--device {self.device}: Ray gives each run a device by itself: say cpu or cuda")
-        self.suites: list[Suite] = list(suites)
-        self.strange: dict[str, str] = {}  # nodes that get no runs, and why
-        self.able: dict[str, int] = self._able()
-        if not self.able:
-            lack = self._lack()
-            self.end()
-            raise BadInput(
-                f"--on {address}: no node of {len(self.nodes)} can do a run on {self.device}: {lack}; "
-                "add a node, choose another --device, or set resources.cpus, .memory or .gpus"
-            )
-        self.doing: dict[Any, tuple[Group, set[str]]] = {}  # the nodes that it is kept from
-        self.looking: dict[Any, str] = {}  # at nodes that came later
-        self.asked: Asked  # by check
-        # on a GPU each task has a process of its own, as is Ray's default: one that CUDA has failed in does
-        # no other
+        if device not in (None, "cpu", "cuda"):
+            raise BadInput(f"--device {device}: Ray gives each run a device by itself: say cpu or cuda")
+        _connect(on)
+        gpus = ray.cluster_resources().get("GPU")
+        self.on, self.do, self.device = on, ray.put(do), torch.device(device or ("cuda" if gpus else "cpu"))
+
+        # What the largest run takes, by Ray's names.
+        resources = [suite.resources for suite in suites]
+        self.taken = {"CPU": max(each.cpus for each in resources)}
+        self.taken["memory"] = max(each.memory for each in resources) * 1e9
+        if self.device.type == "cuda":
+            self.taken["GPU"] = max(each.gpus for each in resources)
+
+        # On a GPU each task has a process of its own: one in which CUDA has failed does no other run.
         self.task: Any = ray.remote(max_calls=1)(task) if self.device.type == "cuda" else ray.remote(task)
-        self.sent: Any = None  # in Ray's store, with the first group
-        self.progress: Any = None
-        self.looked: float = 0.0
-        self.stopped: bool = False
+        self.nodes = self._alive()
+        self.asked: dict[Any, str] = {}  # answers that are still to come -> node
+        self.running: dict[Any, tuple[Group, set[str]]] = {}  # tasks -> their jobs, and the nodes they avoid
+        self.needs: Any = None  # Requirements in Ray's store
+        self.progress: Any = None  # the actor
+        self.looked, self.stopped = 0.0, False
+        if not self.size:
+            taken = ", ".join(f"{amount:g} {kind}" for kind, amount in self.taken.items())
+            self.end()
+            problem = f"no node of {len(self.nodes)} has room for a run on {self.device}: it takes {taken}"
+            raise BadInput(f"--on {on}: {problem}; add a node, or set resources.cpus, .memory or .gpus")
+
+    def _alive(self) -> dict[str, Node]:
+        """Return the nodes that Ray knows, by their ids."""
+        alive = {}
+        for info in ray.nodes():
+            if info["Alive"]:
+                have = info["Resources"]
+                room = min(int(have.get(kind, 0.0) / amount) for kind, amount in self.taken.items())
+                address = f"{info['NodeManagerAddress']}:{info['NodeManagerPort']}"
+                alive[info["NodeID"]] = Node(f"{info['NodeManagerHostname']} ({address})", room)
+        return alive
+
+    @property
+    def able(self) -> dict[str, Node]:
+        """The nodes that get runs."""
+        return {node_id: node for node_id, node in self.nodes.items() if node.room and not node.problem}
+
+    @property
+    def avoided(self) -> set[str]:
+        """The nodes with a problem."""
+        return {node_id for node_id, node in self.nodes.items() if node.problem}
 
     @property
     def size(self) -> int:
-        """As many as the nodes have room for that are there now."""
-        return sum(self.able.values())
+        """The number of runs that the present nodes do at a time."""
+        return sum(node.room for node in self.able.values())
 
     @property
     def queued(self) -> int:
-        """Those, and as many as wait."""
+        """The number of runs that are begun, be it to wait in Ray."""
         return self.size + QUEUED
 
     @property
     def where(self) -> str:
-        """So many nodes."""
+        """What follows "so many at a time"."""
         return f" on {len(self.able)} node{'s' * (len(self.able) > 1)} of a Ray cluster"
 
-    @property
-    def _wanted(self) -> dict[str, float]:
-        """What the largest run takes, by Ray's names."""
-        taken = [suite.resources for suite in self.suites]
-        gpus = {"GPU": max(own.gpus for own in taken)} if self.device.type == "cuda" else {}
-        return {
-            "CPU": max(own.cpus for own in taken),
-            "memory": max(own.memory for own in taken) * 1e9,
-            **gpus,
-        }
-
-    def _able(self) -> dict[str, int]:
-        """Return how many runs each node does at a time, of those that can do any."""
-        able = {
-            node_id: min(
-                int(node["Resources"].get(kind, 0.0) / amount) for kind, amount in self._wanted.items()
-            )
-            for node_id, node in self.nodes.items()
-            if node_id not in self.strange
-        }
-        return {node_id: count for node_id, count in able.items() if count}
-
-    def _lack(self) -> str:
-        """Say why no node can do a run."""
-        units = {"CPU": "cores", "memory": "bytes of memory", "GPU": "of a GPU"}
-        for kind, amount in self._wanted.items():
-            most = max(node["Resources"].get(kind, 0.0) for node in self.nodes.values())
-            if most < amount:
-                return f"a run takes {amount:g} {units[kind]}, the largest node has {most:g}"
-        return "none has all that a run takes"
-
-    @property
-    def _process(self) -> dict[str, Any]:
-        """What a worker's process is started with."""
-        kept = {name: os.environ[name] for name in ("ALIBENCH_DATA",) if name in os.environ}
-        return {"env_vars": {**worker.environment(self.device), **kept}}
+    # -------------------- which nodes can do runs
 
     def check(self, work: Sequence[Job], planned: Mapping[str, Any]) -> None:
-        """Ask each node for its storage, project, libraries and data, and compare. Raises BadInput naming
-        nodes.
-        """
+        """Check the storage, code, libraries and data of each node. Raises BadInput that names the nodes."""
         out = work[0].out.absolute()
-        storage = next(parent for parent in (out, *out.parents) if parent.is_dir())
-        self.asked = Asked(
-            [loading.of_plan(table) for table in planned["suites"].values()],  # as they will be trained
-            self.device,
-            os.getcwd(),
-            tuple(plugins.LOADED),
-            out / outputs.PLAN,
-            [job.weights for job in work if job.weights],
-            provenance.project(),
-            planned,
-        )
+        needs = nodes.Requirements(planned, out / outputs.PLAN, [job.weights for job in work if job.weights])
         try:
+            # There is no plan.json yet: a file of the moment stands for it.
+            storage = next(parent for parent in (out, *out.parents) if parent.is_dir())
             with NamedTemporaryFile(dir=storage, prefix=".alibench-", suffix=".part") as sign:
-                asked = ray.put(replace(self.asked, seen=Path(sign.name)))
-                answers = {node: self._ask(node, asked) for node in self.able}
-                _, late = ray.wait(list(answers.values()), num_returns=len(answers), timeout=ANSWER)
-                problems = {node: _problem(answer, answer in late) for node, answer in answers.items()}
-            there = (
-                _alive()
-            )  # Ray takes a quarter of a minute to notice that a node is lost, and then it answers nothing
-            self.nodes = {node_id: node for node_id, node in self.nodes.items() if node_id in there}
-            self.able = self._able()
-            if told := "; ".join(self._told({node: problems[node] for node in self.able})):
-                raise BadInput(f"--on {self.address}: {told}")
-            if not self.able:
-                raise BadInput(
-                    f"--on {self.address}: all nodes were lost meanwhile: try again when they are back"
-                )
+                self.needs = ray.put(replace(needs, seen=Path(sign.name)))
+                for node_id in self.able:
+                    self._ask(node_id)
+                ray.wait(list(self.asked), num_returns=len(self.asked), timeout=ANSWER)
+                for node_id, problem in self._answers():
+                    self.nodes[node_id].problem = problem
+
+            # Ray takes a quarter of a minute to notice that a node is lost: then that is its answer.
+            alive = self._alive()
+            self.nodes = {node_id: node for node_id, node in self.nodes.items() if node_id in alive}
+            lines = []
+            for problem in dict.fromkeys(node.problem for node in self.nodes.values() if node.problem):
+                names = [node.name for node in self.nodes.values() if node.problem == problem]
+                lines.append(f"node {listed(names)} {problem}")
+            if lines or not self.size:
+                raise BadInput(f"--on {self.on}: {'; '.join(lines) or 'all nodes were lost: try again'}")
         except BaseException:
             self.end()
             raise
+        self.needs = ray.put(needs)
 
-    def _ask(self, node: str, asked: Any) -> Any:
-        """Begin to look at a node; return what its answer will be."""
-        there = NodeAffinitySchedulingStrategy(node, soft=False)
-        looking: Any = ray.remote(look)
-        on_it = looking.options(
-            num_cpus=0, max_retries=LOST, runtime_env=self._process, scheduling_strategy=there
-        )
-        return on_it.remote(asked)
+    @property
+    def _environment(self) -> dict[str, Any]:
+        """What a worker's process is started with."""
+        home = {name: os.environ[name] for name in ("ALIBENCH_DATA",) if name in os.environ}
+        return {"env_vars": {**worker.environment(self.device), **home}}
 
-    def _told(self, problems: Mapping[str, str]) -> Iterator[str]:
-        """Yield each problem once, with the nodes that have it."""
-        for problem in dict.fromkeys(filter(None, problems.values())):
-            names = [_named(self.nodes[node]) for node, own in problems.items() if own == problem]
-            many = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            yield f"node {', '.join(names[:SHOWN])}{many} {problem}"
+    def _ask(self, node_id: str) -> None:
+        there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+        options = {"num_cpus": 0, "max_retries": LOST, "runtime_env": self._environment}
+        question: Any = ray.remote(nodes.problem)
+        self.asked[question.options(scheduling_strategy=there, **options).remote(self.needs)] = node_id
+        self.nodes[node_id].problem = f"has not answered in {ANSWER:.0f} s"
 
-    def grouped(self, work: Iterable[Job]) -> list[Group]:
-        """Each by itself: Ray lets small runs share a GPU, by the share of one that their suite declares."""
-        return [[job] for job in work]
+    def _answers(self) -> Iterator[tuple[str, str]]:
+        """Yield each node that has answered since the last call, with its problem or ""."""
+        asked = list(self.asked)
+        ready = ray.wait(asked, num_returns=len(asked), timeout=0)[0] if asked else []
+        for answer in ready:
+            try:
+                problem = str(ray.get(answer))
+            except RayError as error:
+                problem = f"cannot run alibench ({_last_line(error)}): install the same version on every node"
+            yield self.asked.pop(answer), problem
 
-    def begin(self, group: Group) -> None:
-        """Make a task of it."""
-        if self.sent is None:
-            here = {"scheduling_strategy": NodeAffinitySchedulingStrategy(_own_node(), soft=True)}
-            progress = ray.remote(Progress).options(num_cpus=0, max_restarts=-1, **here).remote()
-            self.sent, self.progress = ray.put(Sent(self.asked, self.do, progress)), progress
-        group = [replace(job, out=job.out.absolute()) for job in group]
-        taken, avoided = group[0].suite.resources, set(self.strange)
-        where: dict[str, Any] = {}
-        if group[0].kind == "throughput" and self.able:
-            where = {"scheduling_strategy": NodeAffinitySchedulingStrategy(self._timing_node(), soft=True)}
-        elif avoided:
-            where = {"label_selector": {"ray.io/node-id": f"!in({','.join(sorted(avoided))})"}}
-        run = self.task.options(
-            # not the run's own: Ray keeps count by names, for ever
-            name=f"{group[0].suite.name}-{group[0].name}",
-            runtime_env=self._process,
-            num_cpus=taken.cpus,
-            num_gpus=taken.gpus if self.device.type == "cuda" else 0,
-            memory=taken.memory * 1e9,
-            max_retries=LOST,
-            **where,
-        )
-        self.doing[run.remote(group, self.sent)] = group, avoided
-
-    def _timing_node(self) -> str:
-        """Return the node that measures speed: one for all models, so that these numbers can be compared."""
-        return min(self.able, key=lambda node: _named(self.nodes[node]))
-
-    def wait(self, listener: Listener, bell: socket.socket) -> list[dict[str, str]]:
-        """Wait a moment for a task to end; say which nodes are lost, and which are new."""
-        tasks = list(self.doing)
-        ready, _ = ray.wait(tasks, num_returns=1, timeout=TICK)
-        if ready:
-            ready, _ = ray.wait(tasks, num_returns=len(tasks), timeout=0)
-        if time.monotonic() > self.looked + TICK:
-            self._look_around(listener)
-        outcomes = [self._outcome(each, listener) for each in ready]
-        return [outcome for outcome in outcomes if outcome]
+    def _learn(self, node_id: str, problem: str, listener: Listener) -> None:
+        """Keep a node's problem or "", and report it if it is new."""
+        node = self.nodes.get(node_id)
+        if node and node.problem != problem:
+            node.problem = problem
+            listener.say(f"node {node.name} {f'gets no runs: it {problem}' if problem else 'has joined'}")
 
     def _look_around(self, listener: Listener) -> None:
+        """Pass progress on; report nodes that are lost, have joined, or have a problem."""
         self.looked = time.monotonic()
         with suppress(RayActorError, GetTimeoutError):
             for run_id, steps in ray.get(self.progress.news.remote(), timeout=REACHED).items():
                 listener.reach(run_id, steps)
-        there = _alive()
-        for node_id in self.nodes.keys() - there.keys():
-            if not self.strange.pop(node_id, ""):
-                listener.say(
-                    f"node {_named(self.nodes[node_id])} is lost: its runs go on elsewhere, from their "
-                    "checkpoints"
-                )
-        for node_id in there.keys() - self.nodes.keys():
-            self.strange[node_id] = "has not answered yet"
-            self.looking[self._ask(node_id, self.asked)] = node_id
-        self.nodes = there
-        for answer in [answer for answer in self.looking if ray.wait([answer], timeout=0)[0]]:
-            node_id = self.looking.pop(answer)
-            if problem := _problem(answer, late=False):
-                self._shun(node_id, problem, listener)
-            elif self.strange.pop(node_id, ""):
-                listener.say(f"node {_named(self.nodes[node_id])} has come")
-        self.able = self._able()
 
-    def _shun(self, node_id: str, problem: str, listener: Listener) -> None:
-        """Give a node no more runs."""
-        if node_id in self.nodes and self.strange.get(node_id) != problem:
-            self.strange[node_id] = problem
-            self.able = self._able()
-            listener.say(f"node {_named(self.nodes[node_id])} gets no runs: it {problem}")
+        alive = self._alive()
+        for node_id in self.nodes.keys() - alive.keys():
+            node = self.nodes.pop(node_id)
+            if not node.problem:
+                listener.say(f"node {node.name} is lost: its runs resume elsewhere, from their checkpoints")
+        for node_id in alive.keys() - self.nodes.keys():
+            self.nodes[node_id] = alive[node_id]
+            if alive[node_id].room:
+                self._ask(node_id)
+        for node_id, problem in self._answers():
+            self._learn(node_id, problem, listener)
+
+    # -------------------- the runs
+
+    def grouped(self, work: Iterable[Job]) -> list[Group]:
+        """Return each job by itself: Ray lets small runs share a GPU, by what their suite declares."""
+        return [[job] for job in work]
+
+    def begin(self, group: Group) -> None:
+        """Make a task of a group."""
+        if self.progress is None:
+            here = NodeAffinitySchedulingStrategy(_this_node(), soft=True)
+            options: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
+            self.progress = ray.remote(Progress).options(**options).remote()
+
+        # Speed is measured on one node for all models, so that it can be compared.
+        where: dict[str, Any] = {}
+        avoided = self.avoided
+        if group[0].kind == "throughput" and self.able:
+            first = min(self.able, key=lambda node_id: self.nodes[node_id].name)
+            where = {"scheduling_strategy": NodeAffinitySchedulingStrategy(first, soft=True)}
+        elif avoided:
+            where = {"label_selector": {"ray.io/node-id": f"!in({','.join(sorted(avoided))})"}}
+
+        resources = group[0].suite.resources
+        run = self.task.options(
+            name=f"{group[0].suite.name}-{group[0].name}",  # not the run's: Ray counts by names, for ever
+            runtime_env=self._environment,
+            num_cpus=resources.cpus,
+            num_gpus=resources.gpus if self.device.type == "cuda" else 0,
+            memory=resources.memory * 1e9,
+            max_retries=LOST,
+            **where,
+        )
+        group = [replace(job, out=job.out.absolute()) for job in group]
+        self.running[run.remote(group, self.needs, self.do, self.progress)] = group, avoided
+
+    def wait(self, listener: Listener, bell: socket.socket) -> list[dict[str, str]]:
+        """Wait a moment for a task to end; return the outcomes of those that have."""
+        tasks = list(self.running)
+        first, _ = ray.wait(tasks, num_returns=1, timeout=TICK)
+        ready = first and ray.wait(tasks, num_returns=len(tasks), timeout=0)[0]
+        if time.monotonic() > self.looked + TICK:
+            self._look_around(listener)
+        return [outcomes for each in ready if (outcomes := self._outcome(each, listener))]
 
     def _outcome(self, ended: Any, listener: Listener) -> dict[str, str]:
-        """Return what became of a group; nothing if it was on a strange node and is begun again, elsewhere."""
-        group, avoided = self.doing.pop(ended)
-        elsewhere = False
+        """Return the outcomes of a task's jobs; nothing if it has begun again on another node."""
+        group, avoided = self.running.pop(ended)
+        again = False
         try:
-            given: dict[str, str] | Refusal = ray.get(ended)
-            if not isinstance(given, Refusal):
-                return {job.run_id: sys.intern(given[job.run_id]) for job in group}  # one "ok" for all
-            if given.node not in self.nodes:
-                self._look_around(listener)  # it has come only now
-            self._shun(given.node, given.problem, listener)
-            told, elsewhere = f"failed: its node {given.problem}", True
+            result: dict[str, str] | Refusal = ray.get(ended)
+            if not isinstance(result, Refusal):
+                return {job.run_id: sys.intern(result[job.run_id]) for job in group}  # one "ok" for all
+            self._look_around(listener)  # the node may have just joined
+            self._learn(result.node, result.problem, listener)
+            reason, again = f"failed: its node {result.problem}", True
         except TaskCancelledError:
-            told = worker.STOPPED
-        except (
-            RayTaskError
-        ) as error:  # no fault of a job, all of which are outcomes: its node cannot even begin
+            reason = worker.STOPPED
+        except RayTaskError as error:
+            # A job's own errors are outcomes: this node could not even begin.
             self._look_around(listener)
-            told, elsewhere = f"failed: {_line(error)}", not self.strange.keys() <= avoided
+            reason, again = f"failed: {_last_line(error)}", not self.avoided <= avoided
         except RayError as error:
-            told = f"failed: its worker was lost {LOST + 1} times, the last time so: {_line(error)}"
-        if elsewhere and self.stopped:
-            told = worker.STOPPED
-        elif elsewhere and self.able:
+            reason = f"failed: its worker was lost {LOST + 1} times, the last time so: {_last_line(error)}"
+
+        if again and self.stopped:
+            reason = worker.STOPPED
+        elif again and self.able:
             self.begin(group)
             return {}
-        return {job.run_id: told for job in group}
+        return {job.run_id: reason for job in group}
 
     def stop(self) -> None:
         """Cancel all tasks."""
         self.stopped = True
-        for each in list(self.doing):
+        for each in list(self.running):
             ray.cancel(each)
 
     def end(self) -> None:
         """Leave the cluster, which ends what still runs."""
         ray.shutdown()
-
-
-def _problem(answer: Any, late: bool) -> str:
-    """Return what a node says that keeps it from doing jobs, or why it says nothing."""
-    if late:
-        return f"has not answered in {ANSWER:.0f} s"
-    try:
-        return str(ray.get(answer))
-    except RayError as error:
-        return f"cannot run alibench ({_line(error)}): install the same version on every node"
-
-
-def _own_node() -> str:
-    return str(ray.get_runtime_context().get_node_id())
-
-
-def _line(error: BaseException) -> str:
-    """Return the last line of an error of Ray's, which says most."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300] if lines else type(error).__name__

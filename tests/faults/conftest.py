@@ -1,4 +1,4 @@
-"""What the faults' tests share: images, and a run of them that nobody disturbs."""
+"""Images, and an undisturbed run of them, for all tests of faults."""
 
 from pathlib import Path
 

@@ -20,13 +20,13 @@ from tests.faults.trial import LIMIT, ROOT
 
 pytestmark = [pytest.mark.faults, pytest.mark.whole]
 MODELS, SEEDS, NODES, STEPS = ("ali", "bigan", "gan", "vae"), 4, 3, 100
-LOST = " is lost: its runs go on elsewhere, from their checkpoints"
+LOST = " is lost: its runs resume elsewhere, from their checkpoints"
 SETTINGS = (f"steps={STEPS}", "batch=16", "evaluation.labels=50", 'metrics=["reconstruction","svm"]')
 
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    """Start a cluster of one-core nodes, beside one that does no work; all are processes of this machine."""
+    """Start a cluster of one-core nodes, next to one that does no work; all are processes of this machine."""
     quick = {
         "health_check_initial_delay_ms": 0,
         "health_check_period_ms": 500,

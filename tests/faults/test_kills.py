@@ -1,4 +1,4 @@
-"""A command that is killed at any moment and goes on ends as one that nobody disturbed."""
+"""A command that is killed at any moment and resumed ends as an undisturbed one."""
 
 import os
 import random
@@ -13,7 +13,7 @@ from tests.faults.trial import KINDS, LIMIT, Trial, Undisturbed, asked
 pytestmark = pytest.mark.faults
 
 
-def test_killed_at_random_moments_and_gone_on(
+def test_killed_at_random_moments_and_resumed(
     undisturbed: Undisturbed, images: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     seed = random.randrange(10**6)
@@ -22,6 +22,7 @@ def test_killed_at_random_moments_and_gone_on(
         f"\nseed {seed}; an undisturbed run takes {undisturbed.seconds:.1f} s and writes "
         f"{undisturbed.written}"
     )
+
     kinds = [*KINDS, "checkpointing", *["at any time"] * 3]
     done = dict.fromkeys(kinds, 0)
     rng.shuffle(kinds)
@@ -33,6 +34,7 @@ def test_killed_at_random_moments_and_gone_on(
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process = trial.start(kill=("all", KINDS[kind], rng.randint(1, undisturbed.written[kind])))
+
         code = process.wait(LIMIT)
         assert code in (-signal.SIGKILL, *[0] * (kind not in KINDS)), (kind, trial.said[-3000:])
         trial.check(undisturbed.rows)

@@ -1,6 +1,4 @@
-"""Ctrl-C and SIGTERM end a command with checkpoints; a dead worker, a full disk and a second start are its
-own affair.
-"""
+"""Ctrl-C and SIGTERM end a command with checkpoints; a dead worker or a full disk ends its run alone."""
 
 import os
 import re
@@ -32,7 +30,7 @@ def training(trial: Trial, runs: int = 2) -> None:
         pytest.param(signal.SIGTERM, 143, id="SIGTERM", marks=pytest.mark.whole),
     ],
 )
-def test_a_request_ends_all_after_their_step_and_says_how_to_go_on(
+def test_a_request_ends_all_after_their_step_and_names_the_command_to_resume(
     number: signal.Signals, code: int, images: Path, tmp_path: Path
 ) -> None:
     trial = Trial(tmp_path / "trial", images)
@@ -54,7 +52,7 @@ def test_a_request_ends_all_after_their_step_and_says_how_to_go_on(
 
 
 @pytest.mark.whole
-def test_what_ended_on_request_goes_on(undisturbed: Undisturbed, images: Path, tmp_path: Path) -> None:
+def test_what_ended_on_request_resumes(undisturbed: Undisturbed, images: Path, tmp_path: Path) -> None:
     trial = Trial(tmp_path / "trial", images)
     process = trial.start()
     training(trial, runs=1)
@@ -91,6 +89,7 @@ def test_a_worker_that_dies_fails_its_run_alone(
         assert f"{died}; it is tried again" in trial.said
         trial.compare(undisturbed.rows)
         return
+
     assert code == 1, trial.said
     assert set(trial.rows().model) >= {"vae", "raw pixels"}  # the others are there
     assert "ali" not in set(trial.rows().model)

@@ -1,5 +1,4 @@
-"""Whoever made a file: opening it gives no traceback, does not hang, changes nothing elsewhere and runs no
-code.
+"""Opening a stranger's file gives no traceback, does not hang, changes nothing elsewhere and runs no code.
 
 `nox -s faults -- -k strangers` opens a thousand crafted and damaged inputs (`--inputs N`) by every command
 that reads them.
@@ -40,7 +39,7 @@ SECONDS = 5  # that an input may take
 ROUND = 8 * 14 + 5  # inputs of which every command has one of every kind of file that it reads
 FEW = ("--models", "ali", "vae", "--seeds", "1", *(f"--set={key}" for key in ("steps=20", "batch=10")))
 FEW += ('--set=metrics=["reconstruction"]',)
-HOSTILE = "import os; open(os.environ['RAN'], 'w').write(__name__)"  # a module, or a plug-in beside
+HOSTILE = "import os; open(os.environ['RAN'], 'w').write(__name__)"  # a module, or a plug-in next to it
 RUN = "runs/digits-ali-seed0"
 OF_A_RUN = ("run.json", "rows.json", "training.json", "curves.csv", "arrays.safetensors", "model.safetensors")
 
@@ -65,51 +64,31 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def output(out: Path, suite: schema.Suite, of: baseline.Baseline, seeds: range) -> None:
-    """Write the output that five seeds of a pool of real runs came from, as far as the gate looks at it."""
+    """Write an output with the numbers of a baseline for some seeds, as far as the gate reads it."""
     settings = json.loads(json.dumps(loading.asdict(replace(suite, first_seed=seeds[0], seeds=len(seeds)))))
+    about = {"commit": "0" * 40, "config": settings, "versions": {}, "device": "cpu", "weights_sha256": None}
+    about |= {"data_sha256": of.data_sha256, "command": "alibench regression", "protocols": of.protocols}
+    titles = {model: suite.entry(model).title for model in suite.models}
+
+    def owner(cell: str) -> str:
+        return next(m for m in suite.models if cell == m or cell.startswith(f"{titles[m]}, "))
+
     for model in suite.models:
+        cells = [cell for cell in of.cells if owner(cell.model) == model and not cell.gated.over]
         for seed in seeds:
-            measured = []
-            for cell in of.cells:
-                owner = next(
-                    m
-                    for m in suite.models
-                    if cell.model == m or cell.model.startswith(f"{suite.entry(m).title}, ")
-                )
-                if owner == model and not cell.gated.over:
-                    row = {**cell.identity, "metric": cell.gated.metric, "draw": None, "reason": ""}
-                    row |= {
-                        "value": cell.by_seed[seed],
-                        "protocol": cell.protocol,
-                        "kind": "quality",
-                        "status": "ok",
-                    }
-                    other = cell.model if cell.model != model else ""
-                    measured.append({**row, "reference": other, "note": "", "seed": seed})
-            about = {
-                "commit": "0" * 40,
-                "config": settings,
-                "versions": {},
-                "device": "cpu",
-                "weights_sha256": None,
-            }
-            about |= {
-                "data_sha256": of.data_sha256,
-                "command": "alibench regression",
-                "protocols": of.protocols,
-            }
-            run = rows.Run(
-                f"gate-{model}-seed{seed}",
-                "gate",
-                model,
-                suite.entry(model).title,
-                of.dataset,
-                seed,
-                1,
-                "ema",
-            )
-            (out / "runs" / run.run_id).mkdir(parents=True)
-            rows.write(out / "runs" / run.run_id, run, measured, about)
+            measured = [
+                {
+                    **{**cell.identity, "metric": cell.gated.metric, "draw": None, "reason": ""},
+                    **{"value": cell.by_seed[seed], "protocol": cell.protocol},
+                    **{"kind": "quality", "status": "ok", "note": "", "seed": seed},
+                    "reference": cell.model if cell.model != model else "",
+                }
+                for cell in cells
+            ]
+            run_id = f"gate-{model}-seed{seed}"
+            (out / "runs" / run_id).mkdir(parents=True)
+            run = rows.Run(run_id, "gate", model, titles[model], of.dataset, seed, 1, "ema")
+            rows.write(out / "runs" / run_id, run, measured, about)
 
 
 @pytest.fixture
@@ -185,9 +164,7 @@ def read_again(place: Path) -> int:
 
 
 def inputs(rng: random.Random) -> Iterator[tuple[str, str, Command, Callable[[Path], str]]]:
-    """Yield kinds of files, commands that read them, and what makes an input of the stranger's folder,
-    without an end.
-    """
+    """Yield, without an end, a kind of file, a command that reads it, and what crafts it in the folder."""
     of_output: dict[str, Callable[[Path], str]] = {
         "plan.json": lambda place: craft(place / "out/plan.json", rng),
         "plan.json, spoilt": lambda place: spoil(place / "out/plan.json", rng),
@@ -225,6 +202,7 @@ def test_opening_a_strangers_file_is_safe(
     every = inputs(rng)
     round_ = [next(every) for _ in range(ROUND)]
     chosen = rng.sample(round_, count) if count < ROUND else [*round_, *islice(every, count - ROUND)]
+
     for number, (kind, name, command, make) in enumerate(chosen):
         place = stranger(made, world)
         what = f"{number}, {name} of {kind}: {make(place)}"
@@ -234,6 +212,7 @@ def test_opening_a_strangers_file_is_safe(
         except BaseException as error:
             wrong.append(f"{what}: {traceback.format_exception(error)[-2:]}")
             continue
+
         codes[f"{name}: {found.code}"] += 1
         in_place = name in ("report in place", "table")
         lines = [line for line in found.said.splitlines() if line.startswith("alibench: ")]
@@ -315,15 +294,6 @@ def test_no_interpreter_imports_from_the_folder_that_is_read(
     made: Path, world: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stranger(made, world)  # with pickle.py, struct.py and others that say so where we stand
-    given = [
-        "evaluate",
-        "out",
-        "--metrics",
-        "reconstruction",
-        "--device",
-        "cpu",
-        "--out",
-        str(world / "written/again"),
-    ]
-    assert main(given) == 0
+    words = ["evaluate", "out", "--metrics", "reconstruction", "--device", "cpu", "--out"]
+    assert main([*words, str(world / "written/again")]) == 0
     assert isinstance(rows.read(world / "written/again"), pd.DataFrame)

@@ -1,4 +1,4 @@
-"""A command in a place of its own, which is disturbed in one way or another, and what it should have come to."""
+"""A command that is disturbed in a folder of its own, and the result that it should have."""
 
 import os
 import re
@@ -17,8 +17,8 @@ from alibench.results import rows
 
 ROOT = Path(__file__).parent.parent.parent
 LIMIT = 300  # seconds for a command
-# Files that a run writes, by what it is doing: windows that a moment drawn at random seldom meets. It has a
-# checkpoint after every step here, so that a kill at one of them is a kill in the midst of training.
+# Files that a run writes, by its phase: a moment drawn at random seldom meets them. A checkpoint follows
+# every step here, so that a kill at one of them is a kill in the midst of training.
 KINDS = {
     "building the cache": r"/cache/",
     "beginning": r"plan\.json|/out/runs$",
@@ -45,7 +45,7 @@ def asked(request: pytest.FixtureRequest, option: str, whole: int, short: int) -
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """What an undisturbed run comes to."""
+    """The result of an undisturbed run."""
 
     rows: pd.DataFrame
     seconds: float
@@ -67,33 +67,14 @@ class Trial:
         settings: Sequence[str] = SETTINGS,
         largest: int = 0,
     ) -> "subprocess.Popen[bytes]":
-        """Start it; `kill`: whom (killer/sitecustomize.py), at files of which pattern, which time.
+        """Start the command; no file may get more than `largest` bytes, where it is not 0.
 
-        No file may have more than `largest` bytes, if that is given.
+        `kill`: the process to kill (killer/sitecustomize.py), a pattern of files, and which of them.
         """
-        command = [
-            sys.executable,
-            "-m",
-            "alibench",
-            "run",
-            "digits",
-            "--models",
-            "ali",
-            "vae",
-            "--seeds",
-            "1",
-        ]
-        command += [
-            "--data",
-            f"folder:{self.images}",
-            "--device",
-            "cpu",
-            "--checkpoint-every",
-            "0",
-            "--out",
-            str(self.out),
-        ]
-        command += [*(part for setting in settings for part in ("--set", setting)), *more]
+        command = [sys.executable, "-m", "alibench", "run", "digits", "--models", "ali", "vae"]
+        command += ["--seeds", "1", "--device", "cpu", "--checkpoint-every", "0"]
+        command += ["--data", f"folder:{self.images}", "--out", str(self.out), *more]
+        command += [part for setting in settings for part in ("--set", setting)]
         environment = os.environ | {"ALIBENCH_DATA": str(self.place / "home")}
         if kill:
             whom, pattern, number = kill
@@ -105,18 +86,19 @@ class Trial:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
 
         with (self.place / "said").open("ab") as said:
-            options = {
-                "cwd": ROOT,
-                "env": environment,
-                "stdout": said,
-                "stderr": said,
-                "start_new_session": True,
-            }
-            return subprocess.Popen(command, preexec_fn=limit, **options)  # type: ignore[call-overload, no-any-return]
+            return subprocess.Popen(
+                command,
+                preexec_fn=limit,
+                cwd=ROOT,
+                env=environment,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+            )
 
     @property
     def said(self) -> str:
-        """All that it has said."""
+        """All that the command has printed."""
         return (self.place / "said").read_text()
 
     def rows(self) -> pd.DataFrame:
@@ -125,7 +107,7 @@ class Trial:
         return frame[frame.kind != "timing"].reset_index(drop=True)
 
     def undisturbed(self) -> Undisturbed:
-        """Run it to its end, and count what it writes."""
+        """Run the command to its end, and count the files that it writes."""
         start = time.monotonic()
         process = self.start(kill=("nobody", "|".join(KINDS.values()), 0))
         assert process.wait(LIMIT) == 0, self.said[-3000:]
@@ -139,14 +121,12 @@ class Trial:
         return Undisturbed(self.rows(), seconds, written)
 
     def check(self, expected: pd.DataFrame, *more: str) -> None:
-        """Go on, and compare what comes out with an undisturbed run: no row lost or doubled, nothing left
-        behind.
-        """
+        """Resume, and compare with an undisturbed run: no row lost or doubled, no file left behind."""
         assert self.start("--resume", *more).wait(LIMIT) == 0, self.said[-3000:]
         self.compare(expected)
 
     def compare(self, expected: pd.DataFrame) -> None:
-        """Compare what is there with an undisturbed run."""
+        """Compare with the rows of an undisturbed run."""
         pd.testing.assert_frame_equal(self.rows(), expected, check_exact=True)
         assert not self.rows().duplicated(list(rows.KEY)).any()
         assert not [path for path in self.place.rglob(".*") if path.name != ".lock"]

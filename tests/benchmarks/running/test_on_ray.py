@@ -23,7 +23,7 @@ from rich.console import Console
 
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import loading
-from alibench.benchmarks.running import outputs, provenance, runner, worker
+from alibench.benchmarks.running import nodes, outputs, runner, worker
 from alibench.benchmarks.running import ray as running_ray
 from alibench.benchmarks.running.engine import Group
 from alibench.benchmarks.running.jobs import Job
@@ -38,7 +38,7 @@ ARGUMENTS = ("run", "digits", "--models", "vae", "--seeds", "2", *TINY, "--set",
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """Start two nodes of a core beside one that does no work."""
+    """Start two nodes of a core next to one that does no work."""
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     for _ in range(2):
         made.add_node(num_cpus=1)
@@ -96,10 +96,12 @@ def test_an_address_where_nobody_answers_is_named(
 
 
 @pytest.mark.parametrize("address", ["ray://", "ray://head:port", "ray://head:99999999"])
-def test_what_is_no_address_is_named(
+def test_what_is_not_an_address_is_named(
     address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert f"'{address}' is no address of a Ray cluster" in refused(capsys, tmp_path / "out", "--on", address)
+    assert f"'{address}' is not an address of a Ray cluster" in refused(
+        capsys, tmp_path / "out", "--on", address
+    )
 
 
 def test_a_cluster_that_is_called_by_name_has_the_port_of_rays_clients() -> None:
@@ -118,49 +120,40 @@ def test_an_engine_that_is_not_there_is_named(
 
 
 @pytest.fixture
-def asked(tmp_path: Path) -> running_ray.Asked:
+def needs(tmp_path: Path) -> nodes.Requirements:
     """Return what a command asks of every node, which this one has."""
     (suite,) = loading.load("digits", ["steps=4"], ["vae"])
     seen = tmp_path / "plan.json"
     seen.touch()
-    cpu = torch.device("cpu")
-    return running_ray.Asked(
-        [suite],
-        cpu,
-        str(tmp_path),
-        (),
-        seen,
-        [],
-        provenance.project(),
-        outputs.plan([suite], cpu, plugins={}),
-    )
+    return nodes.Requirements(outputs.plan([suite], torch.device("cpu"), plugins={}), seen, [], str(tmp_path))
 
 
 def test_a_node_says_what_it_lacks(
-    asked: running_ray.Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    needs: nodes.Requirements, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert running_ray.look(asked) == ""
-    assert (
-        running_ray.look(
-            replace(asked, planned=asked.planned | {"runs": ["digits-vae-seed0"], "weights": {}})
-        )
-        == ""
-    )
-    changed = asked.project | {"models/ali.py": "", "models/new.py": ""}
+    more = {"runs": ["digits-vae-seed0"], "weights": {}}
+    for planned in (needs.planned, {**needs.planned, **more}):
+        assert nodes.problem(replace(needs, planned=planned)) == ""
+
+    changed = needs.project | {"models/ali.py": "", "models/new.py": ""}
     other = "has another version of alibench (models/ali.py, models/new.py): install the same on every node"
-    assert running_ray.look(replace(asked, project=changed)) == other
+    assert nodes.problem(replace(needs, project=changed)) == other
+
     hidden = tmp_path / "there" / "plan.json"
     told = f"cannot see, or not write, {hidden.parent}: name an --out on storage that all nodes share"
-    assert running_ray.look(replace(asked, seen=hidden)) == told
-    assert running_ray.look(replace(asked, weights=[asked.seen, hidden])).startswith(
+    assert nodes.problem(replace(needs, seen=hidden)) == told
+    assert nodes.problem(replace(needs, weights=[needs.seen, hidden])).startswith(
         f"cannot see {hidden}: evaluate"
     )
-    older = asked.planned | {"versions": asked.planned["versions"] | {"torch": "1.13"}}
+
+    older = needs.planned | {"versions": needs.planned["versions"] | {"torch": "1.13"}}
     told = f"is not like the command's machine: torch ('1.13', there '{torch.__version__}')"
-    assert running_ray.look(replace(asked, planned=older)) == told
-    no_data = replace(asked.suites[0], dataset=f"folder:{tmp_path / 'nowhere'}")
-    assert running_ray.look(replace(asked, suites=[no_data])).startswith("refuses: ")
+    assert nodes.problem(replace(needs, planned=older)) == told
+    no_data = needs.planned["suites"]["digits"] | {"dataset": f"folder:{tmp_path / 'nowhere'}"}
+    assert nodes.problem(replace(needs, planned=needs.planned | {"suites": {"digits": no_data}})).startswith(
+        "refuses: "
+    )
 
 
 # -------------------- on a cluster
@@ -170,15 +163,8 @@ on_a_cluster = pytest.mark.commands
 
 def begin(out: Path, *arguments: str) -> "subprocess.Popen[str]":
     """Begin a command on the cluster, in a process group of its own."""
-    command = [
-        str(Path(sys.executable).parent / "alibench"),
-        *ARGUMENTS,
-        "--on",
-        "ray",
-        "--out",
-        str(out),
-        *arguments,
-    ]
+    command = [str(Path(sys.executable).parent / "alibench"), *ARGUMENTS]
+    command += ["--on", "ray", "--out", str(out), *arguments]
     to = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
     return subprocess.Popen(command, cwd=out.parent, **to)  # type: ignore[call-overload, no-any-return]
 
@@ -193,11 +179,16 @@ def until(process: "subprocess.Popen[str]", condition: Callable[[], bool]) -> No
 
 
 def changed(copy: Path, name: str, line: str) -> dict[str, str]:
-    """Copy the project with a line more in one of its files; return the environment of a node that has that."""
-    for room in ("models", "benchmarks", "evaluation", "results"):
-        shutil.copytree(
-            ROOT / room, copy / room, ignore=shutil.ignore_patterns("runs", "reference", "__pycache__")
-        )
+    """Copy the project with another line in one of its files; return the environment of a node with it."""
+    ignored = shutil.ignore_patterns("runs", "reference", "__pycache__")
+    for folder in (
+        "alibench",
+        "models",
+        "benchmarks",
+        "evaluation",
+        "results",
+    ):  # the first links to the others
+        shutil.copytree(ROOT / folder, copy / folder, symlinks=True, ignore=ignored)
     with (copy / name).open("a") as file:
         file.write(f"{line}\n")
     return {"PYTHONPATH": str(copy)}
@@ -235,22 +226,18 @@ def on_the_cluster(
 @pytest.mark.whole
 def test_speed_is_measured_on_one_node(ray: Cluster, tmp_path: Path) -> None:
     def tell(group: Group, report: Callable[[str, int], None], request: Request) -> dict[str, str]:
-        return {job.run_id: f"failed: {running_ray._own_node()}" for job in group}
+        return {job.run_id: f"failed: {running_ray._this_node()}" for job in group}
 
     engine, work = on_the_cluster("throughput", tmp_path, tell)
-    first = min(
-        engine.nodes, key=lambda node: engine.nodes[node]["NodeManagerPort"] if node in engine.able else 1e9
-    )
+    first = min(engine.able, key=lambda node_id: engine.nodes[node_id].name)
     assert set(runner.run(work, engine, Console(quiet=True)).values()) == {f"failed: {first}"}
 
 
 @on_a_cluster
 @pytest.mark.whole
-def test_ctrl_c_leaves_everything_to_go_on_with(ray: Cluster, tmp_path: Path) -> None:
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "__init__.py").write_text(
-        "raise RuntimeError('the wrong models')"
-    )  # where it is called from
+def test_ctrl_c_leaves_everything_to_resume_from(ray: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()  # in the folder that the command is called in
+    (tmp_path / "models" / "__init__.py").write_text("raise RuntimeError('the wrong models')")
     out = tmp_path / "out"
     process = begin(out, "--checkpoint-every", "0", "--set", "steps=20000")
     until(process, lambda: len(list(out.glob("runs/*/checkpoints/round-*"))) >= 4)
@@ -270,12 +257,12 @@ def test_ctrl_c_leaves_everything_to_go_on_with(ray: Cluster, tmp_path: Path) ->
     [
         (
             ("--device", "cuda"),
-            "no node of 3 can do a run on cuda: a run takes 1 of a GPU, the largest node has 0",
+            "no node of 3 has room for a run on cuda: it takes 1 CPU, 1e+09 memory, 1 GPU",
         ),
         (("--device", "cuda:1"), "--device cuda:1: Ray gives each run a device by itself: say cpu or cuda"),
         (
             ("--set", "resources.cpus=3"),
-            "no node of 3 can do a run on cpu: a run takes 3 cores, the largest node has 1",
+            "no node of 3 has room for a run on cpu: it takes 3 CPU, 1e+09 memory",
         ),
         (("--set", "resources.gpus=2"), "suite 'digits': Expected 'float' <= 1.0 - at 'resources.gpus'"),
     ],
@@ -352,10 +339,12 @@ def test_strange_nodes_that_come_later_get_no_runs(ray: Cluster, tmp_path: Path)
         return {job.run_id: "ok" if known.exists() else "failed: nobody knows of the nodes" for job in group}
 
     engine, work = on_the_cluster("run", tmp_path, wait)
-    other = changed(tmp_path / "other", "benchmarks/on_ray.py", "# changed")
-    broken = changed(tmp_path / "broken", "benchmarks/on_ray.py", "raise ImportError('no such library')")
-    nodes: list[Any] = [ray.add_node(num_cpus=1, env_vars=strange) for strange in (other, broken)]
-    shown = io.StringIO()  # who is told of both lets the others, on which all else waits, go on
+    other = changed(tmp_path / "other", "benchmarks/running/ray.py", "# changed")
+    broken = changed(
+        tmp_path / "broken", "benchmarks/running/nodes.py", "raise ImportError('no such library')"
+    )
+    strangers: list[Any] = [ray.add_node(num_cpus=1, env_vars=strange) for strange in (other, broken)]
+    shown = io.StringIO()  # who is told of both lets the others, on which all else waits, continue
 
     def look() -> None:
         while shown.getvalue().count(" gets no runs: it ") < 2 and not known.exists():
@@ -369,11 +358,11 @@ def test_strange_nodes_that_come_later_get_no_runs(ray: Cluster, tmp_path: Path)
     finally:
         known.touch()
         looking.join()
-        for node in nodes:
+        for node in strangers:
             ray.remove_node(node)
     assert outcomes == {job.run_id: "ok" for job in work}, shown.getvalue()
     for told in (
-        "has another version of alibench (benchmarks/on_ray.py): install the same",
+        "has another version of alibench (benchmarks/running/ray.py): install the same",
         "cannot run alibench (",
     ):
         assert shown.getvalue().count(f" gets no runs: it {told}") == 1, shown.getvalue()
@@ -385,13 +374,12 @@ def test_a_node_that_is_lost_as_a_command_begins_is_left_out(
 ) -> None:
     node, ask = ray.add_node(num_cpus=1), running_ray.Cluster._ask
 
-    def lose(engine: running_ray.Cluster, asked_node: str, asked: Any) -> Any:
-        answer = ask(engine, asked_node, asked)
-        if asked_node == node.node_id:
-            assert engine.size == 3
+    def lose(engine: running_ray.Cluster, node_id: str) -> None:
+        ask(engine, node_id)
+        if node_id == node.node_id:
+            assert engine.nodes[node_id].room
             time.sleep(2)  # its process is at it
             ray.remove_node(node, allow_graceful=False)
-        return answer
 
     monkeypatch.setattr(running_ray.Cluster, "_ask", lose)
     assert main([*ARGUMENTS, "--on", "ray", "--out", str(tmp_path / "out")]) == 0, capsys.readouterr().err
@@ -406,7 +394,7 @@ def test_a_task_on_a_gpu_has_a_process_of_its_own(
     """So a GPU's failure, after which CUDA refuses all else in a process, reaches no other run."""
 
     def process_of(
-        group: Group, sent: running_ray.Sent
+        group: Group, *shared: object
     ) -> dict[str, str]:  # stands in for a task: there is no GPU here
         return {job.run_id: f"failed: {os.getpid()}" for job in group}
 
@@ -415,7 +403,6 @@ def test_a_task_on_a_gpu_has_a_process_of_its_own(
     node = ray.add_node(num_cpus=1, num_gpus=1)
     try:
         engine = running_ray.Cluster("ray", "cuda", [suite])
-        engine.asked = None  # type: ignore[assignment]  # nodes are not asked
         work = [Job("run", suite, name, 0, tmp_path, "cuda", ("alibench",)) for name in suite.models]
         outcomes = runner.run(work, engine, Console(quiet=True))
     finally:

@@ -1,4 +1,4 @@
-"""The array that `--on slurm` writes is a script for sbatch, and its elements make the rows of a local run."""
+"""`--on slurm` writes a script for sbatch, whose elements make the rows of a local run."""
 
 import os
 import re

@@ -158,7 +158,7 @@ def test_a_plan_of_a_thousand_million_seeds_is_not_counted_out(
     plan["suites"]["digits"]["seeds"] = 10**9
     del plan["runs"]
     rewrite(out / "plan.json", plan)
-    assert "a plan asks for 2,000,000,000 runs" in refused(["collect", str(out)], capsys)
+    assert "its plan asks for 2,000,000,000 runs" in refused(["collect", str(out)], capsys)
 
 
 # -------------------- what is another's

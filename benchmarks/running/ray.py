@@ -29,10 +29,12 @@ import torch
 from alibench.benchmarks.config import loading, plugins
 from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.data import cache
-from alibench.benchmarks.running import jobs, outputs, provenance, worker
+from alibench.benchmarks.running import outputs, provenance, worker
 from alibench.benchmarks.running.engine import Group, Listener
+from alibench.benchmarks.running.execute import execute
 from alibench.benchmarks.running.interpreters import inherited
 from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.outcomes import STOPPED, Outcome, failed
 from alibench.benchmarks.training.stopping import Request
 from alibench.evaluation.errors import BadInput
 from alibench.results import differences
@@ -134,7 +136,7 @@ def look(asked: Asked) -> str:
     return f"is not like the command's machine: {different}" if different else ""
 
 
-def task(group: Group, sent: Sent) -> dict[str, str] | Refusal:
+def task(group: Group, sent: Sent) -> dict[str, Outcome] | Refusal:
     """Do jobs; one that a lost worker had finished is not done again."""
     if not _looked:
         _looked.append(look(sent.asked))  # a node may have come after all others were asked
@@ -222,7 +224,7 @@ class Cluster:
         address: str,
         device: str | None,
         suites: Iterable[Suite],
-        do: worker.Do = jobs.execute,
+        do: worker.Do = execute,
     ) -> None:
         _connect(address)
         ray._private.worker._worker_logs_enabled = (
@@ -394,7 +396,7 @@ class Cluster:
         """Return the node that measures speed: one for all models, so that these numbers can be compared."""
         return min(self.able, key=lambda node: _named(self.nodes[node]))
 
-    def wait(self, listener: Listener, bell: socket.socket) -> list[dict[str, str]]:
+    def wait(self, listener: Listener) -> list[dict[str, Outcome]]:
         """Wait a moment for a task to end; say which nodes are lost, and which are new."""
         tasks = list(self.doing)
         ready, _ = ray.wait(tasks, num_returns=1, timeout=TICK)
@@ -436,29 +438,29 @@ class Cluster:
             self.able = self._able()
             listener.say(f"node {_named(self.nodes[node_id])} gets no runs: it {problem}")
 
-    def _outcome(self, ended: Any, listener: Listener) -> dict[str, str]:
+    def _outcome(self, ended: Any, listener: Listener) -> dict[str, Outcome]:
         """Return what became of a group; nothing if it was on a strange node and is begun again, elsewhere."""
         group, avoided = self.doing.pop(ended)
         elsewhere = False
         try:
-            given: dict[str, str] | Refusal = ray.get(ended)
+            given: dict[str, Outcome] | Refusal = ray.get(ended)
             if not isinstance(given, Refusal):
-                return {job.run_id: sys.intern(given[job.run_id]) for job in group}  # one "ok" for all
+                return {job.run_id: given[job.run_id] for job in group}
             if given.node not in self.nodes:
                 self._look_around(listener)  # it has come only now
             self._shun(given.node, given.problem, listener)
-            told, elsewhere = f"failed: its node {given.problem}", True
+            told, elsewhere = failed(f"its node {given.problem}"), True
         except TaskCancelledError:
-            told = worker.STOPPED
+            told = STOPPED
         except (
             RayTaskError
         ) as error:  # no fault of a job, all of which are outcomes: its node cannot even begin
             self._look_around(listener)
-            told, elsewhere = f"failed: {_line(error)}", not self.strange.keys() <= avoided
+            told, elsewhere = failed(_line(error)), not self.strange.keys() <= avoided
         except RayError as error:
-            told = f"failed: its worker was lost {LOST + 1} times, the last time so: {_line(error)}"
+            told = failed(f"its worker was lost {LOST + 1} times, the last time so: {_line(error)}")
         if elsewhere and self.stopped:
-            told = worker.STOPPED
+            told = STOPPED
         elif elsewhere and self.able:
             self.begin(group)
             return {}

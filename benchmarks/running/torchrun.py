@@ -18,7 +18,6 @@ at hand.
 
 import os
 import signal
-import socket
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -31,6 +30,7 @@ from alibench.benchmarks.config import compute, plugins
 from alibench.benchmarks.running import jobs, worker
 from alibench.benchmarks.running.engine import Group, Listener
 from alibench.benchmarks.running.jobs import Failed, Job
+from alibench.benchmarks.running.outcomes import Outcome, device_failed
 from alibench.benchmarks.training.checkpoints import Checkpoints
 from alibench.benchmarks.training.loop import train_together
 from alibench.benchmarks.training.peers import Lost, device_of, exchange_group, from_first, join, rank, world
@@ -117,15 +117,15 @@ class Together:
         """Take a job; `wait` does it."""
         self.group = list(group)
 
-    def wait(self, listener: Listener, bell: socket.socket) -> list[dict[str, str]]:
+    def wait(self, listener: Listener) -> list[dict[str, Outcome]]:
         """Do the job; return what became of it. Raises Lost where its training fails, or this process's GPU."""
         (job,), given = self.group, tuple(plugins.LOADED)
         before = _stamp(job)
         with sharing((job, given)) if _is_shared(job) else nullcontext():
             outcome = worker.work([job], listener.reach, self.request, given)
-        _Now.astray = _Now.astray and outcome[job.run_id].startswith("failed") and _stamp(job) == before
-        if _Now.astray or worker.is_lost(outcome):
-            raise Lost(_last(job.run_id, outcome[job.run_id]))
+        _Now.astray = _Now.astray and outcome[job.run_id].failed and _stamp(job) == before
+        if _Now.astray or device_failed(outcome):
+            raise Lost(_last(job.run_id, str(outcome[job.run_id])))
         return [outcome]
 
     def stop(self) -> None:
@@ -176,7 +176,7 @@ def follow() -> None:
     except (BadInput, Failed) as problem:
         raise Lost(f"process {rank()} ends: {problem}") from None
     except torch.AcceleratorError as error:
-        raise Lost(f"process {rank()} ends: {worker.lost(error).removeprefix('failed: ')}") from None
+        raise Lost(f"process {rank()} ends: the device failed: {worker.device_failure(error)}") from None
     _leave()
 
 

@@ -3,16 +3,8 @@
 import time
 from collections.abc import Mapping
 
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.running.outcomes import OK, Outcome
@@ -25,17 +17,17 @@ class Display:
 
     def __init__(self, console: Console, work: Mapping[str, Job]) -> None:
         self.console, self.work, self.started, self.done = console, work, time.monotonic(), 0
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+        self.progress = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(),
             console=console,
             disable=not console.is_terminal,
         )
         self.all = self.progress.add_task("all runs", total=len(work))
-        self.bars: dict[str, TaskID] = {}
+        self.bars: dict[str, progress.TaskID] = {}
 
     def reach(self, run_id: str, steps: int) -> None:
         """Set a run's bar, which appears with its first steps."""

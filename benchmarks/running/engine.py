@@ -15,7 +15,8 @@ from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.running.outcomes import Outcome
 
 Group = Sequence[Job]  # done together, by one worker
-PULSE = 1.0  # seconds that `wait` takes at most, so that Ctrl-C is noticed
+# Seconds that `wait` takes at most: a signal that another thread took does not wake it.
+PULSE = 1.0
 
 
 class Listener(Protocol):

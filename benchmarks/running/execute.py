@@ -49,6 +49,7 @@ def execute(jobs: Sequence[Job], report: Report, request: Request | None = None)
             files.subfolder(job.out, "runs", job.run_id)
             locks.enter_context(files.locked(job.folder / LOCK, LOCK_WAIT))
 
+        # A training ends on request after its step, all else at once.
         if jobs[0].trains:
             return _run(jobs, report, request)
 
@@ -67,6 +68,7 @@ def _run(jobs: Sequence[Job], report: Report, request: Request) -> dict[str, Out
     models = [job.suite.build(job.name, job.seed) for job in jobs]
     earlier = [outcome for job in jobs if (outcome := _earlier(job)) is not None]
 
+    # Stacked seeds are trained together or not at all.
     if len(earlier) < len(jobs):
         trainings = _train(jobs, models, report, request)
     else:
@@ -112,6 +114,7 @@ def _train(
         for job in jobs:
             report(job.run_id, steps)
 
+    # Trackers are closed whatever happens.
     with ExitStack() as stack:
         stack.enter_context(_smaller_batches(device, recipe.batch, len(jobs)))
         folders = [files.subfolder(job.out, "tensorboard", job.run_id) for job in jobs if job.tensorboard]
@@ -218,6 +221,7 @@ def _store(
         weights="as given" if job.elsewhere and not for_suite else averaged,
     )
 
+    # Reports compare the curves with this hash.
     origin = provenance.of(suite, job.name, job.seed, list(job.command), torch.device(job.device), weights)
     curves = job.folder / stored.CURVES
     if job.kind == "run" and curves.exists():

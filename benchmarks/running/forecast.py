@@ -63,8 +63,8 @@ def answer(work: Sequence[Job], engine: Engine, needed: int, console: Console) -
 
 def foretell(work: Sequence[Job], engine: Engine, needed: int) -> dict[str, Any]:
     """Return what doing all jobs that are not finished would take, as `--json` prints it."""
-    current = torch.cuda.device(engine.device) if engine.device.type == "cuda" else nullcontext()
     # As workers compute.
+    current = torch.cuda.device(engine.device) if engine.device.type == "cuda" else nullcontext()
     count = 1 if engine.device.type == "cpu" else torch.get_num_threads()
     with current, store.unwritten(), threads(count):
         return _foretell(work, engine, needed)
@@ -77,33 +77,27 @@ def _foretell(work: Sequence[Job], engine: Engine, needed: int) -> dict[str, Any
     clock = Clock(engine.device)
 
     # References first: what is imported for measuring then counts once, and not for each run.
-    entries, training, evaluation, longest = (
-        dict[tuple[str, str], EntryFacts](),
-        0.0,
-        list[float | None](),
-        0.0,
-    )
+    entries, durations = dict[tuple[str, str], EntryFacts](), list[tuple[float, float | None]]()
     for group in sorted(groups, key=lambda group: group[0].kind != "references"):
-        job, trains = group[0], 0.0
+        job = group[0]
         if job.kind == "references":
-            measures = clock.references(job)
-        else:
-            key = job.suite.name, job.name
-            entry = entries[key] = entries.get(key) or _entry(group, clock)
-            entry["seeds"] += [one.seed for one in group]
-            trains = entry["training_seconds"] * sum(
-                not (one.folder / trained.TRAINING).exists() for one in group
-            )
-            measures = entry["evaluation_seconds"]
-        training += trains
-        evaluation += [measures] * len(group)
-        longest = max(longest, trains + (measures or 0.0) * len(group))
+            durations.append((0.0, clock.references(job)))
+            continue
+        key = job.suite.name, job.name
+        entry = entries[key] = entries.get(key) or _entry(group, clock)
+        entry["seeds"] += [one.seed for one in group]
+        untrained = sum(not (one.folder / trained.TRAINING).exists() for one in group)
+        each = entry["evaluation_seconds"]
+        durations.append((untrained * entry["training_seconds"], each and each * len(group)))
 
     # The command starts, then its workers; speed is measured last.
-    measured = sum(seconds or 0.0 for seconds in evaluation)
+    training, evaluation = sum(t for t, _ in durations), sum(e or 0.0 for _, e in durations)
+    longest = max((t + (e or 0.0) for t, e in durations), default=0.0)
     speed = sum(clock.throughput(job) for job in left if job.kind == "throughput")
-    runs = STARTED + max(longest, (training + measured) / workers) + speed if left else 0.0
-    named = {job.suite.expect: job.suite.name for job in reversed(work)}
+    runs = STARTED + max(longest, (training + evaluation) / workers) + speed if left else 0.0
+
+    # The trials of a suite share its words, which are printed once.
+    words = {job.suite.expect: job.suite.name for job in reversed(work)}
     out = work[0].out
     there = next(parent for parent in (out, *out.absolute().parents) if parent.is_dir())
     return {
@@ -115,10 +109,10 @@ def _foretell(work: Sequence[Job], engine: Engine, needed: int) -> dict[str, Any
         "finished": len(work) - len(left),
         "workers": workers,
         "entries": list(entries.values()),
-        "expect": {name: words for words, name in reversed(named.items())},
+        "expect": {name: expect for expect, name in reversed(words.items())},
         "seconds": {
             "training": training,
-            "evaluation": None if None in evaluation else measured,
+            "evaluation": None if any(e is None for _, e in durations) else evaluation,
             "throughput": speed,
             "wall": STARTED + runs,  # until all is measured
         },
@@ -141,14 +135,19 @@ def _entry(group: Sequence[Job], clock: Clock) -> EntryFacts:
         "training_seconds": 0.0,
         "evaluation_seconds": clock.evaluation(job),
     }
-    if job.trains:
-        recipe = compute.recipe_of(suite, job.name, job.seed, clock.gflop)
-        phases = suite.shapes(job.name).phases
-        steps, rounds = [steps_of(phase, recipe) for phase in phases], clock.rounds(group, recipe, phases)
-        together = sum(count * seconds for count, seconds in zip(steps, rounds, strict=True))
-        entry["steps"], entry["gflop"] = sum(steps), clock.gflop(suite, job.name, recipe)
-        entry["training_seconds"] = together / len(group)
-    return entry
+    if not job.trains:
+        return entry
+
+    recipe = compute.recipe_of(suite, job.name, job.seed, clock.gflop)
+    phases = suite.shapes(job.name).phases
+    steps, rounds = [steps_of(phase, recipe) for phase in phases], clock.rounds(group, recipe, phases)
+    together = sum(count * seconds for count, seconds in zip(steps, rounds, strict=True))
+    return {
+        **entry,
+        "steps": sum(steps),
+        "gflop": clock.gflop(suite, job.name, recipe),
+        "training_seconds": together / len(group),
+    }
 
 
 def _extractors(work: Iterable[Job]) -> list[str]:
@@ -169,6 +168,7 @@ def show(facts: Mapping[str, Any], where: str, console: Console) -> None:
     for column in ("seeds", "steps", "GFLOP each", "training each, est.", "evaluation each, est."):
         table.add_column(column, justify="right")
 
+    # A model that was trained elsewhere has dashes.
     for entry in facts["entries"]:
         training = ("–", "–", "–")
         if entry["steps"] is not None:

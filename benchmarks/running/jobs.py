@@ -85,6 +85,7 @@ class Job:
 
         Damaged rows are reported, and count as not finished.
         """
+        # Rows are written last.
         if not (self.folder / "rows.json").exists():
             return None
         try:

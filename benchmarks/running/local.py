@@ -33,8 +33,10 @@ from alibench.evaluation import script
 from alibench.evaluation.errors import BadInput
 
 PATIENCE = 10.0  # seconds for an idle worker to end
-VISIBLE = "CUDA_VISIBLE_DEVICES"  # the GPUs that a process sees, in its environment; all, if it is not set
-Message = tuple[str, int] | dict[str, Outcome]  # a run's id with its steps by now; the outcomes of a group
+# The environment variable of the GPUs that a process sees; all, if it is not set.
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+# What a worker sends: a run's id with its steps by now, or the outcomes of a group.
+Message = tuple[str, int] | dict[str, Outcome]
 
 
 def workers(device: torch.device, suites: Iterable[Suite] = ()) -> int:
@@ -46,6 +48,7 @@ def workers(device: torch.device, suites: Iterable[Suite] = ()) -> int:
         return max(1, torch.cuda.device_count())
     if device.type != "cpu":
         return 1
+    # The most that any suite says a run takes counts for all.
     needs = [suite.resources for suite in suites]
     count = int(joblib.cpu_count() / max((need.cpus for need in needs), default=1.0))
     if (memory := memory_limit()) is not None:
@@ -79,8 +82,9 @@ def memory_limit(
             group = root / path.lstrip("/")
             files |= {folder / name for folder in (group, *group.parents) if folder.is_relative_to(root)}
 
+    # A file may be missing, or say "max".
     for file in files:
-        with suppress(OSError, ValueError):  # it is not there, or says "max"
+        with suppress(OSError, ValueError):
             limits.append(int(file.read_text()))
     return min(limits, default=None)
 
@@ -133,6 +137,7 @@ class Worker:
         self.process = context.Process(target=_serve, args=arguments, daemon=True)
         with inherited(environment), ignoring_interrupts():
             self.process.start()
+        # The worker alone holds the other end now, so that its death ends the connection.
         theirs.close()
         self.group: Group = ()
 
@@ -157,6 +162,7 @@ class Worker:
 
     def end(self) -> None:
         """End it: at once if it has jobs, else by itself."""
+        # Without jobs it loses nothing: it may leave its caches whole.
         if not self.group:
             with suppress(OSError):
                 self.connection.send(None)
@@ -196,9 +202,11 @@ class Local:
 
     def begin(self, group: Group) -> None:
         """Send it to a worker that is free, or to a new one."""
+        # The first GPU comes first, so that speed is always measured on the same one.
         idle = [member for member in self.team if not member.group]
         free = min(idle, key=lambda member: member.place, default=None)
         if free is None:
+            # Places are the numbers of GPUs.
             place = min(set(range(self.size)) - {member.place for member in self.team})
             gpu = _one_gpu(place) if self.device.type == "cuda" and self.size > 1 else {}
             free = Worker(place, {**worker.environment(self.device), **gpu}, self.do)

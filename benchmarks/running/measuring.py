@@ -58,6 +58,7 @@ def budget(job: Job, training: Trained, protocol: str) -> list[Measurement]:
     """Return what a training took; `protocol` says how its seconds were measured."""
     updates = {f"updates_{network}": float(count) for network, count in training.updates.items()}
     measured = list[Measurement]()
+    # Each network's updates; a model without an encoder has an empty cell.
     for column in BUDGET:
         if column.metric in updates:
             measured.append(Measurement(column.metric, updates[column.metric], kind="budget"))
@@ -114,6 +115,7 @@ def speed(job: Job, model: Model) -> list[Measurement]:
         training = [column for column in throughput.COLUMNS if column.metric == "train_rate"]
         return [*measured, *empty(training, "not applicable", ELSEWHERE, "timing")]
 
+    # Training is timed in rounds of the first phase.
     recipe, phase, data = suite.recipe_of(job.name, job.seed), model.phases[0], suite.load().train
     labelled = compute.labelled_of(suite, job.name, job.seed)
     trainer = Trainer(model, phase, recipe, data, generator(job.seed, "throughput", device), labelled)

@@ -41,6 +41,7 @@ def commit() -> str:
         command = ["git", "-C", str(ROOT), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
+    # Without git, or outside a checkout, the version has to do.
     try:
         changed = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "HEAD") + ("+" if changed else "")
@@ -68,7 +69,7 @@ def code(suites: Iterable[Suite]) -> dict[str, str]:
     compared = {models.REGISTRY[suite.entry(name).of] for suite in suites for name in suite.models}
     asked = set[Path]().union(*map(defining, compared))
 
-    # What all models share, but no model that is not compared.
+    # What all models share, and no model that is not compared.
     shared = {path for room in ("models", "evaluation") for path in (ROOT / room).rglob("*.py")}
     others = {Path(inspect.getfile(kind)).resolve() for kind in models.REGISTRY.values()}
     training = {path for pattern in TRAINING for path in ROOT.glob(f"benchmarks/{pattern}.py")}
@@ -152,5 +153,6 @@ def of(
 
 def command() -> list[str]:
     """Return this process's command, as it can be typed again."""
+    # The gate's study is a session of nox, no command.
     studied = Path(sys.argv[0]).name == "study.py"
     return [*(["nox", "-s", "gate_study", "--"] if studied else ["alibench"]), *sys.argv[1:]]

@@ -86,6 +86,7 @@ def run(work: Iterable[Job], engine: Engine, console: Console, retries: int = 0)
     finally:
         engine.end()
 
+    # All may have been done by the time that a signal came.
     unfinished = STOPPED in outcomes.values() or any(job.run_id not in outcomes for job in work)
     if signals.signal and unfinished:
         raise Interrupted(signals.signal)
@@ -124,6 +125,7 @@ def _do(
                     outcome = STOPPED_ALONE
                 outcomes[run_id], job = outcome, doing.pop(run_id)
 
+                # A diverged run would diverge again.
                 tried_again = outcome.failed and tries[run_id] < retries
                 if tried_again:
                     tries[run_id] += 1

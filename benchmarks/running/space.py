@@ -22,6 +22,7 @@ def disk(suites: Iterable[Suite], at_once: int) -> int:
         arrays = drawn * math.prod(loaded.shape) * loaded.train.x.itemsize + 4 * pictures.CODES * suite.latent
 
         for name in suite.models:
+            # Shapes have no contents, so this takes no memory.
             weights = sum(tensor.nbytes for tensor in suite.shapes(name).state_dict().values())
             kept += suite.seeds * (weights + arrays + A_RUN)
             # A checkpoint has the weights, their averages, two moments of each, and the order of the data.

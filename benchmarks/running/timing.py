@@ -80,6 +80,7 @@ class Clock:
         """Return the seconds of a round of each phase, of all seeds of a group together."""
         suite, name = group[0].suite, group[0].name
 
+        # A round's time grows with its batch, on a CPU that has much to compute.
         def timed() -> list[float]:
             counts = self.operations(suite, name, recipe)
             heavy = self.device.type == "cpu" and max(counts) > HEAVY
@@ -110,6 +111,7 @@ class Clock:
             if on_cpu and time.perf_counter() - start > WARMING:
                 break
 
+        # A device is waited for at the beginning and the end alone.
         start, count = self._now(), 0
         while not count or time.perf_counter() - start < MOMENT:
             step()

@@ -42,6 +42,7 @@ class TensorBoard:
     def __call__(self, record: Mapping[str, float | str]) -> None:
         """Write a record: "loss encoder" as loss/encoder, and so on. Raises OSError."""
         step = self.starts[str(record["phase"])] + int(record["step"])
+        # Events from this step on were written before the checkpoint that the training resumes from.
         if self.writer is None:
             from torch.utils.tensorboard import SummaryWriter  # an extra, and it takes a second to import
 

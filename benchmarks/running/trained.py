@@ -44,6 +44,7 @@ def keep(folder: Path, model: Model, outcome: Trained | Diverged) -> None:
         return
     files.write_tensors(folder / WEIGHTS, "model", VERSION, model.state_dict())
 
+    # Phases have columns of their own.
     names = list(dict.fromkeys(name for record in outcome.curves for name in record))
     text = io.StringIO()
     writer = csv.DictWriter(text, names)
@@ -65,6 +66,7 @@ def kept(folder: Path) -> Trained | Diverged | None:
     if "left" not in contents:
         raise files.Damaged(f"{folder / TRAINING} does not say what the training left")
 
+    # The weights must be those of this training.
     try:
         intact = files.sha256(folder / WEIGHTS, links=False) == contents["weights_sha256"]
     except OSError as error:
@@ -155,10 +157,12 @@ def load_run(
     (run,) = runs
     origin, place = run.origin, run.weights.parent
 
+    # The model may be a plug-in's that is not loaded.
     suite = loading.of_run(origin)
     known_as = suite.model.get(origin["model"], schema.Entry()).of or origin["model"]
     check_model(known_as, REGISTRY, f"{place}: unknown model")
 
+    # Networks depend on what the data were like, and not on the data.
     shape, scale, labels = (origin.get(f"data_{name}") for name in ("shape", "scale", "labels"))
     if shape is None or scale is None or labels is None:
         raise BadInput(f"{place} does not say what its data were like: run this run again")

@@ -22,6 +22,7 @@ from alibench.evaluation.files import Busy
 # Blocks of memory that a training step frees and takes again stay with the process: a third more speed for
 # small nets.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "2000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
+# What the system says where nothing more can be written.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 RESUME = "--resume resumes it from its last checkpoint"
 # CUDA's messages for a GPU that another process has for itself, and for one without room for a context.
@@ -65,6 +66,7 @@ def work(
     outcomes, with a traceback only where the code is to blame. Where `device_failed` is true of the outcomes,
     give this process no other jobs.
     """
+    # Trainings report steps that passed, listeners show steps that were made.
     made = dict.fromkeys((job.run_id for job in group), 0)
 
     def report(run_id: str, steps: int) -> None:
@@ -112,6 +114,7 @@ def device_failure(error: BaseException) -> str:
 
 def _is_of_device(error: BaseException | None) -> bool:
     """Return whether CUDA can do nothing more in this process after an error."""
+    # It may hide behind another library's error.
     while error is not None:
         if isinstance(error, torch.AcceleratorError):
             return True

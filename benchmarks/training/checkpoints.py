@@ -28,7 +28,7 @@ SHARE = (
 )
 
 
-class Outcome(msgspec.Struct, forbid_unknown_fields=True):
+class TrainedSoFar(msgspec.Struct, forbid_unknown_fields=True):
     """What one of the trainings has left by then, as benchmarks/loop.py says."""
 
     seconds: float
@@ -45,7 +45,7 @@ class About(msgspec.Struct):
     step: Count
     seconds: float
     judges: list[str | None]
-    outcomes: list[Outcome]
+    outcomes: list[TrainedSoFar]
     lost: dict[Annotated[str, Meta(pattern=r"\A[0-9]{1,5}\Z")], str]
 
 

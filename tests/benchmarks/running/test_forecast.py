@@ -192,12 +192,8 @@ def test_networks_of_a_published_suite_are_built_without_its_data(name: str, own
 def test_heavy_rounds_are_foretold_from_a_few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     (suite,) = loading.load("digits", only=["ali"])
     clock, recipe = timing.Clock(torch.device("cpu")), suite.recipe_of("ali")
-    job = Job("run", suite, "ali", 0, Path("nowhere"), "cpu", ())
+    job, batches = Job("run", suite, "ali", 0, Path("nowhere"), "cpu", ()), list[int]()
     monkeypatch.setattr(timing, "HEAVY", 0.0)
-    monkeypatch.setattr(clock, "_round", lambda group, phase, recipe: 0.01 * recipe.batch)
-    assert clock.rounds([job], recipe, suite.shapes("ali").phases) == pytest.approx([0.01 * recipe.batch])
-    batches = list[int]()
-    monkeypatch.setattr(clock, "_round", lambda group, phase, recipe: batches.append(recipe.batch) or 1.0)
-    clock.known.clear()
-    clock.rounds([job], recipe, suite.shapes("ali").phases)
+    monkeypatch.setattr(clock, "_round", lambda group, phase, recipe: batches.append(recipe.batch) or 0.5)
+    assert clock.rounds([job], recipe, suite.shapes("ali").phases) == [0.5 * recipe.batch / timing.SAMPLES]
     assert batches == [timing.SAMPLES] != [recipe.batch]

@@ -110,7 +110,7 @@ def _serve(connection: Connection, sources: Sequence[plugins.Source], do: worker
 
 
 def _end_with_parent() -> None:
-    """End this process when the command is killed, so that nothing goes on writing."""
+    """End this process when the command is killed, so that it writes no more."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -791,7 +791,7 @@ def test_a_long_name_of_an_output_is_made_or_refused_in_one_line(
     length: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        runner, "run", lambda work, *others: {job.run_id: "failed: for a test" for job in work}
+        runner, "run", lambda work, *others: {job.run_id: failed("for a test") for job in work}
     )
     monkeypatch.chdir(tmp_path)
     words = ["run", "digits", "--models", "vae", "--seeds", "1", *TINY, "--out", "a" * length]

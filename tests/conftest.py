@@ -17,6 +17,7 @@ from alibench.benchmarks.data import datasets
 from alibench.benchmarks.running import engines, worker
 from alibench.benchmarks.running.engine import Group, Listener
 from alibench.benchmarks.running.local import Local
+from alibench.benchmarks.running.outcomes import Outcome
 from alibench.benchmarks.training.stopping import Request
 from alibench.evaluation.data import Data
 from alibench.evaluation.seeds import generator
@@ -109,7 +110,7 @@ class Here(Local):
         """Keep it until it is waited for."""
         self.waiting += (group,)
 
-    def wait(self, listener: Listener, bell: object) -> list[dict[str, str]]:
+    def wait(self, listener: Listener) -> list[dict[str, Outcome]]:
         """Do what was begun."""
         groups, self.waiting = self.waiting, ()
         return [worker.work(group, listener.reach, Request(), tuple(plugins.LOADED)) for group in groups]

@@ -199,10 +199,9 @@ def test_a_command_of_the_documentation_runs(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RAY_ADDRESS", "local")  # no cluster but its own
     monkeypatch.setattr("alibench.benchmarks.running.outputs.RUNS", tmp_path / "results")
-    monkeypatch.setattr(
-        "alibench.benchmarks.running.forecast.MOMENT", 0.0
-    )  # that something is timed is enough here
-    monkeypatch.setattr("alibench.benchmarks.running.forecast.IMAGES", 0)
+    # That something is timed is enough here.
+    monkeypatch.setattr("alibench.benchmarks.running.timing.MOMENT", 0.0)
+    monkeypatch.setattr("alibench.benchmarks.running.timing.LARGE", 0)
     name, *options = words
     if name in QUICKLY:
         other = {"evaluate": "DIR", "regression": "judged"}.get(name, "fresh")

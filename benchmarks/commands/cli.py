@@ -41,6 +41,7 @@ from alibench.benchmarks.running import (
 )
 from alibench.benchmarks.running.engine import Engine
 from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.outcomes import OK, Outcome, as_text
 from alibench.benchmarks.running.outputs import Answer, Output, fresh
 from alibench.benchmarks.running.runner import Interrupted
 from alibench.benchmarks.running.slurm import Array
@@ -237,15 +238,17 @@ def _publish(
     return {"tables": as_facts(made), "report": out / REPORT}
 
 
-def summary(outcomes: Mapping[str, str], out: Output, console: Console, facts: Mapping[str, Any]) -> Answer:
+def summary(
+    outcomes: Mapping[str, Outcome], out: Output, console: Console, facts: Mapping[str, Any]
+) -> Answer:
     """Name what went wrong; return that, and what else the command found, with its exit code."""
-    wrong = {run_id: outcome for run_id, outcome in outcomes.items() if outcome != "ok"}
+    wrong = {run_id: outcome for run_id, outcome in outcomes.items() if outcome != OK}
     for run_id, outcome in wrong.items():
         console.print(f"{run_id} {outcome}", markup=False, highlight=False)
-    if any(outcome.startswith("failed") for outcome in wrong.values()):
+    failed = any(outcome.failed for outcome in wrong.values())
+    if failed:
         console.print(f"Try again what failed: {out.resume}", markup=False, soft_wrap=True, highlight=False)
-    failed = any(outcome.startswith("failed") for outcome in wrong.values())
-    return Answer(1 if failed else 3 if wrong else 0, {"out": out.path, "runs": outcomes, **facts})
+    return Answer(1 if failed else 3 if wrong else 0, {"out": out.path, "runs": as_text(outcomes), **facts})
 
 
 def _draw(out: Path, frame: pd.DataFrame) -> None:
@@ -271,7 +274,7 @@ def _draw(out: Path, frame: pd.DataFrame) -> None:
         drawn.add(key)
 
 
-def _moved(runs: Iterable[trained.Run], dataset: str) -> dict[str, str]:
+def _moved(runs: Iterable[trained.TrainedRun], dataset: str) -> dict[str, str]:
     """Return the suites that were trained on these data, with the place where they lie now. Raises BadInput
     if none was.
     """
@@ -449,7 +452,7 @@ def _tune(given: argparse.Namespace, console: Console) -> Answer:
     if given.dry_run:
         return forecast.answer(foreseen, engine, needed, console)
     with outputs.opened(given, path, planned) as out:
-        outcomes, made = dict[str, str](), dict[str, list[dict[str, Any]]]()
+        outcomes, made = dict[str, Outcome](), dict[str, list[dict[str, Any]]]()
         for suite in suites:
             trials, outcome = tune.tune(
                 suite, work(suite, out.path, out.command), engine, console, given.retries

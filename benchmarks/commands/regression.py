@@ -21,6 +21,7 @@ from alibench.benchmarks.config import devices, loading, plugins, schema
 from alibench.benchmarks.running import engines, forecast, outputs, provenance, space
 from alibench.benchmarks.running.engine import Engine
 from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.outcomes import Outcome, as_text
 from alibench.benchmarks.running.outputs import Answer, Output
 from alibench.benchmarks.running.runner import run
 from alibench.benchmarks.training import checkpoints, peers
@@ -124,7 +125,7 @@ def command(arguments: argparse.Namespace, console: Console) -> Answer:
     stored = _replaced(path) if updating else baseline.read(path)
     outputs.check_arguments(arguments)
     name = f"regression-{Path(arguments.suite).stem}"
-    out, outcomes, failed = None, dict[str, str](), list[str]()
+    out, outcomes, failed = None, dict[str, Outcome](), list[str]()
     if training:
         if stored and not updating:
             loaded = suite.load()
@@ -150,16 +151,18 @@ def command(arguments: argparse.Namespace, console: Console) -> Answer:
             )
             out = opened.path
             outcomes = train(suite, engine, opened, console, arguments.retries, arguments.checkpoint_every)
-        failed = [run_id for run_id, outcome in outcomes.items() if outcome.startswith("failed")]
+        failed = [run_id for run_id, outcome in outcomes.items() if outcome.failed]
         if {job.run_id for job in foreseen if job.kind == "run"} <= set(failed):
             console.print("every run failed", highlight=False)
-            return Answer(1, {"out": out, "runs": outcomes})
+            return Answer(1, {"out": out, "runs": as_text(outcomes)})
     runs = source or out
     assert runs is not None
     asked = range(seeds) if updating and seeds and not training else None
     current = baseline.collect(runs, suite.name, suite.gate, suite.models, asked)
     if updating:
-        return _update(path, stored, current, console, int(bool(failed)), {"out": out, "runs": outcomes})
+        return _update(
+            path, stored, current, console, int(bool(failed)), {"out": out, "runs": as_text(outcomes)}
+        )
     assert stored is not None
     baseline.check(stored, current, path)
     findings = gate.judge(stored.cells, current.cells)
@@ -178,7 +181,7 @@ def command(arguments: argparse.Namespace, console: Console) -> Answer:
     console.print(made, markup=False, highlight=False, soft_wrap=True)
     console.print(f"Everything is in {out}: {listed}", soft_wrap=True, highlight=False)
     code = int(bool(failed) or any(finding.failed for finding in findings))
-    return Answer(code, {"out": out, "runs": outcomes, "page": out / "gate.md", **decided})
+    return Answer(code, {"out": out, "runs": as_text(outcomes), "page": out / "gate.md", **decided})
 
 
 def _replaced(path: Path) -> Baseline | None:
@@ -214,7 +217,7 @@ def train(
     console: Console,
     retries: int = 0,
     every: float = checkpoints.EVERY,
-) -> dict[str, str]:
+) -> dict[str, Outcome]:
     """Train and evaluate all seeds; speed, if the suite measures it, when they are done; return what became
     of each.
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from alibench.benchmarks.config.schema import Entry, Suite
 from alibench.benchmarks.running.engine import Engine
 from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.outcomes import Outcome
 from alibench.benchmarks.running.runner import run
 from alibench.evaluation.metrics import COLUMNS
 from alibench.results import rows
@@ -72,7 +73,7 @@ def work(
 
 def tune(
     suite: Suite, work: Sequence[Job], engine: Engine, console: Console, retries: int
-) -> tuple[pd.DataFrame, dict[str, str]]:
+) -> tuple[pd.DataFrame, dict[str, Outcome]]:
     """Run all trials of all models; return a line a trial with its rank, the best of a model first, and
     outcomes.
     """

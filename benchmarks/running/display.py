@@ -3,33 +3,31 @@
 import time
 from collections.abc import Mapping
 
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.outcomes import OK, Outcome
 
 BARS = 20  # of single runs; a cluster does more at a time than a terminal has lines
 
 
 class Display:
-    """Bars with the time left on a terminal; elsewhere a line when a job ends."""
+    """Shows bars with the time left on a terminal; elsewhere a line when a job ends."""
 
     def __init__(self, console: Console, work: Mapping[str, Job]) -> None:
         self.console, self.work, self.started, self.done = console, work, time.monotonic(), 0
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self.progress = Progress(
-            *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal
+        self.progress = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
         )
         self.all = self.progress.add_task("all runs", total=len(work))
-        self.bars: dict[str, TaskID] = {}
+        self.bars: dict[str, progress.TaskID] = {}
 
     def reach(self, run_id: str, steps: int) -> None:
         """Set a run's bar, which appears with its first steps."""
@@ -39,19 +37,21 @@ class Display:
             self.bars[run_id] = self.progress.add_task(f"  {run_id}", total=self.work[run_id].steps)
         self.progress.update(self.bars[run_id], completed=steps)
 
-    def finish(self, run_id: str, outcome: str, again: bool) -> None:
-        """Say that a job is done, or is tried again."""
+    def finish(self, run_id: str, outcome: Outcome, tried_again: bool) -> None:
+        """Show that a job ended."""
         if run_id in self.bars:
             self.progress.remove_task(self.bars.pop(run_id))
-        if again:
+        if tried_again:
             self.say(f"{run_id}: {outcome}; it is tried again")
             return
         self.done += 1
         self.progress.advance(self.all)
-        elapsed = time.monotonic() - self.started
-        left = elapsed / self.done * (len(self.work) - self.done)
-        text = "done" if outcome == "ok" else outcome
-        if not self.console.is_terminal or outcome != "ok":
+
+        # On a terminal the bars show what went well.
+        if not self.console.is_terminal or outcome != OK:
+            elapsed = time.monotonic() - self.started
+            left = elapsed / self.done * (len(self.work) - self.done)
+            text = "done" if outcome == OK else str(outcome)
             clock = f"{elapsed:5.0f} s, about {left:.0f} s left"
             self.say(f"[{self.done}/{len(self.work)}] {run_id}: {text} ({clock})")
 

@@ -1,7 +1,7 @@
-"""The one way to start an interpreter: it imports nothing from the folder that it is started in.
+"""How every interpreter of ours is started: so that it imports nothing from the folder it is started in.
 
-That folder may be a stranger's, or hold a `struct.py` of the user's; Python puts it first on the path of
-`python -c`, which multiprocessing starts workers by, and of `python -m`.
+Python puts that folder first on the path of `python -c`, by which multiprocessing starts processes, and of
+`python -m`. It may be a stranger's, or hold a `struct.py` of the user's.
 """
 
 import os
@@ -10,15 +10,15 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-SAFE = {"PYTHONSAFEPATH": "1"}  # as python -P; the interpreters hand it on to those that they start
+SAFE = {"PYTHONSAFEPATH": "1"}  # as python -P; an interpreter passes it on to those that it starts
 
 
 @contextmanager
 def inherited(environment: Mapping[str, str]) -> Iterator[None]:
-    """Give interpreters that start meanwhile SAFE and an environment."""
-    given = {**environment, **SAFE}
-    before = {name: os.environ.get(name) for name in given}
-    os.environ.update(given)
+    """Start interpreters meanwhile with SAFE and an environment."""
+    new = {**environment, **SAFE}
+    before = {name: os.environ.get(name) for name in new}
+    os.environ.update(new)
     try:
         yield
     finally:
@@ -30,14 +30,13 @@ def inherited(environment: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def deaf() -> Iterator[None]:
-    """Let processes that start meanwhile ignore Ctrl-C: it reaches the whole group, and the command ends its
-    workers.
-    """
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+def ignoring_interrupts() -> Iterator[None]:
+    """Start processes meanwhile that ignore Ctrl-C: it reaches them too, but the command ends its workers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no other thread can change how signals are handled
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        if main:
-            signal.signal(signal.SIGINT, handler)
+        signal.signal(signal.SIGINT, handler)

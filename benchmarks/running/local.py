@@ -1,22 +1,20 @@
 """Worker processes on this machine, the default engine.
 
-On a CPU every worker is single-threaded and there is one a core: small networks run fastest so, and a run's
-numbers do not depend on how many run beside it. On an accelerator runs follow one another, the seeds of a
-small network stacked; where a machine has several GPUs, and none of them is named, each has a worker.
+On a CPU each worker is single-threaded, and there is one a core: small networks run fastest so, and a run's
+numbers do not depend on how many run beside it. On an accelerator runs follow one another, with the seeds of
+a small network stacked; several GPUs have a worker each, unless one is named.
 
-A worker that dies, or whose GPU fails, takes its own run with it and no other.
+A worker that dies, or whose GPU fails, takes its own group of jobs with it and no other.
 """
 
 import multiprocessing
 import os
 import signal
-import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
 
 import joblib
 import torch
@@ -25,20 +23,24 @@ from alibench.benchmarks.config import plugins
 from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.data import cache
 from alibench.benchmarks.running import jobs, worker
-from alibench.benchmarks.running.engine import Group, Listener
-from alibench.benchmarks.running.interpreters import deaf, inherited
+from alibench.benchmarks.running.engine import PULSE, Group, Listener
+from alibench.benchmarks.running.execute import execute
+from alibench.benchmarks.running.interpreters import ignoring_interrupts, inherited
 from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.outcomes import STOPPED, Outcome, device_failed, failed
 from alibench.benchmarks.training.stopping import Request
 from alibench.evaluation import script
 from alibench.evaluation.errors import BadInput
 
 PATIENCE = 10.0  # seconds for an idle worker to end
-VISIBLE = "CUDA_VISIBLE_DEVICES"  # the GPUs that a process sees, in its environment; all, if it is not set
+# The environment variable of the GPUs that a process sees; all, if it is not set.
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+# What a worker sends: a run's id with its steps by now, or the outcomes of a group.
+Message = tuple[str, int] | dict[str, Outcome]
 
 
 def workers(device: torch.device, suites: Iterable[Suite] = ()) -> int:
-    """Return how many runs of some suites go side by side: as cores and memory allow; one on each
-    accelerator.
+    """Return how many runs go side by side: as cores and memory allow; one on each accelerator.
 
     Limits of a container count: of processors (quota and affinity) and of memory.
     """
@@ -46,125 +48,121 @@ def workers(device: torch.device, suites: Iterable[Suite] = ()) -> int:
         return max(1, torch.cuda.device_count())
     if device.type != "cpu":
         return 1
-    taken = [suite.resources for suite in suites]
-    count = int(joblib.cpu_count() / max((own.cpus for own in taken), default=1.0))
+    # The most that any suite says a run takes counts for all.
+    needs = [suite.resources for suite in suites]
+    count = int(joblib.cpu_count() / max((need.cpus for need in needs), default=1.0))
     if (memory := memory_limit()) is not None:
-        count = min(count, int(memory / 1e9 / max((own.memory for own in taken), default=1.0)))
+        count = min(count, int(memory / 1e9 / max((need.memory for need in needs), default=1.0)))
     return max(1, count)
 
 
 def memory_limit(
     groups: Path = Path("/sys/fs/cgroup"), member: Path = Path("/proc/self/cgroup")
 ) -> int | None:
-    """Return the bytes of memory that this process may use: the machine's, or what a control group of it
-    allows.
+    """Return the bytes of memory that the machine and control groups allow this process; None if unknown.
 
-    `groups` is where the system shows control groups, `member` names those of this process. None where
-    nothing is known.
+    `groups` is where the system shows control groups, `member` the file that names this process's.
     """
-    found = list[int]()
+    limits = list[int]()
     with suppress(ValueError, OSError, AttributeError):
-        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
-    # version 2 has one tree, "0::/PATH", version 1 one of memory, "N:memory:/PATH"; a container may see its
-    # own as the root
-    places = {(groups, "memory.max"), (groups / "memory", "memory.limit_in_bytes")}
+    # Version 2 has one tree, "0::/PATH", version 1 one for memory, "N:memory:/PATH". A container may see its
+    # own group as the root.
+    files = {groups / "memory.max", groups / "memory" / "memory.limit_in_bytes"}
     with suppress(OSError, ValueError):
         for line in member.read_text().splitlines():
             _, kinds, path = line.split(":", 2)
-            if kinds == "" or "memory" in kinds.split(","):
-                root, file = (
-                    (groups, "memory.max") if kinds == "" else (groups / "memory", "memory.limit_in_bytes")
-                )
-                below = root / path.lstrip("/")
-                places |= {
-                    (folder, file) for folder in (below, *below.parents) if folder.is_relative_to(root)
-                }
-    for folder, file in places:
-        with suppress(OSError, ValueError):  # it is not there, or says "max"
-            found.append(int((folder / file).read_text()))
-    return min(found, default=None)
+            if kinds == "":
+                root, name = groups, "memory.max"
+            elif "memory" in kinds.split(","):
+                root, name = groups / "memory", "memory.limit_in_bytes"
+            else:
+                continue
+            group = root / path.lstrip("/")
+            files |= {folder / name for folder in (group, *group.parents) if folder.is_relative_to(root)}
+
+    # A file may be missing, or say "max".
+    for file in files:
+        with suppress(OSError, ValueError):
+            limits.append(int(file.read_text()))
+    return min(limits, default=None)
 
 
 # -------------------- in a worker's process
 
 
-def _serve(commands: Connection, given: Sequence[plugins.Source], do: worker.Do) -> None:
-    """Do groups of jobs as they come, until there are no more or the device is lost."""
+def _serve(connection: Connection, sources: Sequence[plugins.Source], do: worker.Do) -> None:
+    """Do groups of jobs as they come, until there are no more or the device failed."""
     request = Request()
     signal.signal(signal.SIGTERM, request.take)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def reach(run_id: str, steps: int) -> None:
+        connection.send((run_id, steps))
+
     with cache.settled():
-        while (group := commands.recv()) is not None:
-            outcomes = worker.work(
-                group, lambda run_id, steps: commands.send((run_id, steps)), request, given, do
-            )
-            commands.send(outcomes)
-            if worker.is_lost(outcomes):
+        while (group := connection.recv()) is not None:
+            outcomes = worker.work(group, reach, request, sources, do)
+            connection.send(outcomes)
+            if device_failed(outcomes):
                 return
 
 
 def _end_with_parent() -> None:
-    """A killed command leaves no worker behind that goes on writing."""
+    """End this process when the command is killed, so that it writes no more."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
 
 
-# -------------------- in the command's
+# -------------------- in the command's process
 
 
-def _alone(place: int) -> dict[str, str]:
-    """Return the environment of a process that sees one GPU alone, of those that this one sees, as its
-    "cuda".
-    """
-    seen = os.environ.get(VISIBLE)
-    return {VISIBLE: seen.split(",")[place].strip() if seen else str(place)}
+def _one_gpu(place: int) -> dict[str, str]:
+    """Return the environment of a process that sees one of this process's GPUs alone, as its "cuda"."""
+    visible = os.environ.get(VISIBLE)
+    return {VISIBLE: visible.split(",")[place].strip() if visible else str(place)}
 
 
 class Worker:
-    """A fresh process that does one group of jobs after another; `place` is its number among an engine's
-    workers.
-    """
+    """A process that does one group of jobs after another; `place` is its number in the team."""
 
     def __init__(self, place: int, environment: Mapping[str, str], do: worker.Do) -> None:
         context = multiprocessing.get_context("spawn")
         self.place = place
         self.connection, theirs = context.Pipe()
-        given = tuple(plugins.LOADED)
-        self.process = context.Process(target=_serve, args=(theirs, given, do), daemon=True)
-        with inherited(environment), deaf():
+        arguments = (theirs, tuple(plugins.LOADED), do)
+        self.process = context.Process(target=_serve, args=arguments, daemon=True)
+        with inherited(environment), ignoring_interrupts():
             self.process.start()
+        # The worker alone holds the other end now, so that its death ends the connection.
         theirs.close()
         self.group: Group = ()
 
     def begin(self, group: Group) -> None:
-        """Give it jobs."""
+        """Send it jobs."""
         self.group = group
         self.connection.send(group)
 
-    def messages(self) -> Iterator[Any]:
-        """Yield what it says: (run, steps) as it goes, then what became of its jobs; also if it dies."""
+    def messages(self) -> Iterator[Message]:
+        """Yield what it sent: steps as it goes, then the outcomes of its group, even if it dies."""
         try:
             while self.connection.poll():
                 yield self.connection.recv()
         except (EOFError, OSError):
             self.process.join()
-            code = self.process.exitcode or 0
-            how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-            memory = ", as by a system out of memory" if code == -signal.SIGKILL else ""
-            reason = (
-                worker.STOPPED if code == -signal.SIGTERM else f"failed: its process died ({how}{memory})"
-            )
-            yield {job.run_id: reason for job in self.group}
+            outcome = _of_dead(self.process.exitcode or 0)
+            yield {job.run_id: outcome for job in self.group}
 
     def stop(self) -> None:
-        """Ask it to end what it does."""
+        """Ask it to end its jobs."""
         self.process.terminate()
 
     def end(self) -> None:
-        """End it: at once if it works, else as it wants to."""
+        """End it: at once if it has jobs, else by itself."""
+        # Without jobs it loses nothing: it may leave its caches whole.
         if not self.group:
             with suppress(OSError):
                 self.connection.send(None)
@@ -174,65 +172,73 @@ class Worker:
         self.connection.close()
 
 
+def _of_dead(code: int) -> Outcome:
+    """Return the outcome of jobs whose process ended with a code; a negative one is a signal's."""
+    if code == -signal.SIGTERM:
+        return STOPPED
+    how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    memory = ", as by a system out of memory" if code == -signal.SIGKILL else ""
+    return failed(f"its process died ({how}{memory})")
+
+
 class Local:
     """As many workers as the machine has room for, each started when there is work for it."""
 
     where = ""
 
-    def __init__(
-        self, device: torch.device, suites: Iterable[Suite] = (), do: worker.Do = jobs.execute
-    ) -> None:
+    def __init__(self, device: torch.device, suites: Iterable[Suite] = (), do: worker.Do = execute) -> None:
         self.device, self.do, self.team = device, do, list[Worker]()
         self.size = self.queued = workers(device, suites)
 
-    def check(self, work: Sequence[Job], planned: Mapping[str, Any]) -> None:
-        """Refuse what the workers, which import the script anew, could not do. Raises BadInput."""
+    def check(self, work: Sequence[Job], planned: Mapping[str, object]) -> None:
+        """Raise BadInput for an extractor that workers, which import the script anew, could not make."""
         for extractor in dict.fromkeys(job.suite.evaluation.extractor for job in work):
             if reason := script.problem(extractor):
                 raise BadInput(reason)
 
     def grouped(self, work: Iterable[Job]) -> list[Group]:
-        """On an accelerator small trainings go together."""
+        """Return groups of jobs: on an accelerator small trainings go together."""
         return list(jobs.grouped(work, self.device))
 
     def begin(self, group: Group) -> None:
-        """Give it to a worker that is free, or to a new one."""
-        free = min((each for each in self.team if not each.group), key=lambda each: each.place, default=None)
+        """Send it to a worker that is free, or to a new one."""
+        # The first GPU comes first, so that speed is always measured on the same one.
+        idle = [member for member in self.team if not member.group]
+        free = min(idle, key=lambda member: member.place, default=None)
         if free is None:
-            place = min(set(range(self.size)) - {each.place for each in self.team})
-            gpu = _alone(place) if self.device.type == "cuda" and self.size > 1 else {}
+            # Places are the numbers of GPUs.
+            place = min(set(range(self.size)) - {member.place for member in self.team})
+            gpu = _one_gpu(place) if self.device.type == "cuda" and self.size > 1 else {}
             free = Worker(place, {**worker.environment(self.device), **gpu}, self.do)
             self.team.append(free)
         free.begin(group)
 
-    def wait(self, listener: Listener, bell: socket.socket) -> list[dict[str, str]]:
-        """Wait for a worker to say something."""
-        busy = [each for each in self.team if each.group]
-        ready = wait([*(each.connection for each in busy), bell])
-        ended = []
-        for told in (each for each in busy if each.connection in ready):
-            for message in told.messages():
+    def wait(self, listener: Listener) -> list[dict[str, Outcome]]:
+        """Wait for a worker's message."""
+        busy = {member.connection: member for member in self.team if member.group}
+        ended = list[dict[str, Outcome]]()
+        for member in [busy[connection] for connection in wait(list(busy), PULSE)]:  # type: ignore[index]
+            for message in member.messages():
                 if isinstance(message, tuple):
                     listener.reach(*message)
                     continue
-                told.group = ()
-                if (
-                    not told.process.is_alive()
-                    or worker.STOPPED in message.values()
-                    or worker.is_lost(message)
-                ):
-                    self.team.remove(told)
-                    told.end()
+
+                # The outcomes are the last message of a group.
                 ended.append(message)
-                break  # it says no more before it is given more
+                member.group = ()
+                stopped = STOPPED in message.values()
+                if stopped or device_failed(message) or not member.process.is_alive():
+                    self.team.remove(member)
+                    member.end()
+                break
         return ended
 
     def stop(self) -> None:
-        """Ask all workers to end what they do."""
-        for each in self.team:
-            each.stop()
+        """Ask all workers to end their jobs."""
+        for member in self.team:
+            member.stop()
 
     def end(self) -> None:
         """End all workers."""
-        for each in self.team:
-            each.end()
+        for member in self.team:
+            member.end()

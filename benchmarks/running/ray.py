@@ -25,10 +25,12 @@ import torch
 
 from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.data import cache
-from alibench.benchmarks.running import jobs, nodes, outputs, worker
+from alibench.benchmarks.running import nodes, outputs, worker
 from alibench.benchmarks.running.engine import Group, Listener
+from alibench.benchmarks.running.execute import execute
 from alibench.benchmarks.running.interpreters import inherited
 from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.outcomes import STOPPED, Outcome, failed
 from alibench.benchmarks.training.stopping import Request
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.messages import listed
@@ -80,7 +82,9 @@ class Progress:
 _problems: list[str] = []  # of this process's node, once it is checked
 
 
-def task(group: Group, needs: nodes.Requirements, do: worker.Do, progress: Any) -> dict[str, str] | Refusal:
+def task(
+    group: Group, needs: nodes.Requirements, do: worker.Do, progress: Any
+) -> dict[str, Outcome] | Refusal:
     """Do jobs, but those that a lost worker had finished; return their outcomes."""
     if not _problems:
         _problems.append(nodes.problem(needs))  # this node may have joined after all others were checked
@@ -170,9 +174,7 @@ class Cluster:
     A node is checked once; until it has answered, and if it has a problem, it gets no runs.
     """
 
-    def __init__(
-        self, on: str, device: str | None, suites: Iterable[Suite], do: worker.Do = jobs.execute
-    ) -> None:
+    def __init__(self, on: str, device: str | None, suites: Iterable[Suite], do: worker.Do = execute) -> None:
         if device not in (None, "cpu", "cuda"):
             raise BadInput(f"--device {device}: Ray gives each run a device by itself: say cpu or cuda")
         _connect(on)
@@ -352,7 +354,7 @@ class Cluster:
         group = [replace(job, out=job.out.absolute()) for job in group]
         self.running[run.remote(group, self.needs, self.do, self.progress)] = group, avoided
 
-    def wait(self, listener: Listener, bell: socket.socket) -> list[dict[str, str]]:
+    def wait(self, listener: Listener) -> list[dict[str, Outcome]]:
         """Wait a moment for a task to end; return the outcomes of those that have."""
         tasks = list(self.running)
         first, _ = ray.wait(tasks, num_returns=1, timeout=TICK)
@@ -361,32 +363,32 @@ class Cluster:
             self._look_around(listener)
         return [outcomes for each in ready if (outcomes := self._outcome(each, listener))]
 
-    def _outcome(self, ended: Any, listener: Listener) -> dict[str, str]:
+    def _outcome(self, ended: Any, listener: Listener) -> dict[str, Outcome]:
         """Return the outcomes of a task's jobs; nothing if it has begun again on another node."""
         group, avoided = self.running.pop(ended)
         again = False
         try:
-            result: dict[str, str] | Refusal = ray.get(ended)
+            result: dict[str, Outcome] | Refusal = ray.get(ended)
             if not isinstance(result, Refusal):
-                return {job.run_id: sys.intern(result[job.run_id]) for job in group}  # one "ok" for all
+                return {job.run_id: result[job.run_id] for job in group}
             self._look_around(listener)  # the node may have just joined
             self._learn(result.node, result.problem, listener)
-            reason, again = f"failed: its node {result.problem}", True
+            outcome, again = failed(f"its node {result.problem}"), True
         except TaskCancelledError:
-            reason = worker.STOPPED
+            outcome = STOPPED
         except RayTaskError as error:
             # A job's own errors are outcomes: this node could not even begin.
             self._look_around(listener)
-            reason, again = f"failed: {_last_line(error)}", not self.avoided <= avoided
+            outcome, again = failed(_last_line(error)), not self.avoided <= avoided
         except RayError as error:
-            reason = f"failed: its worker was lost {LOST + 1} times, the last time so: {_last_line(error)}"
+            outcome = failed(f"its worker was lost {LOST + 1} times, the last time so: {_last_line(error)}")
 
         if again and self.stopped:
-            reason = worker.STOPPED
+            outcome = STOPPED
         elif again and self.able:
             self.begin(group)
             return {}
-        return {job.run_id: reason for job in group}
+        return {job.run_id: outcome for job in group}
 
     def stop(self) -> None:
         """Cancel all tasks."""

@@ -1,14 +1,12 @@
-"""Does the jobs of a command by an engine (engine.py), shows how far they are, measures speed with nothing
-beside it.
+"""Does the jobs of a command by an engine (engine.py), and shows how far they are.
 
 Ctrl-C or SIGTERM lets every training end after its step with a checkpoint; a second one ends all at once,
-which loses no more than what came after the last checkpoint.
+which loses no more than the steps after the last checkpoint.
 """
 
 import signal
-import socket
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -18,30 +16,25 @@ from rich.console import Console
 from alibench.benchmarks.running.display import Display
 from alibench.benchmarks.running.engine import Engine, Group
 from alibench.benchmarks.running.jobs import Job
-from alibench.benchmarks.running.worker import STOPPED
+from alibench.benchmarks.running.outcomes import STOPPED, Outcome, failed
 
-FAILED_ALONE = "failed: its process was asked to end by SIGTERM, the command was not"
+STOPPED_ALONE = failed("its process was asked to end by SIGTERM, the command was not")
+ENDING = "ending after the current step, with checkpoints; once more to end at once"
 
 
 class Interrupted(Exception):
-    """The command was asked to end, and all its jobs have; `signal` asked for it."""
+    """The command was asked to end by `signal`, and all its jobs have ended."""
 
     def __init__(self, signal: int) -> None:
         super().__init__(signal)
         self.signal = signal
 
 
-class Asked:
-    """Whether the command is asked to end by Ctrl-C or SIGTERM; the engine is told. The second time,
-    KeyboardInterrupt.
-    """
+class StopSignals:
+    """Whether Ctrl-C or SIGTERM came: the first stops the engine, the second raises KeyboardInterrupt."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine, self.signal = engine, 0
-        # a signal that another thread of the process took wakes nobody who waits, but writes here
-        self.awake, self.bell = socket.socketpair()
-        for end in (self.awake, self.bell):
-            end.setblocking(False)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Take a signal."""
@@ -50,30 +43,17 @@ class Asked:
         self.signal = number
         self.engine.stop()
 
-    def rung(self) -> bool:
-        """Return whether the bell has rung since it was last asked for."""
-        try:
-            return bool(self.awake.recv(64))
-        except BlockingIOError:
-            return False
-
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take signals meanwhile, where that can be: in the main thread."""
-        numbers = (
-            (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
-        )
+    def taken(self) -> Iterator[None]:
+        """Take signals meanwhile. Only the main thread can; elsewhere nothing changes."""
+        is_main = threading.current_thread() is threading.main_thread()
+        numbers = (signal.SIGINT, signal.SIGTERM) if is_main else ()
         before = {number: signal.signal(number, self) for number in numbers}
-        bell = signal.set_wakeup_fd(self.bell.fileno()) if numbers else -1
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            if numbers:
-                signal.set_wakeup_fd(bell)
-            self.awake.close()
-            self.bell.close()
 
 
 def spoken(engine: Engine, at_once: int) -> str:
@@ -82,30 +62,34 @@ def spoken(engine: Engine, at_once: int) -> str:
     return f"on {engine.device}, {at_once} {threads}at a time{engine.where}"
 
 
-def run(work: Iterable[Job], engine: Engine, console: Console, retries: int = 0) -> dict[str, str]:
-    """Do all jobs that are not finished, those of throughput last and alone; return what became of each, "ok"
-    or why not.
+def run(work: Iterable[Job], engine: Engine, console: Console, retries: int = 0) -> dict[str, Outcome]:
+    """Do all jobs that are not finished; return the outcomes of all by run id.
 
-    One that fails is tried again from its checkpoint, `retries` times. Raises Interrupted when all have ended
-    on request.
+    A job that fails is tried again from its checkpoint, `retries` times. Raises Interrupted when all have
+    ended on request.
     """
     work = list(work)
     outcomes = {job.run_id: outcome for job in work if (outcome := job.outcome())}
     left = {job.run_id: job for job in work if job.run_id not in outcomes}
-    finished = f", {len(outcomes)} of them finished already" if outcomes else ""
     first = engine.grouped(job for job in left.values() if job.kind != "throughput")
     at_once = max(1, min(engine.size, len(first)))
+
+    finished = f", {len(outcomes)} of them finished already" if outcomes else ""
     console.print(f"{len(work)} runs {spoken(engine, at_once)}{finished}", highlight=False)
-    display, asked = Display(console, left), Asked(engine)
+    display, signals = Display(console, left), StopSignals(engine)
     try:
-        with display.progress, asked.listening():
+        with display.progress, signals.taken():
+            outcomes |= _do(first, engine, display, signals, retries)
+            # Speed is measured last and alone.
             alone = [[job] for job in left.values() if job.kind == "throughput"]
-            outcomes |= _do(first, engine, display, asked, retries)
-            outcomes |= _do(alone, engine, display, asked, retries, one_by_one=True)
+            outcomes |= _do(alone, engine, display, signals, retries, one_by_one=True)
     finally:
         engine.end()
-    if asked.signal and (outcomes.keys() != {job.run_id for job in work} or STOPPED in outcomes.values()):
-        raise Interrupted(asked.signal)
+
+    # All may have been done by the time that a signal came.
+    unfinished = STOPPED in outcomes.values() or any(job.run_id not in outcomes for job in work)
+    if signals.signal and unfinished:
+        raise Interrupted(signals.signal)
     return {job.run_id: outcomes[job.run_id] for job in work}
 
 
@@ -113,39 +97,39 @@ def _do(
     groups: Sequence[Group],
     engine: Engine,
     display: Display,
-    asked: Asked,
+    signals: StopSignals,
     retries: int,
     one_by_one: bool = False,
-) -> dict[str, str]:
-    """Do groups of jobs, as many at a time as the engine takes; return what became of each job."""
-    waiting, doing = deque(groups), dict[str, Job]()
-    tries: dict[str, int] = {}
-    outcomes: dict[str, str] = {}
+) -> dict[str, Outcome]:
+    """Do groups of jobs, as many at a time as the engine takes; return the outcomes of the jobs begun."""
+    waiting, doing, outcomes = deque(groups), dict[str, Job](), dict[str, Outcome]()
+    tries, announced = Counter[str](), False
     while True:
-        while waiting and not asked.signal and len(doing) < (1 if one_by_one else engine.queued):
+        # The engine takes more when a cluster grows.
+        while waiting and not signals.signal and len(doing) < (1 if one_by_one else engine.queued):
             group = waiting.popleft()
             doing |= {job.run_id: job for job in group}
             engine.begin(group)
         if not doing:
             return outcomes
-        ended = engine.wait(display, asked.awake)
-        if asked.rung() and asked.signal:
-            display.say("ending after the current step, with checkpoints; once more to end at once")
-        for told in ended:
-            if not asked.signal:
-                told = {
-                    run_id: FAILED_ALONE if outcome == STOPPED else outcome
-                    for run_id, outcome in told.items()
-                }
-            again = [
-                r for r, outcome in told.items() if outcome.startswith("failed") and tries.get(r, 0) < retries
-            ]
-            for run_id, outcome in told.items():
-                display.finish(run_id, outcome, run_id in again)
-            for run_id in again:
-                tries[run_id] = tries.get(run_id, 0) + 1
+
+        ended = engine.wait(display)
+        if signals.signal and not announced:
+            display.say(ENDING)
+            announced = True
+
+        for group_outcomes in ended:
+            again = list[Job]()
+            for run_id, outcome in group_outcomes.items():
+                if outcome == STOPPED and not signals.signal:
+                    outcome = STOPPED_ALONE
+                outcomes[run_id], job = outcome, doing.pop(run_id)
+
+                # A diverged run would diverge again.
+                tried_again = outcome.failed and tries[run_id] < retries
+                if tried_again:
+                    tries[run_id] += 1
+                    again.append(job)
+                display.finish(run_id, outcome, tried_again)
             if again:
-                waiting.append([doing[run_id] for run_id in again])
-            for run_id in told:
-                del doing[run_id]
-            outcomes |= told
+                waiting.append(again)

@@ -29,6 +29,7 @@ from alibench.benchmarks.config import devices, loading, plugins
 from alibench.benchmarks.data import cache
 from alibench.benchmarks.running import outputs, worker
 from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.outcomes import STOPPED
 from alibench.benchmarks.running.outputs import Answer, Output
 from alibench.benchmarks.training.stopping import Request
 from alibench.evaluation import files
@@ -223,10 +224,10 @@ def element(path: Path, index: int) -> int:
         outcome = done[job.run_id]
     print(f"{job.run_id}: {outcome}", flush=True)
 
-    if outcome == worker.STOPPED and SIGNAL in taken:
+    if outcome == STOPPED and SIGNAL in taken:
         name = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{index}"
         subprocess.run(["scontrol", "requeue", name], check=False)
-    return int(outcome.startswith(("failed", worker.STOPPED)))
+    return int(outcome.failed or outcome == STOPPED)
 
 
 def _job(path: Path, index: int) -> Job:

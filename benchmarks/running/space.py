@@ -1,4 +1,4 @@
-"""What a command needs on the disk."""
+"""How much space a command needs on the disk."""
 
 import math
 from collections.abc import Iterable
@@ -11,18 +11,20 @@ A_RUN = 1_000_000  # bytes of a run's rows, provenance and curves, and its share
 
 
 def disk(suites: Iterable[Suite], at_once: int) -> int:
-    """Return the bytes that all runs of some suites will need on the disk, `at_once` of them training; rather
-    too many.
-    """
+    """Return the bytes that all runs of some suites need, `at_once` of them training; rather too many."""
     kept, passing = 0, 0
     for suite in suites:
         loaded = suite.load()
+
+        # The arrays that pictures are drawn from, and the codes.
         drawn = pictures.SAMPLES + 2 * pictures.PAIRS if loaded.images else 3 * pictures.POINTS
         drawn += pictures.LINES[loaded.images] * pictures.STEPS
         arrays = drawn * math.prod(loaded.shape) * loaded.train.x.itemsize + 4 * pictures.CODES * suite.latent
+
         for name in suite.models:
+            # Shapes have no contents, so this takes no memory.
             weights = sum(tensor.nbytes for tensor in suite.shapes(name).state_dict().values())
             kept += suite.seeds * (weights + arrays + A_RUN)
-            # the weights, their averages, two moments of each, and the order of the data
+            # A checkpoint has the weights, their averages, two moments of each, and the order of the data.
             passing = max(passing, (checkpoints.KEPT + 1) * (4 * weights + 8 * len(loaded.train)))
     return kept + at_once * passing

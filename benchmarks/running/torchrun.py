@@ -7,7 +7,6 @@ training begins, take part in it, and wait for the next while the first measures
 import functools
 import os
 import signal
-import socket
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -19,7 +18,9 @@ import torch.distributed as dist
 from alibench.benchmarks.config import compute, plugins
 from alibench.benchmarks.running import jobs, worker
 from alibench.benchmarks.running.engine import Group, Listener
+from alibench.benchmarks.running.execute import execute
 from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.outcomes import Outcome, device_failed
 from alibench.benchmarks.training.checkpoints import Checkpoints
 from alibench.benchmarks.training.loop import train_together
 from alibench.benchmarks.training.outcomes import Failed, Member
@@ -71,7 +72,7 @@ class Together:
         """Take a job; `wait` does it."""
         self.group = list(group)
 
-    def wait(self, listener: Listener, bell: socket.socket) -> list[dict[str, str]]:
+    def wait(self, listener: Listener) -> list[dict[str, Outcome]]:
         """Do the job; return its outcome. Raises Lost where its training fails, or this process's GPU."""
         (job,), loaded = self.group, tuple(plugins.LOADED)
 
@@ -82,15 +83,15 @@ class Together:
 
         before = _stamp(job)
         processes = Sharded(announce) if _is_shared(job) else ALONE
-        do = functools.partial(jobs.execute, processes=processes)
-        outcome = worker.work([job], listener.reach, self.request, loaded, do)
+        do = functools.partial(execute, processes=processes)
+        outcomes = worker.work([job], listener.reach, self.request, loaded, do)
 
         # A failure after the training leaves the others waiting for the next one, as they should
-        failed = outcome[job.run_id].startswith("failed") and _stamp(job) == before
-        Together.astray = Together.astray and failed
-        if Together.astray or worker.is_lost(outcome):
-            raise Lost(_last(job.run_id, outcome[job.run_id]))
-        return [outcome]
+        outcome = outcomes[job.run_id]
+        Together.astray = Together.astray and outcome.failed and _stamp(job) == before
+        if Together.astray or device_failed(outcomes):
+            raise Lost(_last(job.run_id, str(outcome)))
+        return [outcomes]
 
     def stop(self) -> None:
         """End a training after its step, with a checkpoint; other work at once, by raising Stopped."""
@@ -141,7 +142,7 @@ def follow() -> None:
     except (BadInput, Failed) as problem:
         raise Lost(f"process {rank()} ends: {problem}") from None
     except torch.AcceleratorError as error:
-        raise Lost(f"process {rank()} ends: {worker.lost(error).removeprefix('failed: ')}") from None
+        raise Lost(f"process {rank()} ends: the device failed: {worker.device_failure(error)}") from None
     _leave()
 
 

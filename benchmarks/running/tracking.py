@@ -1,5 +1,4 @@
-"""Trackers: who is told the curves of a training while it runs. The loop knows none by name, only `Log`
-(outcomes.py).
+"""Trackers are called with the curves of a training while it runs. The loop knows only their type, `Log`.
 
 Any function of a record will do, so that curves go wherever one has them:
 
@@ -24,7 +23,7 @@ def starts(phases: Sequence[Phase], recipe: Recipe) -> dict[str, int]:
 
 
 def check_tensorboard() -> None:
-    """Refuse to track by a package that is not there. Raises BadInput."""
+    """Raise BadInput if the package is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         raise BadInput("--tensorboard needs the package tensorboard: pip install tensorboard")
 
@@ -32,9 +31,8 @@ def check_tensorboard() -> None:
 class TensorBoard:
     """Writes the curves of one training as TensorBoard's events, at steps that grow over its phases.
 
-    Each record is on its way to the disk when the next comes, so that a killed training loses none that a
-    checkpoint counts as told. What was told after the checkpoint that a training goes on from is told again,
-    and the first copy disowned.
+    Each record is on its way to the disk when the next comes, so that a killed training loses none before its
+    checkpoint. After a checkpoint that a training resumes from records come again, and replace the first.
     """
 
     def __init__(self, folder: Path, starts: Mapping[str, int]) -> None:
@@ -44,10 +42,12 @@ class TensorBoard:
     def __call__(self, record: Mapping[str, float | str]) -> None:
         """Write a record: "loss encoder" as loss/encoder, and so on. Raises OSError."""
         step = self.starts[str(record["phase"])] + int(record["step"])
+        # Events from this step on were written before the checkpoint that the training resumes from.
         if self.writer is None:
             from torch.utils.tensorboard import SummaryWriter  # an extra, and it takes a second to import
 
             self.writer = SummaryWriter(self.folder, purge_step=step)
+
         for name, value in record.items():
             if name not in ("phase", "step"):
                 self.writer.add_scalar(name.replace(" ", "/", 1), value, step)

@@ -1,8 +1,7 @@
 """Trained models as runs leave them: kept, found in a folder, loaded. Nothing that is loaded can run code.
 
 A run's folder has `model.safetensors`, the weights alone; `training.json`, what else the training left and
-the weights' hash, so that an interrupted evaluation begins again without training; and `curves.csv`, a line a
-tick of the training.
+the weights' hash, so that an interrupted evaluation needs no training; and `curves.csv`, a line a tick.
 """
 
 import csv
@@ -26,12 +25,12 @@ from alibench.models import REGISTRY
 from alibench.models.base import Model
 from alibench.results import stored
 
-WEIGHTS = "model.safetensors"
+WEIGHTS, TRAINING = "model.safetensors", "training.json"  # in a run's folder
 VERSION = 1  # of the files
 
 
 class Kept(msgspec.Struct):
-    """What `training.json` says: what a training left with its weights' hash, or how it diverged."""
+    """The contents of `training.json`: what a training left with its weights' hash, or how it diverged."""
 
     weights_sha256: files.Sha256 = ""
     left: Trained | None = None
@@ -41,35 +40,40 @@ class Kept(msgspec.Struct):
 def keep(folder: Path, model: Model, outcome: Trained | Diverged) -> None:
     """Write what a training left; `training.json` last, so that with it all is there. Raises OSError."""
     if isinstance(outcome, Diverged):
-        files.write_json(folder / "training.json", "training", VERSION, {"diverged": str(outcome)})
+        files.write_json(folder / TRAINING, "training", VERSION, {"diverged": str(outcome)})
         return
     files.write_tensors(folder / WEIGHTS, "model", VERSION, model.state_dict())
+
+    # Phases have columns of their own.
     names = list(dict.fromkeys(name for record in outcome.curves for name in record))
     text = io.StringIO()
     writer = csv.DictWriter(text, names)
     writer.writeheader()
     writer.writerows(outcome.curves)
     files.replace(folder / stored.CURVES, text.getvalue())
+
     left = {"weights_sha256": files.sha256(folder / WEIGHTS), "left": msgspec.to_builtins(outcome)}
-    files.write_json(folder / "training.json", "training", VERSION, left)
+    files.write_json(folder / TRAINING, "training", VERSION, left)
 
 
 def kept(folder: Path) -> Trained | Diverged | None:
-    """Return what the training of a run left, or nothing if it has not ended. Raises files.Damaged."""
-    if not (folder / "training.json").exists():
+    """Return what the training of a run left, None if it has not ended. Raises files.Damaged."""
+    if not (folder / TRAINING).exists():
         return None
-    kept = files.read_json(folder / "training.json", "training", VERSION, Kept)
-    if kept.get("diverged") is not None:
-        return Diverged(kept["diverged"])
-    if "left" not in kept:
-        raise files.Damaged(f"{folder / 'training.json'} does not say what the training left")
+    contents = files.read_json(folder / TRAINING, "training", VERSION, Kept)
+    if contents.get("diverged") is not None:
+        return Diverged(contents["diverged"])
+    if "left" not in contents:
+        raise files.Damaged(f"{folder / TRAINING} does not say what the training left")
+
+    # The weights must be those of this training.
     try:
-        intact = files.sha256(folder / WEIGHTS, links=False) == kept["weights_sha256"]
+        intact = files.sha256(folder / WEIGHTS, links=False) == contents["weights_sha256"]
     except OSError as error:
         raise files.Damaged(f"{folder / WEIGHTS} cannot be read ({error.strerror})") from None
     if not intact:
         raise files.Damaged(f"{folder / WEIGHTS} is damaged")
-    return Trained(**kept["left"])
+    return Trained(**contents["left"])
 
 
 def weights(path: Path) -> dict[str, Tensor]:
@@ -78,42 +82,46 @@ def weights(path: Path) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainedRun:
     """A trained and evaluated run."""
 
     origin: dict[str, Any]  # its run.json
     weights: Path
 
 
-def find(folder: Path) -> list[Run]:
-    """Return the trained runs in what `--out` named, or the one in its own folder.
+def find(folder: Path) -> list[TrainedRun]:
+    """Return the trained runs below a command's folder, or the one in its own folder.
 
     Raises BadInput if there are none, or damaged ones.
     """
     single = os.path.lexists(folder / stored.ORIGIN)
-    found = []
-    for place in [folder] if single else stored.run_folders(folder):
-        if not all(os.path.lexists(place / name) for name in (WEIGHTS, stored.ORIGIN)):
-            continue
-        try:
-            run = Run(stored.read_origin(place, named=not single), place / WEIGHTS)
-            intact = files.sha256(run.weights, links=False) == run.origin["weights_sha256"]
-        except (files.Damaged, OSError) as problem:
-            raise BadInput(str(problem)) from None
-        if not intact or run.origin["seed"] is None:
-            raise BadInput(
-                f"{place} is damaged: its weights are not those that run.json names; run this run again"
-            )
-        found.append(run)
-    if not found:
+    places = [folder] if single else stored.run_folders(folder)
+    trained = [
+        place for place in places if all(os.path.lexists(place / file) for file in (WEIGHTS, stored.ORIGIN))
+    ]
+    if not trained:
         raise BadInput(
             f"{folder} holds no trained runs ({WEIGHTS}): name a folder that 'alibench run --out' made"
         )
-    return found
+    return [_read(place, named=not single) for place in trained]
+
+
+def _read(place: Path, named: bool) -> TrainedRun:
+    """Read a run, in a folder that is `named` by it or in any. Raises BadInput."""
+    try:
+        run = TrainedRun(stored.read_origin(place, named), place / WEIGHTS)
+        intact = files.sha256(run.weights, links=False) == run.origin["weights_sha256"]
+    except (files.Damaged, OSError) as problem:
+        raise BadInput(str(problem)) from None
+    if not intact or run.origin["seed"] is None:
+        raise BadInput(
+            f"{place} is damaged: its weights are not those that run.json names; run this run again"
+        )
+    return run
 
 
 def fill(model: Model, path: Path) -> None:
-    """Give a model its trained weights. Raises BadInput if they are damaged, or those of another model."""
+    """Give a model its trained weights. Raises BadInput if they are damaged, or another model's."""
     try:
         model.load_state_dict(weights(path))
     except (files.Damaged, OSError) as error:
@@ -126,17 +134,16 @@ def fill(model: Model, path: Path) -> None:
 def load_run(
     folder: str | Path, device: str | torch.device = "cpu", plugins: Iterable[str | Path] = ()
 ) -> Model:
-    """Return the trained model of a run: `load_run("DIR/runs/RUN")`, or `load_run("DIR")` where DIR has one
-    trained run.
+    """Return the trained model of a run: `load_run("DIR/runs/RUN")`, or `load_run("DIR")` if DIR has one run.
 
-    It needs no data set, gives no gradients and is as it was evaluated (models/base.py says what it can do):
+    It needs no dataset, gives no gradients and is as it was evaluated (models/base.py says what it can do):
 
         model, rng = load_run("DIR/runs/digits-ali-seed0"), torch.Generator().manual_seed(0)
         x = model.sample(16, rng)  # (16, C, H, W) in [0, 1], or (16, D)
         z, again = model.encode(x), model.reconstruct(x)  # (16, latent), mean codes; (16, C, H, W)
 
-    `plugins` are the files that define models of your own. Raises BadInput for a folder without a run, with
-    several, with a damaged one, or of a model that is not there.
+    `plugins` are the files that define the user's models. Raises BadInput for a folder without a run, with
+    several, with a damaged one, or with an unknown model.
     """
     for plugin in plugins:
         load(plugin)
@@ -144,17 +151,21 @@ def load_run(
     if len(runs) > 1:
         names = ", ".join(run.weights.parent.name for run in runs)
         raise BadInput(
-            f"{folder} holds {len(runs)} trained runs: name one of them by {folder}/runs/RUN; there are: "
-            f"{names}"
+            f"{folder} holds {len(runs)} trained runs: name one of them by {folder}/runs/RUN; "
+            f"there are: {names}"
         )
     (run,) = runs
-    origin = run.origin
+    origin, place = run.origin, run.weights.parent
+
+    # The model may be a plug-in's that is not loaded.
     suite = loading.of_run(origin)
-    of = suite.model.get(origin["model"], schema.Entry()).of or origin["model"]
-    check_model(of, REGISTRY, f"{run.weights.parent}: unknown model")
+    known_as = suite.model.get(origin["model"], schema.Entry()).of or origin["model"]
+    check_model(known_as, REGISTRY, f"{place}: unknown model")
+
+    # Networks depend on what the data were like, and not on the data.
     shape, scale, labels = (origin.get(f"data_{name}") for name in ("shape", "scale", "labels"))
     if shape is None or scale is None or labels is None:
-        raise BadInput(f"{run.weights.parent} does not say what its data were like: run this run again")
+        raise BadInput(f"{place} does not say what its data were like: run this run again")
     model = suite.build_for(tuple(shape), scale, labels, origin["model"], origin["seed"])
     fill(model, run.weights)
     return model.to(device).eval().requires_grad_(False)

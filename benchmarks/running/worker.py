@@ -5,15 +5,16 @@ array.
 import errno
 import importlib
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
 from alibench.benchmarks.config import plugins
 from alibench.benchmarks.config.streams import Unwritable
-from alibench.benchmarks.running import jobs
+from alibench.benchmarks.running.execute import Report, execute
 from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.outcomes import STOPPED, Outcome, Status, failed
 from alibench.benchmarks.training.outcomes import Failed
 from alibench.benchmarks.training.stopping import Request, Stopped
 from alibench.evaluation.errors import BadInput
@@ -22,52 +23,51 @@ from alibench.evaluation.files import Busy
 # Blocks of memory that a training step frees and takes again stay with the process: a third more speed for
 # small nets.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "2000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
+# What the system says where nothing more can be written.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-STOPPED = "stopped"  # the outcome of a job that ended on request
-# how the outcome of a job begins after which its process can do no other on CUDA
-LOST = "failed: the device failed"
 RESUME = "--resume resumes it from its last checkpoint"
-# what CUDA says of a GPU that is another process's alone, and of one on which not even a context finds room
+# CUDA's messages for a GPU that another process has for itself, and for one without room for a context.
 TAKEN = ("busy or unavailable", "CUDA error: out of memory")
+
+Do = Callable[[Sequence[Job], Report, Request], dict[str, Outcome]]  # execute.execute, or a test's
 
 
 def environment(device: torch.device) -> dict[str, str]:
-    """Return what a worker's process must be started with."""
+    """Return the environment variables that a worker's process must be started with."""
     return {"OMP_NUM_THREADS": "1", **ALLOCATOR} if device.type == "cpu" else {}
 
 
 def prepare(device: torch.device) -> None:
     """Make a process ready to work: single-threaded on a CPU, so that numbers depend on no machine's cores.
 
-    On CUDA a numbered device becomes the current one, which streams, graphs and timers take, and convolutions
-    take algorithms that repeat bit for bit.
+    On CUDA convolutions take algorithms that repeat bit for bit.
     """
     if device.type == "cpu":
         torch.set_num_threads(1)
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True
+        # Streams, graphs and timers take the current device.
         if device.index is not None:
             torch.cuda.set_device(device)
-    importlib.import_module(
-        "torch._dynamo"
-    )  # the first optimiser would, within the time of the first training
 
-
-Do = Callable[[Sequence[Job], Callable[[str, int], None], Request], dict[str, str]]  # jobs.execute
+    # The first optimiser would import it, within the time of the first training.
+    importlib.import_module("torch._dynamo")
 
 
 def work(
     group: Sequence[Job],
     reach: Callable[[str, int], None],
     request: Request,
-    given: Sequence[plugins.Source],
-    do: Do = jobs.execute,
-) -> dict[str, str]:
-    """Do jobs in this process, which is made ready for them, with the models that the command was `given`.
+    sources: Sequence[plugins.Source],
+    do: Do = execute,
+) -> dict[str, Outcome]:
+    """Do jobs in this process, with the plug-ins of the command; return their outcomes by run id.
 
-    `reach` is told how many steps a run has made by now. A failure is theirs alone and comes back as text:
-    one line, if it is not a mistake of ours. After one that `is_lost`, give this process no other jobs.
+    `reach` is called with a run's id and how many steps it has made by now. Failures do not raise: they are
+    outcomes, with a traceback only where the code is to blame. Where `device_failed` is true of the outcomes,
+    give this process no other jobs.
     """
+    # Trainings report steps that passed, listeners show steps that were made.
     made = dict.fromkeys((job.run_id for job in group), 0)
 
     def report(run_id: str, steps: int) -> None:
@@ -76,56 +76,52 @@ def work(
 
     try:
         prepare(torch.device(group[0].device))
-        plugins.again(given)
+        plugins.again(sources)
         return do(group, report, request)
     except Stopped:
-        reason = STOPPED
+        outcome = STOPPED
     except (Failed, BadInput) as problem:
-        reason = f"failed: {problem}"
+        outcome = failed(problem)
     except Busy as lock:
-        reason = f"failed: another process holds {lock}: is the same run being done elsewhere?"
-    except OSError as error:
-        if error.errno not in FULL:
-            reason = f"failed: {plugins.blame(error) or traceback.format_exc()}"
-        else:
-            reason = f"failed: nothing more can be written ({error.strerror}); its last checkpoint is kept: make room, resume"
+        outcome = failed(f"another process holds {lock}: is the same run being done elsewhere?")
     except (KeyboardInterrupt, Unwritable):
         raise
     except BaseException as error:
-        blamed = plugins.blame(error)
-        if not (blamed or isinstance(error, Exception)):  # it is meant for this process
+        # What is not an Exception is meant for this process, unless a plug-in raised it.
+        if not (plugins.blame(error) or isinstance(error, Exception)):
             raise
-        reason = lost(error) or f"failed: {blamed or traceback.format_exc()}"
-    return {job.run_id: reason for job in group}
+        outcome = _of_error(error)
+    return {job.run_id: outcome for job in group}
 
 
-def is_lost(outcomes: Mapping[str, str]) -> bool:
-    """Return whether jobs ended by an error after which CUDA refuses all else in their process."""
-    return any(outcome.startswith(LOST) for outcome in outcomes.values())
+def _of_error(error: BaseException) -> Outcome:
+    if isinstance(error, OSError) and error.errno in FULL:
+        reason = f"nothing more can be written ({error.strerror})"
+        return failed(f"{reason}; its last checkpoint is kept: make room, resume")
+    if reason := device_failure(error):
+        return Outcome(Status.DEVICE_FAILED, reason)
+    return failed(plugins.blame(error) or traceback.format_exc())
 
 
-def lost(error: BaseException) -> str:
-    """Return in a line what a device failed by, where, and the remedy; nothing, if the device can still be
-    used.
-    """
-    if not _is_device(error):
+def device_failure(error: BaseException) -> str:
+    """Return in a line why a device failed, where, and the remedy; "" if the device can still be used."""
+    if not _is_of_device(error):
         return ""
-    said = str(error).strip().partition("\n")[0] or type(error).__name__
-    remedy = (
-        "wait for the other command, or name another --device" if any(t in said for t in TAKEN) else RESUME
-    )
-    return f"{LOST}: {said} ({_place(error)}): {remedy}"
+    message = str(error).strip().partition("\n")[0] or type(error).__name__
+    is_taken = any(text in message for text in TAKEN)
+    remedy = "wait for the other command, or name another --device" if is_taken else RESUME
+    return f"{message} ({_place(error)}): {remedy}"
 
 
-def _is_device(error: BaseException | None) -> bool:
-    """Return whether an error is CUDA's own, or was caused by one, or came with one that only the next wait
-    for it shows.
-    """
+def _is_of_device(error: BaseException | None) -> bool:
+    """Return whether CUDA can do nothing more in this process after an error."""
+    # It may hide behind another library's error.
     while error is not None:
         if isinstance(error, torch.AcceleratorError):
             return True
         error = error.__cause__
-    # libraries on top of CUDA have errors of other classes, after which it may be lost or not
+
+    # Libraries on top of CUDA raise errors of other classes. Whether it still works, waiting for it shows.
     try:
         if torch.cuda.is_initialized():
             torch.cuda.synchronize()
@@ -136,16 +132,14 @@ def _is_device(error: BaseException | None) -> bool:
 
 def _place(error: BaseException) -> str:
     """Return the innermost line, file:line, of our code or a plug-in that an error came through."""
-    places = [
-        (Path(frame.f_code.co_filename).resolve(), line)
-        for frame, line in traceback.walk_tb(error.__traceback__)
-    ]
     plugged = {source.path for source in plugins.LOADED}
     rooms = [plugins.ROOT / room for room in plugins.ROOMS]
-    ours = [
-        (file, line)
-        for file, line in places
-        if file in plugged or any(file.is_relative_to(room) for room in rooms)
-    ]
-    file, line = ours[-1]  # there is one: `work`
-    return f"{file.relative_to(plugins.ROOT) if file.is_relative_to(plugins.ROOT) else plugins.shown(file)}:{line}"
+
+    # There is at least one such line: `work` itself.
+    place, line = Path(), 0
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        file = Path(frame.f_code.co_filename).resolve()
+        if file in plugged or any(file.is_relative_to(room) for room in rooms):
+            place, line = file, number
+    ours = place.is_relative_to(plugins.ROOT)
+    return f"{place.relative_to(plugins.ROOT) if ours else plugins.shown(place)}:{line}"

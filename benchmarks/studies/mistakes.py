@@ -20,9 +20,11 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from alibench.benchmarks.config import loading, schema
-from alibench.benchmarks.running import jobs, local, provenance
+from alibench.benchmarks.running import local, provenance
+from alibench.benchmarks.running.execute import execute
 from alibench.benchmarks.running.interpreters import inherited
 from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.outcomes import Outcome
 from alibench.benchmarks.training import average, trainer
 from alibench.evaluation import representation
 from alibench.models import REGISTRY, games
@@ -136,8 +138,8 @@ def _start_worker(bug: str) -> None:
     BUGS[bug].plant()
 
 
-def _work(job: Job) -> str:
-    return jobs.execute([job], lambda run_id, steps: None)[job.run_id]
+def _work(job: Job) -> Outcome:
+    return execute([job], lambda run_id, steps: None)[job.run_id]
 
 
 def _train(suite: schema.Suite, name: str, seeds: Sequence[int], out: Path) -> None:

@@ -17,10 +17,12 @@ from ray.cluster_utils import Cluster as Nodes
 from rich.console import Console
 
 from alibench.benchmarks.config import devices, loading, schema
-from alibench.benchmarks.running import jobs, outputs, runner, worker
+from alibench.benchmarks.running import outputs, runner, worker
 from alibench.benchmarks.running.engine import Engine, Group, Listener
+from alibench.benchmarks.running.execute import execute
 from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.running.local import Local
+from alibench.benchmarks.running.outcomes import OK, Outcome
 from alibench.benchmarks.running.ray import Cluster
 from alibench.benchmarks.training.stopping import Request
 from alibench.results import rows
@@ -57,16 +59,16 @@ def test_overhead(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
     (suite,) = devices.resolved(loaded, CPU)
     cloudpickle.register_pickle_by_value(computing)
 
-    def seconds(name: str, suite: schema.Suite, out: Path, do: worker.Do = jobs.execute) -> float:
+    def seconds(name: str, suite: schema.Suite, out: Path, do: worker.Do = execute) -> float:
         todo, planned, start = work(suite, out), outputs.plan([suite], CPU, plugins={}), time.perf_counter()
         engine: Engine = Local(CPU, [suite], do) if name == "local" else Cluster("ray", "cpu", [suite], do)
         engine.check(todo, planned)
         outputs.write_plan(out, ["alibench"], planned)
         outcomes = runner.run(todo, engine, QUIET)
-        assert set(outcomes.values()) == {"ok"}, outcomes
+        assert set(outcomes.values()) == {OK}, outcomes
         return time.perf_counter() - start
 
-    def compare(load: str, suite: schema.Suite, do: worker.Do = jobs.execute) -> None:
+    def compare(load: str, suite: schema.Suite, do: worker.Do = execute) -> None:
         taken = {"local": list[float](), "ray": list[float]()}
         for i in range(ROUNDS):
             for name, own in taken.items():
@@ -101,16 +103,16 @@ def test_many_runs(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
         "digits", ["steps=4", "evaluation.draws=1", "evaluation.labels=50"], ["ali"], seeds=1
     )
     (real,) = work(suite, tmp_path / "real")
-    assert jobs.execute([real], lambda run_id, steps: None) == {real.run_id: "ok"}
+    assert execute([real], lambda run_id, steps: None) == {real.run_id: OK}
     origin, own = rows.read_origin(real.folder), rows.read_run(real.folder)
 
-    def store(group: Group, report: Callable[[str, int], None], request: Request) -> dict[str, str]:
+    def store(group: Group, report: Callable[[str, int], None], request: Request) -> dict[str, Outcome]:
         for job in group:
             job.folder.mkdir(parents=True, exist_ok=True)
             named = {"run_id": job.run_id, "seed": job.seed}
             rows.keep(job.folder, {**origin, **named}, [{**row, **named} for row in own])
             report(job.run_id, 4)
-        return {job.run_id: "ok" for job in group}
+        return {job.run_id: OK for job in group}
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     many, out = replace(suite, seeds=RUNS), tmp_path / "out"
@@ -125,7 +127,7 @@ def test_many_runs(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
 
         finished, memory = 0, dict[int, float]()
 
-        def _outcome(self, ended: object, listener: Listener) -> dict[str, str]:
+        def _outcome(self, ended: object, listener: Listener) -> dict[str, Outcome]:
             self.finished += 1
             if self.finished % 1000 == 0:
                 self.memory[self.finished] = resident()
@@ -137,7 +139,7 @@ def test_many_runs(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
     outcomes = runner.run(todo, engine, QUIET)
     scheduled = time.perf_counter() - start
     assert len(outcomes) == RUNS
-    assert set(outcomes.values()) == {"ok"}
+    assert set(outcomes.values()) == {OK}
 
     start = time.perf_counter()
     collect = [sys.executable, "-m", "alibench", "collect", str(out)]

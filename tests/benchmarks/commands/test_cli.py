@@ -23,6 +23,7 @@ from alibench.benchmarks.config import compute, devices, loading
 from alibench.benchmarks.data import datasets
 from alibench.benchmarks.running import runner
 from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.outcomes import Outcome, Status, failed
 from alibench.benchmarks.training import counting
 from alibench.evaluation import files
 from alibench.evaluation.data import Data, Split
@@ -757,9 +758,11 @@ def test_imitated_bf16_is_said_aloud(
 def test_runs_that_all_fail_are_exit_code_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(work: Iterable[Job], *others: object) -> dict[str, str]:
+    def run(work: Iterable[Job], *others: object) -> dict[str, Outcome]:
         return {
-            job.run_id: "diverged: no run" if job.kind == "throughput" else "failed: for a test"
+            job.run_id: Outcome(Status.DIVERGED, "no run")
+            if job.kind == "throughput"
+            else failed("for a test")
             for job in work
         }
 
@@ -788,7 +791,7 @@ def test_a_long_name_of_an_output_is_made_or_refused_in_one_line(
     length: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        runner, "run", lambda work, *others: {job.run_id: "failed: for a test" for job in work}
+        runner, "run", lambda work, *others: {job.run_id: failed("for a test") for job in work}
     )
     monkeypatch.chdir(tmp_path)
     words = ["run", "digits", "--models", "vae", "--seeds", "1", *TINY, "--out", "a" * length]

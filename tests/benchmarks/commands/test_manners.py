@@ -27,7 +27,7 @@ from alibench import results
 from alibench.benchmarks.commands import arguments
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import compute, loading
-from alibench.benchmarks.running import forecast, outputs, space
+from alibench.benchmarks.running import forecast, outputs, space, timing
 from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.running.local import Local
 from alibench.evaluation.metrics import METRICS
@@ -101,7 +101,7 @@ def listing(*folders: Path) -> dict[Path, int]:
 def place(tmp_path: Path, quick: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with all that examples name: suites, pictures, a model, and the runs of an earlier command."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(forecast, "MOMENT", 0.0)
+    monkeypatch.setattr(timing, "MOMENT", 0.0)
     run = "digits-ali-seed0"
     shutil.copytree(quick / "runs" / run, tmp_path / "out" / "runs" / run)
     pictures(tmp_path / "pictures", 8, 1, each=80)
@@ -303,7 +303,7 @@ def test_a_gate_that_trains_nothing_has_no_dry_run() -> None:
 
 def test_a_dry_run_tells_every_run_and_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path / "home"))
-    monkeypatch.setattr(forecast, "MOMENT", 0.0)
+    monkeypatch.setattr(timing, "MOMENT", 0.0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     threads: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
@@ -367,17 +367,18 @@ def test_a_dry_run_leaves_out_what_is_finished_and_is_refused_as_the_command_is(
     (suite,) = loading.load("digits", ["metrics=['reconstruction']"], ["ali"], 1)
     work = [Job("run", suite, "ali", seed, Path("out"), "cpu", ()) for seed in (0, 1)]
     left = forecast.foretell(work, Local(CPU), 0)
-    assert (left.finished, [entry.seeds for entry in left.entries]) == (1, [[1]])
+    assert (left["finished"], [entry["seeds"] for entry in left["entries"]]) == (1, [[1]])
     nothing = forecast.foretell(work[:1], Local(CPU), 0)
-    assert (nothing.finished, nothing.wall, nothing.entries) == (1, forecast.STARTED, [])
+    assert (nothing["finished"], nothing["entries"]) == (1, [])
+    assert nothing["seconds"]["wall"] == forecast.STARTED
 
 
 def test_stacked_seeds_are_timed_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast, "MOMENT", 0.0)
+    monkeypatch.setattr(timing, "MOMENT", 0.0)
     (suite,) = loading.load("digits", only=["gan"])
     work = [Job("run", suite, "gan", seed, Path("nowhere"), "cpu", ()) for seed in range(3)]
     recipe, phases = suite.recipe_of("gan"), suite.build("gan", 0).phases
-    clock = forecast.Clock(CPU)
+    clock = timing.Clock(CPU)
     together = clock.rounds(work, recipe, phases)
     assert len(together) == len(phases) == 2
     assert all(seconds > 0 for seconds in together)
@@ -388,8 +389,8 @@ def test_stacked_seeds_are_timed_together(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_measuring_many_images_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast, "MOMENT", 0.0)
-    monkeypatch.setattr(forecast, "IMAGES", 354)
+    monkeypatch.setattr(timing, "MOMENT", 0.0)
+    monkeypatch.setattr(timing, "LARGE", 354 * 64)
     code, out, shown = call(["run", "digits", "--models", "vae", *SMALL, "--dry-run", "--json"])
     assert code == 0
     assert strict(out)["seconds"]["evaluation"] is None
@@ -397,12 +398,7 @@ def test_measuring_many_images_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> 
     assert "evaluation, tables and pictures come on top" in shown
 
 
-def test_runs_are_laid_on_workers_as_the_runner_hands_them_out() -> None:
-    assert (
-        forecast.laid([3.0, 1.0, 1.0, 4.0], 2) == 6.0
-    )  # 3, then 1 + 1, then 4 on the one that is free first
-    assert forecast.laid([3.0, 1.0, 1.0, 4.0], 1) == 9.0
-    assert forecast.laid([], 3) == 0.0
+def test_durations_are_in_the_unit_that_reads_best() -> None:
     assert [forecast.spoken(s) for s in (0.25, 12.4, 150, 7200, 400_000, None)] == [
         *("0.2 s", "12 s", "2.5 min", "2.0 h", "4.6 d", "not timed")
     ]

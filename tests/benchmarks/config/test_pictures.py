@@ -17,7 +17,8 @@ from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import loading, parsing, schema
 from alibench.benchmarks.config import pictures as config_pictures
 from alibench.benchmarks.config.plugins import NAME
-from alibench.benchmarks.running.jobs import Job, execute
+from alibench.benchmarks.running.execute import execute
+from alibench.benchmarks.running.jobs import Job
 from alibench.evaluation import labels
 from alibench.evaluation.data import Data, Split
 from alibench.evaluation.features import extractors

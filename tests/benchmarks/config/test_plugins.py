@@ -22,8 +22,10 @@ from alibench.benchmarks.checkup import checkup
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import checks, loading, plugins
 from alibench.benchmarks.data import datasets
-from alibench.benchmarks.running import jobs, local
+from alibench.benchmarks.running import local
+from alibench.benchmarks.running.execute import execute
 from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.outcomes import OK
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.seeds import generator
 from alibench.models import REGISTRY
@@ -208,7 +210,7 @@ def test_an_evaluation_takes_trained_plug_ins_and_adds_others(
     weights = Path(run) / "model.safetensors"
     for name, seed, own in (("lsali", 1, weights), ("pca-gaussian", 0, None)):
         job = Job("evaluation", suite, name, seed, tmp_path, "cpu", ("test",), weights=own)
-        assert jobs.execute([job], lambda run, steps: None) == {job.run_id: "ok"}
+        assert execute([job], lambda run, steps: None) == {job.run_id: OK}
         found, expected = (rows.read_run(out / "runs" / job.run_id)[0] for out in (tmp_path, place / "out"))
         assert found["value"] == expected["value"] is not None
 
@@ -593,7 +595,7 @@ def test_stored_samples_have_no_speed(tmp_path: Path) -> None:
     plugins.load_samples("made", pictures(tmp_path / "made", 3))
     (suite,) = loading.load("digits", ['metrics=["throughput"]'], only=["made"])
     job = Job("throughput", suite, "made", 0, tmp_path, "cpu", ("test",))
-    assert jobs.execute([job], lambda run, steps: None) == {job.run_id: "ok"}
+    assert execute([job], lambda run, steps: None) == {job.run_id: OK}
     found = rows.read_run(job.folder)
     assert {row["metric"] for row in found} == {"train_rate", "sample_rate", "encode_rate"}
     assert {row["status"] for row in found} == {"not applicable"}

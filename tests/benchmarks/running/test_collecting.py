@@ -16,7 +16,9 @@ from rich.console import Console
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import loading
 from alibench.benchmarks.running import collecting, jobs, outputs
+from alibench.benchmarks.running.execute import execute
 from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.outcomes import OK
 from alibench.evaluation import files
 from alibench.evaluation.errors import BadInput
 from alibench.results import baseline, report, rows, tables
@@ -40,7 +42,7 @@ def machine(out: Path, models: list[str], first_seed: int = 0, seeds: int = 1) -
     kinds += [("references", models[0], 0), *(("throughput", name, 0) for name in models)]
     for kind, name, seed in kinds:
         job = Job(kind, suite, name, seed, out, "cpu", command)  # type: ignore[arg-type]
-        assert jobs.execute([job], lambda run_id, steps: None) == {job.run_id: "ok"}
+        assert execute([job], lambda run_id, steps: None) == {job.run_id: OK}
     return out
 
 

@@ -19,7 +19,8 @@ from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.data import cache, images, outline
 from alibench.benchmarks.data import datasets as sets
 from alibench.benchmarks.data.published import PUBLISHED
-from alibench.benchmarks.running import forecast
+from alibench.benchmarks.running import forecast, timing
+from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.training import counting
 from alibench.benchmarks.training.trainer import Trainer
 from alibench.evaluation.data import Split
@@ -33,8 +34,8 @@ from tests.benchmarks.commands.test_cli import pictures
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give each test its own folder of downloads and caches, and time nothing for long."""
     monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path / "home"))
-    monkeypatch.setattr(forecast, "MOMENT", 0.0)
-    sets.forget()
+    monkeypatch.setattr(timing, "MOMENT", 0.0)
+    cache.forget()
     return tmp_path / "home"
 
 
@@ -190,12 +191,9 @@ def test_networks_of_a_published_suite_are_built_without_its_data(name: str, own
 
 def test_heavy_rounds_are_foretold_from_a_few_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     (suite,) = loading.load("digits", only=["ali"])
-    clock, recipe = forecast.Clock(torch.device("cpu")), suite.recipe_of("ali")
-    job = forecast.Job("run", suite, "ali", 0, Path("nowhere"), "cpu", ())
-    monkeypatch.setattr(forecast, "HEAVY", 0.0)
-    monkeypatch.setattr(clock, "_round", lambda *given: pytest.fail("a whole round was made"))
-    monkeypatch.setattr(clock, "_pace", lambda *given: 2e-9)
-    (seconds,) = clock.rounds([job], recipe, suite.shapes("ali").phases)
-    assert seconds == pytest.approx(
-        2e-9 * counting.flops_a_round(suite.build("ali", 0), recipe, suite.load().train)[0]
-    )
+    clock, recipe = timing.Clock(torch.device("cpu")), suite.recipe_of("ali")
+    job, batches = Job("run", suite, "ali", 0, Path("nowhere"), "cpu", ()), list[int]()
+    monkeypatch.setattr(timing, "HEAVY", 0.0)
+    monkeypatch.setattr(clock, "_round", lambda group, phase, recipe: batches.append(recipe.batch) or 0.5)
+    assert clock.rounds([job], recipe, suite.shapes("ali").phases) == [0.5 * recipe.batch / timing.SAMPLES]
+    assert batches == [timing.SAMPLES] != [recipe.batch]

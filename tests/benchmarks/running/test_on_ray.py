@@ -27,6 +27,7 @@ from alibench.benchmarks.running import nodes, outputs, runner, worker
 from alibench.benchmarks.running import ray as running_ray
 from alibench.benchmarks.running.engine import Group
 from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.outcomes import OK, Outcome, failed
 from alibench.benchmarks.training.stopping import Request
 from alibench.results import rows
 from tests.benchmarks.commands.test_cli import pictures
@@ -225,12 +226,12 @@ def on_the_cluster(
 @on_a_cluster
 @pytest.mark.whole
 def test_speed_is_measured_on_one_node(ray: Cluster, tmp_path: Path) -> None:
-    def tell(group: Group, report: Callable[[str, int], None], request: Request) -> dict[str, str]:
-        return {job.run_id: f"failed: {running_ray._this_node()}" for job in group}
+    def tell(group: Group, report: Callable[[str, int], None], request: Request) -> dict[str, Outcome]:
+        return {job.run_id: failed(running_ray._this_node()) for job in group}
 
     engine, work = on_the_cluster("throughput", tmp_path, tell)
     first = min(engine.able, key=lambda node_id: engine.nodes[node_id].name)
-    assert set(runner.run(work, engine, Console(quiet=True)).values()) == {f"failed: {first}"}
+    assert set(runner.run(work, engine, Console(quiet=True)).values()) == {failed(first)}
 
 
 @on_a_cluster
@@ -332,11 +333,11 @@ def test_another_version_on_a_node_is_named(
 def test_strange_nodes_that_come_later_get_no_runs(ray: Cluster, tmp_path: Path) -> None:
     known = tmp_path / "known"
 
-    def wait(group: Group, report: Callable[[str, int], None], request: Request) -> dict[str, str]:
+    def wait(group: Group, report: Callable[[str, int], None], request: Request) -> dict[str, Outcome]:
         deadline = time.monotonic() + 100
         while not known.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
-        return {job.run_id: "ok" if known.exists() else "failed: nobody knows of the nodes" for job in group}
+        return {job.run_id: OK if known.exists() else failed("nobody knows of the nodes") for job in group}
 
     engine, work = on_the_cluster("run", tmp_path, wait)
     other = changed(tmp_path / "other", "benchmarks/running/ray.py", "# changed")
@@ -360,7 +361,7 @@ def test_strange_nodes_that_come_later_get_no_runs(ray: Cluster, tmp_path: Path)
         looking.join()
         for node in strangers:
             ray.remove_node(node)
-    assert outcomes == {job.run_id: "ok" for job in work}, shown.getvalue()
+    assert outcomes == {job.run_id: OK for job in work}, shown.getvalue()
     for told in (
         "has another version of alibench (benchmarks/running/ray.py): install the same",
         "cannot run alibench (",
@@ -395,8 +396,8 @@ def test_a_task_on_a_gpu_has_a_process_of_its_own(
 
     def process_of(
         group: Group, *shared: object
-    ) -> dict[str, str]:  # stands in for a task: there is no GPU here
-        return {job.run_id: f"failed: {os.getpid()}" for job in group}
+    ) -> dict[str, Outcome]:  # stands in for a task: there is no GPU here
+        return {job.run_id: failed(os.getpid()) for job in group}
 
     (suite,) = loading.load("digits", ["resources.cpus=0.1"], ["ali", "gan", "vae"])
     monkeypatch.setattr(running_ray, "task", process_of)
@@ -408,4 +409,4 @@ def test_a_task_on_a_gpu_has_a_process_of_its_own(
     finally:
         ray.remove_node(node)
     assert len(set(outcomes.values())) == 3
-    assert all(outcome.removeprefix("failed: ").isdigit() for outcome in outcomes.values())
+    assert all(outcome.reason.isdigit() for outcome in outcomes.values())

@@ -18,8 +18,10 @@ from alibench import load_run
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import loading
 from alibench.benchmarks.data import datasets
-from alibench.benchmarks.running import jobs, outputs, provenance
+from alibench.benchmarks.running import outputs, provenance
+from alibench.benchmarks.running.execute import execute
 from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.outcomes import OK
 from alibench.benchmarks.training import checkpoints
 from alibench.benchmarks.training.batches import Batches
 from alibench.benchmarks.training.checkpoints import Checkpoints
@@ -233,11 +235,11 @@ def test_a_job_ends_on_request_and_goes_on(tmp_path: Path) -> None:
             request.take(15, None)
 
     with pytest.raises(Stopped):
-        jobs.execute([job], report, request)
+        execute([job], report, request)
     assert steps == [40]
     assert [path.name for path in (job.folder / "checkpoints").iterdir()] == ["round-000000040.safetensors"]
     told: list[int] = []
-    assert jobs.execute([job], lambda run_id, passed: told.append(passed)) == {job.run_id: "ok"}
+    assert execute([job], lambda run_id, passed: told.append(passed)) == {job.run_id: OK}
     assert told[0] == 40
     assert sum(told) == 200
     assert rows.read_origin(job.folder)["resumed"] == [{"phase": "game", "step": 40}]
@@ -457,7 +459,7 @@ def test_no_memory_on_the_device_gives_a_batch_to_try(
     with pytest.raises(
         Failed, match=r"^no memory is left on cpu with batches of 100: try --set batch=50, in a new folder"
     ):
-        jobs.execute([Job("run", suite, "ali", 0, tmp_path, "cpu", ("test",))], lambda run_id, steps: None)
+        execute([Job("run", suite, "ali", 0, tmp_path, "cpu", ("test",))], lambda run_id, steps: None)
 
 
 def test_a_command_to_go_on_can_be_typed(tmp_path: Path) -> None:

@@ -105,7 +105,8 @@ for name, (words, *streams, _) in json.loads(sys.argv[1]).items():
     except BaseException:
         code = 1
         traceback.print_exc()
-    for stream in filter(None, (sys.stdout, sys.stderr)):  # as Python does at its end, which takes a second with torch
+    # As Python does at its end, which takes a second with torch.
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         stream.flush()
     os._exit(code)
 print(json.dumps(codes))
@@ -140,13 +141,10 @@ def test_every_command_ends_with_its_code_and_without_a_traceback(place: Path) -
 
 
 def test_a_stream_without_room_is_one_line_and_one_without_a_reader_none(place: Path) -> None:
+    line = "stdout cannot be written (No space left on device): make room, or send it elsewhere"
     for case in ("full", "full, help"):
-        said = printed(place, case)
-        assert (
-            said
-            == "alibench: stdout cannot be written (No space left on device): make room, or send it elsewhere\n"
-        )
-    assert printed(place, "full, by JSON").endswith(said)
+        assert printed(place, case) == f"alibench: {line}\n"
+    assert printed(place, "full, by JSON").endswith(f"alibench: {line}\n")
     for case in ("no reader", "no reader, help", "no reader, completion", "closed stdout"):
         assert printed(place, case) == ""
 

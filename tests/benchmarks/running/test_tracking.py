@@ -14,8 +14,10 @@ import torch
 from alibench import benchmarks
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import loading
-from alibench.benchmarks.running import jobs, tracking
+from alibench.benchmarks.running import tracking
+from alibench.benchmarks.running.execute import execute
 from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.outcomes import OK
 from alibench.benchmarks.training.checkpoints import Checkpoints
 from alibench.benchmarks.training.loop import train, train_together
 from alibench.benchmarks.training.outcomes import Diverged, Member, Trained
@@ -83,7 +85,7 @@ def test_a_runs_events_are_its_curves(tmp_path: Path) -> None:
     settings = ["steps=6", "model.gan.compute=''", "metrics=['reconstruction']"]
     (suite,) = loading.load("digits", settings, ["gan"], seeds=1)
     job = Job("run", suite, "gan", 0, tmp_path, "cpu", ("test",), tensorboard=True)
-    assert jobs.execute([job], lambda run_id, steps: None) == {job.run_id: "ok"}
+    assert execute([job], lambda run_id, steps: None) == {job.run_id: OK}
     found = events(tmp_path / "tensorboard" / job.run_id)
     curves = pd.read_csv(job.folder / "curves.csv")
     assert found == expected(curves)

@@ -24,9 +24,10 @@ from rich.console import Console
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import loading, plugins
 from alibench.benchmarks.data import datasets
-from alibench.benchmarks.running import forecast, jobs, provenance, runner, torchrun, worker
+from alibench.benchmarks.running import execute, forecast, jobs, provenance, runner, timing, torchrun, worker
 from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.running.local import Local, workers
+from alibench.benchmarks.running.outcomes import OK, Outcome, Status, device_failed, failed
 from alibench.benchmarks.training import counting, peers, tape
 from alibench.benchmarks.training.outcomes import Failed
 from alibench.benchmarks.training.recipe import Recipe
@@ -62,7 +63,7 @@ def work(
     ]
 
 
-def done_here(group: Sequence[Job], do: worker.Do = jobs.execute) -> str:
+def done_here(group: Sequence[Job], do: worker.Do = execute.execute) -> Outcome:
     """Return the outcome of a worker in this process."""
     return worker.work(group, lambda run_id, steps: None, Request(), (), do)[group[0].run_id]
 
@@ -92,7 +93,7 @@ def test_what_is_not_a_lack_of_memory_is_not_called_so(
 ) -> None:
     monkeypatch.setattr(Trainer, "round", raising(error))
     with pytest.raises(type(error)) as raised:
-        jobs.execute(work(tmp_path), lambda run_id, steps: None)
+        execute.execute(work(tmp_path), lambda run_id, steps: None)
     assert raised.value is error
 
 
@@ -112,10 +113,10 @@ def test_a_gpu_that_another_process_fills_is_said_to_be(
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free), int(total)))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: int(own))
     monkeypatch.setattr(
-        jobs, "train_together", raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"))
+        execute, "train_together", raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"))
     )
     with pytest.raises(Failed) as raised:
-        jobs.execute(work(tmp_path, device="cuda"), lambda run_id, steps: None)
+        execute.execute(work(tmp_path, device="cuda"), lambda run_id, steps: None)
     assert str(raised.value).startswith(
         f"no memory is left on cuda with batches of 100: {said}, in a new folder"
     )
@@ -132,9 +133,9 @@ def test_a_device_that_fails_is_one_line_with_place_and_remedy(
     assert re.fullmatch(
         r"failed: the device failed: CUDA error: an illegal memory access was encountered "
         r"\(benchmarks/training/loop\.py:\d+\): --resume resumes it from its last checkpoint",
-        outcome,
+        str(outcome),
     )
-    assert worker.is_lost({"it": outcome})
+    assert device_failed({"it": outcome})
 
 
 def test_the_line_is_a_plug_ins_where_its_code_did_it(
@@ -149,7 +150,7 @@ def test_the_line_is_a_plug_ins_where_its_code_did_it(
     )
     with plugins.meanwhile():
         plugins.load(mine)
-        assert f"encountered ({mine}:9): --resume" in done_here(work(tmp_path, "mine"))
+        assert f"encountered ({mine}:9): --resume" in str(done_here(work(tmp_path, "mine")))
 
 
 @pytest.mark.parametrize("said", [BUSY, FULL], ids=["exclusive", "full"])
@@ -158,12 +159,11 @@ def test_a_gpu_that_is_anothers_says_to_wait(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "set_device", raising(torch.AcceleratorError(said)))
     outcome = done_here(work(tmp_path, device="cuda:0"))
-    assert re.fullmatch(
-        rf"{worker.LOST}: CUDA error: [^\n]* \(benchmarks/running/worker\.py:\d+\): {WAIT}", outcome
-    )
+    assert outcome.status is Status.DEVICE_FAILED
+    assert re.fullmatch(rf"CUDA error: [^\n]* \(benchmarks/running/worker\.py:\d+\): {WAIT}", outcome.reason)
 
 
-def caused(group: Sequence[Job], *others: Any) -> dict[str, str]:
+def caused(group: Sequence[Job], *others: Any) -> dict[str, Outcome]:
     try:
         raise torch.AcceleratorError(ILLEGAL)
     except torch.AcceleratorError as error:
@@ -172,26 +172,30 @@ def caused(group: Sequence[Job], *others: Any) -> dict[str, str]:
 
 def test_a_failure_that_another_error_hides_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     group = work(tmp_path)
-    assert done_here(group, caused).startswith(f"{worker.LOST}: the compiler failed (")
+    assert str(done_here(group, caused)).startswith("failed: the device failed: the compiler failed (")
     # cuDNN's and cuBLAS's errors are plain ones; whether CUDA still answers is seen by waiting for it
     plain = raising(RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"))
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     outcome = done_here(group, plain)
-    assert outcome.startswith("failed: Traceback")
-    assert not worker.is_lost({"it": outcome, "other": "ok"})
+    assert str(outcome).startswith("failed: Traceback")
+    assert not device_failed({"it": outcome, "other": OK})
     monkeypatch.setattr(torch.cuda, "synchronize", raising(torch.AcceleratorError(ILLEGAL)))
-    assert done_here(group, plain).startswith(f"{worker.LOST}: cuDNN error: CUDNN_STATUS_EXECUTION_FAILED (")
+    outcome = done_here(group, plain)
+    assert outcome.status is Status.DEVICE_FAILED
+    assert outcome.reason.startswith("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED (")
 
 
-def once_broken(group: Sequence[Job], report: Callable[[str, int], None], request: Request) -> dict[str, str]:
+def once_broken(
+    group: Sequence[Job], report: Callable[[str, int], None], request: Request
+) -> dict[str, Outcome]:
     """Write down which process does a job; break seed 0's first try."""
     (job,) = group
     first = not list(job.out.glob("0-*"))
     (job.out / f"{job.seed}-{time.monotonic_ns()}").write_text(str(os.getpid()))
     if job.seed == 0 and first:
         raise torch.AcceleratorError(ILLEGAL)
-    return {job.run_id: "ok"}
+    return {job.run_id: OK}
 
 
 @pytest.mark.commands
@@ -202,8 +206,8 @@ def test_after_a_failure_of_the_device_no_job_gets_that_process(retries: int, tm
     group = work(tmp_path, seeds=3)
     outcomes = runner.run(group, engine, Console(quiet=True), retries)
     lost, *others = outcomes.values()
-    assert others == ["ok", "ok"]
-    assert lost == "ok" if retries else worker.is_lost({"it": lost})
+    assert others == [OK, OK]
+    assert lost == OK if retries else device_failed({"it": lost})
     told = {
         path.name: path.read_text()
         for path in sorted(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)
@@ -226,11 +230,11 @@ def test_a_broken_device_ends_all_processes_of_a_run(tmp_path: Path, monkeypatch
     """The first takes no further job with it, and another one says it in a line."""
     line = r"the device failed: CUDA error: an illegal [^\n]*: --resume resumes it from its last checkpoint"
     monkeypatch.setattr(torchrun, "join", lambda: None)
-    monkeypatch.setattr(jobs, "_evaluation", raising(torch.AcceleratorError(ILLEGAL)))
+    monkeypatch.setattr(execute, "_evaluate", raising(torch.AcceleratorError(ILLEGAL)))
     engine, (job,) = torchrun.Together(CPU), work(tmp_path, kind="evaluation")
     engine.begin([job])
     with pytest.raises(peers.Lost, match=f"^digits-ali-seed0 failed, so all processes end: {line}$"):
-        engine.wait(SimpleNamespace(reach=lambda *told: None), None)  # type: ignore[arg-type]
+        engine.wait(SimpleNamespace(reach=lambda *told: None))  # type: ignore[arg-type]
     monkeypatch.setattr(torchrun, "from_first", lambda: (job, ()))
     monkeypatch.setattr(torchrun, "_take_part", raising(torch.AcceleratorError(ILLEGAL)))
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -277,13 +281,13 @@ def test_a_dry_run_times_on_the_device_and_leaves_the_current_one(
 
 def seeing(
     group: Sequence[Job], report: Callable[[str, int], None], request: Request, together: int
-) -> dict[str, str]:
+) -> dict[str, Outcome]:
     """Return which GPU a worker sees, once so many see one."""
     job, seen = group[0], os.environ.get("CUDA_VISIBLE_DEVICES", "all")
     (job.out / seen).touch()
     while job.kind == "run" and len(list(job.out.iterdir())) < together:
         time.sleep(0.05)
-    return {job.run_id: f"failed: {seen}, {job.device}" for job in group}
+    return {job.run_id: failed(f"{seen}, {job.device}") for job in group}
 
 
 @pytest.mark.commands
@@ -298,8 +302,8 @@ def test_every_gpu_has_a_worker_that_sees_it_alone(tmp_path: Path, monkeypatch: 
     outcomes = runner.run(group, Local(CUDA, do=partial(seeing, together=2)), Console(file=said, width=200))
     assert "4 runs on cuda, 2 at a time\n" in said.getvalue()
     trained, timed = list(outcomes.values())[:2], list(outcomes.values())[2:]
-    assert set(trained) == {"failed: 5, cuda", "failed: GPU-ab12, cuda"}
-    assert timed == ["failed: 5, cuda"] * 2  # speed is measured alone, and always on the same one
+    assert set(trained) == {failed("5, cuda"), failed("GPU-ab12, cuda")}
+    assert timed == [failed("5, cuda")] * 2  # speed is measured alone, and always on the same one
 
 
 @pytest.mark.commands
@@ -309,7 +313,7 @@ def test_without_a_list_of_gpus_they_are_counted(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     group = work(tmp_path, "ali", "vae", device="cuda")
     outcomes = runner.run(group, Local(CUDA, do=partial(seeing, together=2)), Console(quiet=True))
-    assert set(outcomes.values()) == {"failed: 0, cuda", "failed: 1, cuda"}
+    assert set(outcomes.values()) == {failed("0, cuda"), failed("1, cuda")}
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
@@ -436,8 +440,7 @@ def test_speed_on_an_accelerator_is_that_of_warm_calls(
 def test_a_dry_run_times_warm_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a device that is not there: its generators and models are the CPU's, its clock counts rounds.
 
-    On a CPU two rounds tell whether they are so small that it matters what is recorded; then it is recorded
-    first.
+    On a CPU small rounds are recorded first; of long ones recording would spare little.
     """
     rounds, begun = list[None](), list[int]()
     job = work(tmp_path)[0]
@@ -447,24 +450,23 @@ def test_a_dry_run_times_warm_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyP
         rate = staticmethod(lambda share: None)
         round = staticmethod(lambda: rounds.append(None))
 
-    monkeypatch.setattr(forecast, "MOMENT", 0.0)
-    monkeypatch.setattr(forecast, "generator", lambda seed, name, device: None)
-    monkeypatch.setattr(forecast.ALONE, "trainer", lambda *given: Counted)
-    monkeypatch.setattr(forecast, "Average", lambda model, decay: SimpleNamespace(update=lambda: None))
-    recorded = tape.WARM + 2
+    monkeypatch.setattr(timing, "MOMENT", 0.0)
+    monkeypatch.setattr(timing, "generator", lambda seed, name, device: None)
+    monkeypatch.setattr(timing.ALONE, "trainer", lambda *given: Counted)
+    monkeypatch.setattr(timing, "Average", lambda model, decay: SimpleNamespace(update=lambda: None))
     cases = (
-        (CPU, 60.0, [1, 2, 2 + recorded]),
-        (CPU, 0.0, [1, 2, 2]),
-        (torch.device("meta"), 0.0, [throughput.WARM]),
+        (CPU, 60.0, tape.WARM + 2),
+        (CPU, 0.0, 1),
+        (torch.device("meta"), 0.0, throughput.WARM),
     )
-    for device, small, expected in cases:
-        monkeypatch.setattr(forecast, "SMALL", small)
+    for device, warming, expected in cases:
+        monkeypatch.setattr(timing, "WARMING", warming)
         rounds.clear()
         begun.clear()
-        clock = forecast.Clock(device)
+        clock = timing.Clock(device)
         monkeypatch.setattr(clock, "_now", lambda: begun.append(len(rounds)) or time.perf_counter())
         clock._round([job], job.suite.build("ali", 0).phases[0], Recipe(steps=1))
-        assert begun == [*expected, expected[-1] + 1]
+        assert begun == [0, expected, expected + 1]
 
 
 # -------------------- measuring on a device

@@ -7,7 +7,6 @@ Most is compared in double precision, where hundreds of updates leave rounding i
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,9 +27,10 @@ from torch.autograd import grad
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import loading, plugins
 from alibench.benchmarks.data import datasets
-from alibench.benchmarks.running import jobs
 from alibench.benchmarks.running import torchrun as running_torchrun
+from alibench.benchmarks.running.execute import execute
 from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.outcomes import OK, Outcome
 from alibench.benchmarks.running.torchrun import Together, follow
 from alibench.benchmarks.training.checkpoints import Checkpoints
 from alibench.benchmarks.training.loop import train_together
@@ -271,9 +271,9 @@ def work(out: Path, name: str, *settings: str) -> list[Job]:
     return [Job(kind, suite, name, 0, out, "cpu", ("test",)) for kind in ("run", "references")]  # type: ignore[arg-type]
 
 
-def do(engine: Together, job: Job, told: Told) -> dict[str, str]:
+def do(engine: Together, job: Job, told: Told) -> dict[str, Outcome]:
     engine.begin([job])
-    (outcome,) = engine.wait(told, socket.socketpair()[0])
+    (outcome,) = engine.wait(told)
     return outcome
 
 
@@ -469,11 +469,11 @@ def test_all_see_a_divergence_at_the_same_step(pair: Found) -> None:
 
 def test_the_first_runs_a_command_and_the_others_follow(pair: Found, folder: Path, tmp_path: Path) -> None:
     (outcomes, reached, again), knows_the_plugin = pair(command)
-    assert [list(outcome.values()) for outcome in outcomes] == [["ok"]] * 3
-    assert again == {"digits-vae-seed0": "ok"}
+    assert [list(outcome.values()) for outcome in outcomes] == [[OK]] * 3
+    assert again == {"digits-vae-seed0": OK}
     assert reached[-1] == ("digits-mine-seed0", 4)
     assert knows_the_plugin
-    jobs.execute(work(tmp_path, "vae")[:1], lambda run_id, steps: None)
+    execute(work(tmp_path, "vae")[:1], lambda run_id, steps: None)
     found, expected = (rows.read_run(out / "runs" / "digits-vae-seed0") for out in (folder / "out", tmp_path))
     assert [row["metric"] for row in found] == [row["metric"] for row in expected]
     for one, other in zip(found, expected, strict=True):

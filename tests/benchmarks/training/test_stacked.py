@@ -11,7 +11,9 @@ from alibench.benchmarks.config import loading
 from alibench.benchmarks.config.schema import Ranges
 from alibench.benchmarks.data import datasets
 from alibench.benchmarks.running import jobs
+from alibench.benchmarks.running.execute import execute
 from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.outcomes import OK
 from alibench.benchmarks.training import counting
 from alibench.benchmarks.training.loop import train, train_together
 from alibench.benchmarks.training.outcomes import Diverged, Member, Trained
@@ -123,13 +125,11 @@ def short(out: Path, seed: int) -> Job:
 def test_runs_done_together_leave_what_each_leaves_alone(tmp_path: Path) -> None:
     together, alone = tmp_path / "together", tmp_path / "alone"
     steps: list[tuple[str, int]] = []
-    outcomes = jobs.execute(
-        [short(together, seed) for seed in SEEDS], lambda run_id, n: steps.append((run_id, n))
-    )
-    assert set(outcomes.values()) == {"ok"}
+    outcomes = execute([short(together, seed) for seed in SEEDS], lambda run_id, n: steps.append((run_id, n)))
+    assert set(outcomes.values()) == {OK}
     assert sum(n for run_id, n in steps if run_id == "digits-ali-seed2") == 5
     for seed in SEEDS:
-        jobs.execute([short(alone, seed)], lambda run_id, n: None)
+        execute([short(alone, seed)], lambda run_id, n: None)
     found, expected = rows.read(together), rows.read(alone)
     assert (found.metric == expected.metric).all()
     quality = found.kind == "quality"

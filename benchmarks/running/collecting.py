@@ -81,6 +81,7 @@ def survey(plans: Mapping[Path, Grid]) -> Survey:
     for folders in seen.finished.values():
         if len(folders) > 1:
             _rows(folders)  # which raises if numbers differ
+    # A run that another folder has finished is not missing.
     seen.unfinished = [folder for folder in seen.unfinished if folder.name not in seen.finished]
     return seen
 
@@ -172,6 +173,7 @@ def collected(
     outputs.check_space(to, seen.bytes)
     outputs.check_place(to)
     with outputs.alone(to):
+        # All was checked without the lock.
         if _begun(to) != begun:
             raise BadInput(f"--out {to} was changed by another process: try again")
         command = begun["command"] if begun else ["alibench", outputs.COLLECT, *map(str, folders)]
@@ -199,6 +201,7 @@ def _write(out: Path, plan: Grid | None, seen: Survey, console: Console) -> None
     """
     try:
         files.remove_parts(out)
+        # The plan first: by it the same command recognises what a killed one left.
         if plan:
             stored.write(out, outputs.PLAN, plan)
 
@@ -237,6 +240,7 @@ def _copy(folder: Path, out: Path) -> None:
 def _copy_file(source: str, to: str) -> None:
     """Copy a file with its times, and bring it to the disk. Raises OSError."""
     shutil.copy2(source, to)
+    # A run that is renamed into its place must be whole even if the machine fails.
     with open(to, "rb") as file:
         os.fsync(file.fileno())
 

@@ -31,6 +31,7 @@ def read(path: Path) -> Grid:
     if plan.get("runs") is not None or plan.get("weights"):
         return {**plan, "runs": list(plan.get("runs") or plan["weights"])}
 
+    # The plan of a gate names its suite alone.
     suites = plan["suites"].items()
     if (count := sum(table["seeds"] * len(table["models"]) for _, table in suites)) > MOST:
         raise BadInput(f"{path}: its plan asks for {count:,} runs, more than {MOST:,}: leave it out")
@@ -77,6 +78,7 @@ def merge(plans: Mapping[Path, Grid], force: bool = False) -> Grid:
 def _shared(plan: Grid, other: Grid) -> Grid:
     """Return the part of a plan that must be the same in another one."""
     shared: Grid = {"device": plan["device"], "suites": {}}
+    # A name that one plan lacks is not a difference: other models need other files.
     for kind in TABLES:
         if kind in plan and kind in other:
             shared[kind] = {name: value for name, value in plan[kind].items() if name in other[kind]}
@@ -122,5 +124,6 @@ def unplanned_seeds(plan: Grid) -> Iterator[str]:
     for name in plan["suites"]:
         runs = [run for run in plan["runs"] if run.startswith(f"{name}-")]
         seeds = {int(seed) for run in runs if (seed := run.rpartition("-seed")[2]).isdecimal()}
+        # Counted, not listed: a plan may span four thousand million seeds.
         if seeds and (count := max(seeds) - min(seeds) + 1 - len(seeds)):
             yield f"suite '{name}': {count} of the seeds {min(seeds)} to {max(seeds)} are in no plan"

@@ -30,8 +30,10 @@ class Requirements:
 
 def problem(needs: Requirements) -> str:
     """Return why this node cannot do jobs as the command's machine would; "" if it can."""
+    # Where the command's folder is here too, relative paths mean the same.
     with suppress(OSError):
-        os.chdir(needs.folder)  # where it is here too, relative paths mean the same
+        os.chdir(needs.folder)
+
     here = provenance.project()
     if other := sorted(dict(here.items() ^ needs.project.items())):
         return f"has another version of alibench ({listed(other)}): install the same on every node"
@@ -42,6 +44,7 @@ def problem(needs: Requirements) -> str:
     if hidden := next((path for path in needs.weights if not path.is_file()), None):
         return f"cannot see {hidden}: evaluate a folder on storage that all nodes share"
 
+    # A driver may be missing, or torch be built without CUDA.
     device = torch.device(needs.planned["device"])
     if device.type == "cuda" and not torch.cuda.is_available():
         return "offers GPUs to Ray, but its torch finds no CUDA device"

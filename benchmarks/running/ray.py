@@ -98,8 +98,8 @@ def task(
         done = {job.run_id: outcome for job in group if (outcome := job.outcome())}
         left = [job for job in group if job.run_id not in done]
         with cache.settled():
-            reach = progress.reach.remote
-            return done | (worker.work(left, reach, request, needs.sources, do) if left else {})
+            report = progress.reach.remote
+            return done | (worker.work(left, report, request, needs.sources, do) if left else {})
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -207,8 +207,7 @@ class Cluster:
         alive = {}
         for info in ray.nodes():
             if info["Alive"]:
-                have = info["Resources"]
-                room = min(int(have.get(kind, 0.0) / amount) for kind, amount in self.taken.items())
+                room = min(int(info["Resources"].get(kind, 0) / self.taken[kind]) for kind in self.taken)
                 address = f"{info['NodeManagerAddress']}:{info['NodeManagerPort']}"
                 alive[info["NodeID"]] = Node(f"{info['NodeManagerHostname']} ({address})", room)
         return alive
@@ -295,14 +294,14 @@ class Cluster:
 
     def _learn(self, node_id: str, problem: str, listener: Listener) -> None:
         """Keep a node's problem or "", and report it if it is new."""
-        node = self.nodes.get(node_id)
-        if node and node.problem != problem:
+        if (node := self.nodes.get(node_id)) and node.problem != problem:
             node.problem = problem
             listener.say(f"node {node.name} {f'gets no runs: it {problem}' if problem else 'has joined'}")
 
     def _look_around(self, listener: Listener) -> None:
         """Pass progress on; report nodes that are lost, have joined, or have a problem."""
         self.looked = time.monotonic()
+        # The actor may be starting again on another node: its news can wait.
         with suppress(RayActorError, GetTimeoutError):
             for run_id, steps in ray.get(self.progress.news.remote(), timeout=REACHED).items():
                 listener.reach(run_id, steps)
@@ -312,6 +311,7 @@ class Cluster:
             node = self.nodes.pop(node_id)
             if not node.problem:
                 listener.say(f"node {node.name} is lost: its runs resume elsewhere, from their checkpoints")
+        # A node without room, as one without a GPU, gets no runs anyway.
         for node_id in alive.keys() - self.nodes.keys():
             self.nodes[node_id] = alive[node_id]
             if alive[node_id].room:
@@ -328,13 +328,13 @@ class Cluster:
     def begin(self, group: Group) -> None:
         """Make a task of a group."""
         if self.progress is None:
+            # Next to the command, whose end is the actor's end too.
             here = NodeAffinitySchedulingStrategy(_this_node(), soft=True)
             options: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
             self.progress = ray.remote(Progress).options(**options).remote()
 
         # Speed is measured on one node for all models, so that it can be compared.
-        where: dict[str, Any] = {}
-        avoided = self.avoided
+        avoided, where = self.avoided, dict[str, Any]()
         if group[0].kind == "throughput" and self.able:
             first = min(self.able, key=lambda node_id: self.nodes[node_id].name)
             where = {"scheduling_strategy": NodeAffinitySchedulingStrategy(first, soft=True)}

@@ -113,6 +113,7 @@ class Array:
                 "plugins": [(str(source.path), source.name) for source in plugins.LOADED],
                 "elements": [(job.kind, job.suite.name, job.name, job.seed) for job in elements],
             }
+            # The list first: a script without one could be sent.
             files.write_json(path, "array", VERSION, body)
             files.replace(script, text)
             scripts.append(script)
@@ -224,6 +225,7 @@ def element(path: Path, index: int) -> int:
         outcome = done[job.run_id]
     print(f"{job.run_id}: {outcome}", flush=True)
 
+    # Not after SIGTERM: then somebody wanted it to end.
     if outcome == STOPPED and SIGNAL in taken:
         name = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{index}"
         subprocess.run(["scontrol", "requeue", name], check=False)

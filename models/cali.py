@@ -10,10 +10,10 @@ from alibench.models.networks import Networks
 
 
 class ConditionalALI(ALI):
-    """ALI whose three networks are told the labels by one linear map that they share.
+    """ALI whose three networks get the labels by one linear map that they share.
 
-    `embedding`: the paper says that labels are linearly embedded; in the code the map is handed to no
-    optimiser and stays at its first random values ("frozen"). Here the generator learns it ("trained").
+    `embedding`: by the paper labels are linearly embedded; in the code no optimiser gets the map, so it stays
+    at its first random values ("frozen"). Here the generator learns it ("trained").
     """
 
     name = "cali"

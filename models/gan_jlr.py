@@ -6,10 +6,9 @@ from alibench.models.networks import Networks
 
 
 class JointRegressionGAN(GAN):
-    """GAN whose encoder learns z from Gx(z) during the game; the decoder gets `weight` times the encoder's
-    loss.
+    """GAN whose encoder learns z from Gx(z) during the game, the decoder by `weight` times its loss.
 
-    At weight 1 the game degenerates, says the code; 0.25 is its value.
+    By the code's own comment the game degenerates at weight 1; 0.25 is the code's value.
     """
 
     name = "gan-jlr"

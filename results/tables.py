@@ -11,9 +11,10 @@ from typing import Literal
 
 import pandas as pd
 
+from alibench.evaluation.measurement import Column
 from alibench.evaluation.metrics import COLUMNS
-from alibench.evaluation.representation import CODE_ALONE, OF_D
-from alibench.evaluation.subject import Column
+from alibench.evaluation.protocols import CODE_ALONE, STANDARDISED, prose
+from alibench.evaluation.representation import OF_D
 from alibench.results import formats, statistics
 from alibench.results.formats import Sheet
 from alibench.results.layouts import ARROWS, CATALOGUE, DRAWN, SPREAD, TABLES, Cell, Table
@@ -193,7 +194,7 @@ def facts(rows: pd.DataFrame, table: Table, tests: str) -> str:
         ]
         parts += [f"extractor {name}" for name in sorted(set(quality.extractor) - {""})]
         parts += [f"{labels} labels" for labels in sorted(quality.labels.dropna().unique())]
-        if quality.protocol.str.endswith(", standardised").any():
+        if quality.protocol.str.endswith(f", {STANDARDISED}").any():
             parts.append("features standardised by the labelled images")
         if alone := sorted(set(quality[quality.protocol.str.contains(f", {CODE_ALONE}")].title)):
             parts.append(f"{', '.join(alone)}: the code alone, without hidden layers")
@@ -253,7 +254,7 @@ def runs(rows: pd.DataFrame) -> pd.DataFrame:
         for column in (*DRAWN, *COLUMNS.values()):
             found = run[run.metric == column.metric]
             for (protocol, status), cells in found.groupby(["protocol", "status"], sort=False):
-                title = column.title + (f", {protocol}" if len(set(found.protocol)) > 1 else "")
+                title = column.title + (f", {prose(str(protocol))}" if len(set(found.protocol)) > 1 else "")
                 if status != "not applicable":
                     line[title] = (
                         status if status == "diverged" else f"{cells.value.mean():.{column.digits}f}"
@@ -299,7 +300,7 @@ def spreads(rows: pd.DataFrame) -> pd.DataFrame:
                 )
             }
             lines.append({
-                "measure": column.title + (f", {cell.protocol}" if cell.protocol else ""),
+                "measure": column.title + (f", {prose(cell.protocol)}" if cell.protocol else ""),
                 "model": str(asked.title.iloc[0]),
                 "seeds": str(len(found)),
                 "mean": f"{found.mean():.{column.digits}f}",

@@ -25,10 +25,11 @@ from alibench.benchmarks.training.stopping import Request
 from alibench.benchmarks.training.trainer import Trainer
 from alibench.evaluation import files, pictures
 from alibench.evaluation.arithmetic import tf32
+from alibench.evaluation.measurement import Measurement
 from alibench.evaluation.messages import say
 from alibench.evaluation.metrics import METRICS, measure, throughput
 from alibench.evaluation.seeds import generator
-from alibench.evaluation.subject import Baseline, Measurement, Subject
+from alibench.evaluation.subject import ReferenceInput, Subject
 from alibench.models import REGISTRY
 from alibench.models.base import Model
 from alibench.results import rows, stored
@@ -375,7 +376,7 @@ def references(job: Job) -> list[Measurement]:
     names = dict.fromkeys([*suite.models, *REGISTRY])
     kinds = {name: suite.kind(name) for name in names if not suite.kind(name).elsewhere}
     encoding = next(n for n, kind in kinds.items() if not kind.conditional and kind.inference != "none")
-    baseline = Baseline(
+    source = ReferenceInput(
         loaded,
         suite.evaluation,
         suite.latent,
@@ -385,7 +386,7 @@ def references(job: Job) -> list[Measurement]:
         torch.device(job.device),
     )
     metrics = [METRICS[name] for name in suite.metrics if hasattr(METRICS[name], "references")]
-    return [measurement for metric in metrics for measurement in metric.references(baseline)]
+    return [measurement for metric in metrics for measurement in metric.references(source)]
 
 
 def _references(job: Job) -> str:
@@ -425,7 +426,8 @@ def _throughput(job: Job) -> str:
     labelled = compute.labelled_of(suite, job.name, job.seed)
     trainer = Trainer(model, phase, recipe, loaded.train, generator(job.seed, "throughput", device), labelled)
     images = recipe.batch * len(phase.round)
-    protocol, how = f"batch {recipe.batch}", (device, trainer.recipe.precision, trainer.recipe.execution)
-    measured += throughput.rate("train_rate", trainer.round, images, protocol, suite.evaluation.seconds, *how)
+    machine = throughput.Machine(device, trainer.recipe.precision, trainer.recipe.execution)
+    protocol, seconds = f"batch {recipe.batch}", suite.evaluation.seconds
+    measured += throughput.rate("train_rate", trainer.round, images, protocol, seconds, machine)
     job.store(measured, weights, None)
     return "ok"

@@ -29,7 +29,7 @@ from alibench.benchmarks.running.engine import Group, Listener
 from alibench.benchmarks.running.interpreters import deaf, inherited
 from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.training.stopping import Request
-from alibench.evaluation import script
+from alibench.evaluation import main_script
 from alibench.evaluation.errors import BadInput
 
 PATIENCE = 10.0  # seconds for an idle worker to end
@@ -188,7 +188,7 @@ class Local:
     def check(self, work: Sequence[Job], planned: Mapping[str, Any]) -> None:
         """Refuse what the workers, which import the script anew, could not do. Raises BadInput."""
         for extractor in dict.fromkeys(job.suite.evaluation.extractor for job in work):
-            if reason := script.problem(extractor):
+            if reason := main_script.problem(extractor):
                 raise BadInput(reason)
 
     def grouped(self, work: Iterable[Job]) -> list[Group]:

@@ -32,7 +32,7 @@ from alibench.benchmarks.running import outputs, worker
 from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.running.outputs import Answer, Output
 from alibench.benchmarks.training.stopping import Request
-from alibench.evaluation import files
+from alibench.evaluation import files, sealed
 from alibench.evaluation.errors import BadInput, check_name
 from alibench.evaluation.messages import say
 from alibench.results import differences
@@ -168,7 +168,7 @@ class Array:
                 "plugins": [[str(source.path), source.name] for source in plugins.LOADED],
                 "elements": [[job.kind, job.suite.name, job.name, job.seed] for job in elements],
             }
-            files.write_json(said, "array", VERSION, body)
+            sealed.write_json(said, "array", VERSION, body)
             files.replace(script, text)
             scripts.append(script)
             told = f"{len(elements)} runs, an element each"
@@ -219,7 +219,7 @@ def element(path: Path, index: int) -> int:
     """
     out = path.parent.parent
     try:
-        array, begun = files.read_json(path, "array", VERSION, Said), outputs.read_plan(out)
+        array, begun = sealed.read_json(path, "array", VERSION, Said), outputs.read_plan(out)
     except (files.Damaged, OSError) as problem:
         raise BadInput(f"{problem}: write the array again") from None
     plugins.again(plugins.Source(Path(place), name) for place, name in array["plugins"])

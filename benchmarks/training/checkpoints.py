@@ -15,7 +15,7 @@ from msgspec import Meta
 from torch import Tensor
 
 from alibench.benchmarks.training.stopping import Request, Stopped
-from alibench.evaluation import files
+from alibench.evaluation import files, sealed
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.files import Count
 from alibench.evaluation.messages import say
@@ -83,7 +83,7 @@ class Checkpoints:
         self._check_folder()
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"round-{rounds:09d}.safetensors"
-        files.write_tensors(path, "checkpoint", VERSION, tensors, {**about, "belongs": self.belongs})
+        sealed.write_tensors(path, "checkpoint", VERSION, tensors, {**about, "belongs": self.belongs})
         for old in self._paths()[:-KEPT]:
             old.unlink()
         took = time.monotonic() - start
@@ -99,7 +99,7 @@ class Checkpoints:
         self._check_folder()
         for path in reversed(self._paths()):
             try:
-                tensors, about = files.read_tensors(path, "checkpoint", VERSION, About)
+                tensors, about = sealed.read_tensors(path, "checkpoint", VERSION, About)
                 if about["belongs"] == self.belongs:
                     return tensors, about
                 problem = f"{path} is of another training"

@@ -54,7 +54,7 @@ class Data:
     classes: int  # 0: it has none
     mixture: Mixture | None = None
     extractor: str = ""  # the feature extractor of its images
-    class_names: tuple[str, ...] = ()  # or those of the attributes
+    class_names: tuple[str, ...] = ()  # or of attributes
     splits: str = ""  # how they were made, in a line
     content: str = ""  # the sha256, where it is known
 

@@ -14,6 +14,7 @@ class BadInput(Exception):
     """
 
     def __init__(self, message: str) -> None:
+        # Both ends are kept: the first says what, the last the remedy.
         line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
         short = len(line) <= LONGEST
         super().__init__(line if short else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}")

@@ -1,8 +1,8 @@
-"""Files that are whole or not there, and that run no code, whoever made them.
+"""Files that are whole or not there.
 
 Only regular files of bounded size are read, and writing stays below a folder. A file is written next to its
-place, brought to the disk and renamed into it: whoever is killed meanwhile leaves the old one, and a `.part`
-that the next writer removes. sealed.py has the formats.
+place, brought to the disk and renamed into it: a writer that is killed leaves the old one, and a `.part` that
+the next writer removes. sealed.py has the formats.
 """
 
 import hashlib
@@ -126,21 +126,21 @@ def sha256(path: Path | str, size: Size | None = "arrays", links: bool = True) -
 
 def sha256_of(*contents: bytes | memoryview | str) -> str:
     """Return the SHA-256 of bytes and texts, one after another."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for content in contents:
-        found.update(content.encode() if isinstance(content, str) else content)
-    return found.hexdigest()
+        digest.update(content.encode() if isinstance(content, str) else content)
+    return digest.hexdigest()
 
 
 def digest(*parts: str | Tensor) -> str:
     """Return a hash of texts and tensors, with their types and shapes: the same for equal parts alone."""
-    found = hashlib.sha256()
+    total = hashlib.sha256()
     for part in parts:
         text = part if isinstance(part, str) else f"{part.dtype} {tuple(part.shape)}"
-        found.update(f"{len(text)} {text}".encode())
+        total.update(f"{len(text)} {text}".encode())  # with its length, so that no two lists run together
         if isinstance(part, Tensor):
-            found.update(part.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+            total.update(part.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
 
 
 # -------------------- texts
@@ -195,6 +195,7 @@ def replace(path: Path, content: bytes | str) -> None:
     if path.is_dir() and not path.is_symlink():
         raise Unsafe(path, "is a folder in the place of a file: remove it")
 
+    # Written and brought to the disk under another name; the rename is what readers see.
     remove_parts(path.parent, of_the_dead=True)
     part = part_of(path)
     try:
@@ -266,13 +267,15 @@ def _host() -> str:
 
 
 def _lives(process: str) -> bool:
-    if os.name == "nt":  # there a signal of 0 is Ctrl-C
+    # on Windows a signal of 0 is Ctrl-C
+    if os.name == "nt":
         return True
     try:
         os.kill(int(process), 0)
     except ProcessLookupError:
         return False
     except (OSError, ValueError, OverflowError):
+        # another user's, or a number that is not a process: nothing of it is removed
         return True
     return True
 
@@ -284,6 +287,7 @@ def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
     if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
         raise Unsafe(path, "is not a regular file: remove it")
 
+    # The file stays: to remove it would let two processes hold two locks of one name.
     lock = FileLock(path)
     try:
         lock.acquire(timeout=wait, poll_interval=0.02)

@@ -29,6 +29,7 @@ def pools(data: Data, settings: Settings) -> Pools:
     ALI's SVHN: labels from the published train split (here validation, since `extra` trains the model), whose
     last 10,000 images are kept back to choose C on. Elsewhere: labels from train, choices on validation.
     """
+    # Labels never come from the images that C is chosen on.
     if settings.labels_from == "train":
         return Pools(data.train, data.validation)
 

@@ -1,6 +1,6 @@
 """The linear SVM with squared hinge and L2 penalty, one class against the rest, solved to its exact optimum.
 
-The problem is that of scikit-learn's LinearSVC (Fan et al. 2008): minimise |w|^2 / 2 + C * sum_i max(0, 1 -
+scikit-learn's LinearSVC has the same problem (Fan et al. 2008): minimise |w|^2 / 2 + C * sum_i max(0, 1 -
 y_i w.x_i)^2, with a 1 appended to every x, whose weight (the intercept) is penalised too. Its solution lies
 in the span of the images, so they are first written in coordinates of that span (`Span`): n images take at
 most n numbers each, whatever the number of features, and every C and every fold is solved there.
@@ -150,6 +150,7 @@ def path(span: Span, y: np.ndarray, classes: int, grid: Iterable[float]) -> Iter
 
 def solve(span: Span, y: np.ndarray, classes: int, c: float) -> Solution:
     """Solve for one C; a large one by way of smaller ones, since a guess from nothing may not lead there."""
+    # Up to C by steps of at most ten, each from the last one's guess.
     grid = [c] if c <= NEAR else [*np.geomspace(NEAR, c, 1 + math.ceil(math.log10(c / NEAR)))]
     *_, solution = path(span, y, classes, grid)
     return solution

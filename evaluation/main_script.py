@@ -21,6 +21,7 @@ def file() -> Path | None:
 
 def line() -> int:
     """Return the line at which the script is now; 0 if the script is not among the callers."""
+    # outwards through the callers, to the script's own level
     frame = inspect.currentframe()
     while frame is not None:
         if frame.f_globals is vars(sys.modules["__main__"]) and frame.f_code.co_name == "<module>":

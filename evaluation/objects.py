@@ -40,6 +40,7 @@ class ObjectModel(Model):
         self.shape = shape
         self._object: Callable[[], Any] = lambda: thing  # not as a module: its parameters are its owner's
 
+        # What it has decides which cells are filled.
         able = {name for name in ABLE if callable(getattr(thing, name, None))}
         if not able & {"sample", "encode"}:
             kind = type(thing).__name__
@@ -52,6 +53,7 @@ class ObjectModel(Model):
 
     def generate(self, n: int, rng: torch.Generator, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return no codes, and n samples; by rng if `sample` takes one."""
+        # by the number of parameters: a user's function may call its generator anything
         sample = self._object().sample
         takes_rng = len(inspect.signature(sample).parameters) > 1
         x = self._as_tensors("sample", sample(n, rng) if takes_rng else sample(n))

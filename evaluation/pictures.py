@@ -35,6 +35,7 @@ def arrays(subject: Subject) -> dict[str, Tensor]:
     code of the next but one, `x[0]` to `x[1]`, `x[2]` to `x[3]`; without an encoder from one draw of the
     prior to another.
     """
+    # The first of the split, which is in random order.
     model, images, held_out = subject.model, subject.data.images, subject.held_out
     n = PAIRS if images else POINTS
     convert = as_uint8 if images else (lambda points: points)

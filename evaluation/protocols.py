@@ -1,7 +1,7 @@
 """The ways in which a measure is taken: keys, which are stored and looked up, and the words for them.
 
 A row's `protocol` is a key, or several joined by ", ": "C by validation, standardised". Rows, baselines and
-suites hold keys, so a key never changes. Tables print PROSE, which can be worded anew.
+suites hold keys, so a key never changes. Titles of columns have PROSE, which can be worded anew.
 """
 
 # raised when a number keeps its name and protocol but means something else: old baselines are refused then
@@ -36,7 +36,7 @@ STANDARDISED = "standardised"
 # Classes that a model learns itself.
 K_PLUS_ONE = "K+1 classes"
 
-# What tables print for a key; the key itself where there is no entry.
+# The words for a key in titles; the key itself where there is no entry.
 PROSE: dict[str, str] = {C_BY_LABELS: "C by the labels"}
 
 
@@ -51,5 +51,5 @@ def joined(*parts: str) -> str:
 
 
 def prose(protocol: str) -> str:
-    """Return the words for a protocol, as tables print them."""
+    """Return the words for a protocol, as titles have them."""
     return ", ".join(PROSE.get(part, part) for part in protocol.split(", "))

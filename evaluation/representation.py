@@ -45,7 +45,7 @@ class Sets:
     draws: tuple[np.ndarray, ...]  # indices into `labelled`
     chooser: np.ndarray  # the draw that hyper-parameters are chosen with; no accuracy is reported on it
     classes: int
-    hidden: slice  # which features are those of the last hidden layer
+    hidden: slice  # the features of the last hidden layer
     split: str  # that is scored
     settings: Settings
     code_alone: bool = False  # the features are a code, where others have hidden layers, too

@@ -35,6 +35,7 @@ def write_json(
     path: Path, kind: str, version: int, body: Any, dumps: Callable[[Any], str] = json.dumps
 ) -> None:
     """Write {"version", "sha256", KIND: body}; `dumps` lays out the body. Raises OSError."""
+    # The sum is of the body's text as `dumps` lays it out, so a reader lays it out again.
     text = dumps(body)
     replace(path, f'{{"version": {version}, "sha256": "{sha256_of(text)}",\n"{kind}": {text}}}\n')
 
@@ -48,6 +49,7 @@ def read_json(
     links: bool = False,
 ) -> Any:
     """Return the body, which fits `schema`. Raises Damaged, or OSError if the file cannot be read."""
+    # Whatever is wrong with a stranger's file shows as one of these errors.
     raw = read(path, links=links)
     try:
         stored = json.loads(raw)
@@ -76,6 +78,7 @@ def check_schema(path: Path, body: Any, schema: Any) -> None:
     try:
         msgspec.convert(body, schema, strict=True)
     except (msgspec.ValidationError, RecursionError) as error:
+        # msgspec quotes the pattern, which says nothing to a reader
         pattern = r"Expected `str` matching regex .*(?= - at)"
         reason = one_line(re.sub(pattern, "a text that cannot be there", str(error)))
         raise Damaged(f"{path} is not what alibench writes ({reason})") from None
@@ -111,6 +114,7 @@ def read_tensors(
     with opened(path, "arrays", links=False):
         pass  # safe_open takes no file, and would wait for a pipe
 
+    # The schema is looked at once the sum is right: else the file is damaged, not another version's.
     stored_version = version
     try:
         with safe_open(path, "pt") as file:

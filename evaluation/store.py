@@ -39,6 +39,7 @@ def kept(name: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tenso
         if about["key"] == name:
             return tensors
 
+    # Not there, or not to be trusted.
     tensors = {entry: tensor.contiguous() for entry, tensor in compute().items()}
     if _keeping.get():
         with suppress(OSError):

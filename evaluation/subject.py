@@ -82,6 +82,7 @@ class Subject(MetricInput):
 
         The result is on the CPU.
         """
+        # Batches, since all of a split at once may not fit on the device.
         parts = zip(*(tensor.split(size) for tensor in inputs), strict=True)
         with torch.no_grad():
             return torch.cat([function(*(part.to(self.device) for part in row)).cpu() for row in parts])

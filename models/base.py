@@ -107,13 +107,13 @@ class Model(nn.Module):
     title: ClassVar[str]  # in tables
     source: ClassVar[str]  # paper and equation
 
-    # What it can do; "none": it has no encoder.
+    # What it can do. `inference`: how the encoder is learnt; "none": there is none.
     inference: ClassVar[Literal["learnt with it", "learnt afterwards", "none"]] = "learnt with it"
     stochastic: ClassVar[bool] = False  # the encoder draws z rather than computing it
     generative: ClassVar[bool] = True  # decoded draws of the prior are meant to look like data
     inverts: ClassVar[bool] = True  # codes can be decoded
     likelihood: ClassVar[bool] = False  # p(x|z) is a density, `observe` draws from it
-    conditional: ClassVar[bool] = False  # all networks are told the labels
+    conditional: ClassVar[bool] = False  # all networks get the labels
     critic: ClassVar[bool] = False  # D's output is a score, not log-odds (Wasserstein)
     semi_supervised: ClassVar[bool] = False  # it learns classes from `Batch.labelled`; `classify` names them
     elsewhere: ClassVar[bool] = False  # trained elsewhere: it is evaluated and never trained

@@ -31,6 +31,7 @@ class ConditionalALI(ALI):
         """Return the embedding (B, E) of classes (B,), one-hot, or of attributes (B, A) as 0 and 1."""
         if y is None:
             raise ValueError(f"{self.name} needs labels: pass y")
+        # one number a class or attribute, 0 or 1
         known = y if y.dim() == 2 else y[:, None] == torch.arange(self.labels, device=y.device)
         embedded: Tensor = self.embedding(known.float())
         return embedded

@@ -90,6 +90,7 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor, xi: Tensor | None = None, c: Tensor | None = None) -> Tensor:
         """Return (B, *shape) in the data's range, for z, noise xi (B, noise) and condition c."""
+        # Codes, noise and condition side by side; injected is z alone.
         h = _with_noise(z, xi, self.noise)
         h = h if c is None else torch.cat([h, c], dim=1)
         x: Tensor = self.stack(h.view(len(h), *self.stack.shape), z=z).view(len(z), *self.shape).to(z.dtype)

@@ -65,6 +65,7 @@ class Discriminator(nn.Module):
         zs = [part for part, kind in zip(inputs, self.sees, strict=True) if kind == "z"]
         z = torch.cat(zs, dim=1) if zs else None
 
+        # The towers, side by side.
         parts = []
         if self.dx is not None:
             parts.append(self.dx(self.scaling(torch.cat(xs, dim=1)), noise, z).flatten(1))
@@ -105,6 +106,7 @@ class Discriminator(nn.Module):
         So dropout and batch statistics cover all kinds, as in ALI's released code: with statistics of each
         kind apart D cannot see what a whole batch has in common. BiGAN's code has them apart (`separate`).
         """
+        # One pass a kind, each with its share of the masks.
         kinds = len(pairs)
         if self.separate:
             names = [name for name in self.noise(0) if noise and name in noise]
@@ -114,6 +116,7 @@ class Discriminator(nn.Module):
                 for i, (kind, parts) in enumerate(pairs.items())
             }
 
+        # One pass over all kinds; the condition is the same for each.
         inputs = [torch.cat(parts) for parts in zip(*pairs.values(), strict=True)]
         last, logits = self.judge(*inputs, noise=noise, c=None if c is None else c.repeat(kinds, 1))
         return dict(zip(pairs, zip(last.chunk(kinds), logits.chunk(kinds), strict=True), strict=True))

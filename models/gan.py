@@ -53,6 +53,7 @@ class GAN(Model):
         The squared distance of a normal prior's codes (ALI); of a uniform one's the cross-entropy between the
         encoder's sigmoid and (z + 1) / 2, mean over the code (BiGAN's code).
         """
+        # by the encoder's outputs before they are squashed to [-1, 1]
         if self.uniform:
             logits = self.encoder.raw(x_tilde)
             return binary_cross_entropy_with_logits(logits, (z + 1) / 2, reduction="none").mean(1)

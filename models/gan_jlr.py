@@ -29,5 +29,6 @@ class JointRegressionGAN(GAN):
     def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
         """The game, and the distance of z to the code of Gx(z) for encoder and decoder."""
         terms = super().forward(batch, ("decoder", "discriminator"))
+        # Its gradient reaches the decoder through Gx(z).
         distance = self.distance(batch.noise["z"], terms.pairs["p"][0])
         return Terms(terms.pairs, terms.logits, {"encoder": distance, "decoder": self.weight * distance})

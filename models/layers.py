@@ -83,7 +83,7 @@ def _operation(row: Row, shape: tuple[int, ...], bias: bool) -> tuple[nn.Module,
 class Layer(nn.Module):
     """Dropout on the input, operation, z's injection, batch norm, nonlinearity.
 
-    It has `shape`, that of its input without the batch, `inner`, before the nonlinearity, and `output`.
+    Shapes without the batch: `shape` of its input, `inner` before the nonlinearity, `output` after it.
     Raises TooLarge for more than MOST weights.
     """
 

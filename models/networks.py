@@ -38,7 +38,7 @@ class Family:
     encoder_gain: float = 1.0
     encoder_noise: int = 0  # numbers next to x by which the encoder draws z; 0: it gives mean and deviation
     decoder_noise: int = 0  # numbers next to z by which the decoder draws x
-    separate: bool = False  # D's batch statistics are those of each kind of pair
+    separate: bool = False  # D has batch statistics of each kind of pair apart
     embedding: int = 256  # numbers that a condition is embedded in
 
 

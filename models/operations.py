@@ -83,6 +83,7 @@ def batch_mean(h: Tensor, *dims: int) -> Tensor:
     A loss that is a function of the batch's means, rather than a mean of losses per sample, takes them by
     this, and so does a buffer that follows them: where processes share a batch, it is the whole batch's mean.
     """
+    # shares are of one size, so that the mean of means is the whole batch's
     mean = h.mean(*dims)
     return _over_processes[-1](mean) if _over_processes else mean
 

@@ -30,7 +30,6 @@ from scipy.special import stdtr  # Student's distribution function, quicker than
 
 from alibench.evaluation.errors import BadInput, check_name
 from alibench.evaluation.metrics import COLUMNS
-from alibench.evaluation.protocols import prose
 from alibench.results.statistics import holm
 
 LEVEL = 0.005  # nominal error rate of a whole decision
@@ -94,7 +93,7 @@ class Cell:
         """The measure, for a reader."""
         title = COLUMNS[self.gated.metric].title
         over = f", over that of {self.gated.over}" if self.gated.over else ""
-        return title + (f", {prose(self.gated.protocol)}" if self.gated.protocol else "") + over
+        return title + (f", {self.gated.protocol}" if self.gated.protocol else "") + over
 
     @property
     def digits(self) -> int:

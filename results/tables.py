@@ -13,7 +13,7 @@ import pandas as pd
 
 from alibench.evaluation.measurement import Column
 from alibench.evaluation.metrics import COLUMNS
-from alibench.evaluation.protocols import CODE_ALONE, STANDARDISED, prose
+from alibench.evaluation.protocols import CODE_ALONE, STANDARDISED
 from alibench.evaluation.representation import OF_D
 from alibench.results import formats, statistics
 from alibench.results.formats import Sheet
@@ -254,7 +254,7 @@ def runs(rows: pd.DataFrame) -> pd.DataFrame:
         for column in (*DRAWN, *COLUMNS.values()):
             found = run[run.metric == column.metric]
             for (protocol, status), cells in found.groupby(["protocol", "status"], sort=False):
-                title = column.title + (f", {prose(str(protocol))}" if len(set(found.protocol)) > 1 else "")
+                title = column.title + (f", {protocol}" if len(set(found.protocol)) > 1 else "")
                 if status != "not applicable":
                     line[title] = (
                         status if status == "diverged" else f"{cells.value.mean():.{column.digits}f}"
@@ -300,7 +300,7 @@ def spreads(rows: pd.DataFrame) -> pd.DataFrame:
                 )
             }
             lines.append({
-                "measure": column.title + (f", {prose(cell.protocol)}" if cell.protocol else ""),
+                "measure": column.title + (f", {cell.protocol}" if cell.protocol else ""),
                 "model": str(asked.title.iloc[0]),
                 "seeds": str(len(found)),
                 "mean": f"{found.mean():.{column.digits}f}",

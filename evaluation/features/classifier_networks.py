@@ -65,6 +65,7 @@ class ImageCNN(ClassifierCNN):
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
+        # Pooled to 2x2 whatever the size: 512 numbers below the features.
         maps = (channels, 32, 64, 128)
         blocks = [
             # halves each side, rounded up, so that a side of 1 stays

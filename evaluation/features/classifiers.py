@@ -31,6 +31,7 @@ def path(data: Data) -> Path:
     """Return where the weights of the dataset's classifier are, or would be: named by the data's content."""
     if data.extractor in SHIPPED:
         return WEIGHTS / f"{data.extractor}.safetensors"
+    # by content: another size, or other pictures in the same folder, are other data
     ending = f"-cnn-{data.sha256[:16]}.safetensors"
     return home() / "extractors" / f"{files.fitting(data.name, ending)}{ending}"
 
@@ -45,6 +46,7 @@ def load(data: Data, settings: Settings, device: torch.device) -> Extractor:
             "(folder:PATH or npz:PATH by that name, with the same --size and --channels)"
         )
 
+    # Its weights, and whether it can be trusted.
     network, shipped = network_for(data), data.extractor in SHIPPED
     try:
         sha256, weights, origin = _shipped(data) if shipped else _fitted(file)
@@ -54,6 +56,7 @@ def load(data: Data, settings: Settings, device: torch.device) -> Extractor:
         raise BadInput(f"{file} cannot be used ({line}): {AGAIN}") from None
     note = "" if shipped else _checked(network, data, file, origin)
 
+    # Named by the dataset, so that two datasets' numbers cannot be taken for one another's.
     network.to(device).eval().requires_grad_(False)
     name = data.extractor or f"{data.name}-cnn"
     return Extractor(

@@ -44,6 +44,7 @@ def schedule(data: Data) -> Schedule:
     40 epochs in batches of 50, at most 4,000 of these. With batch norm a few epochs are enough, at a higher
     rate.
     """
+    # no more images in a batch than there are
     images = len(data.train)
     if data.extractor in EPOCHS:
         batch = min(100, images)
@@ -89,6 +90,7 @@ def save(network: nn.Module, data: Data, command: str) -> tuple[Path, str]:
     Weights that come with the project are not replaced: new ones are written into the user's folder. Raises
     BadInput if they cannot be written.
     """
+    # The file holds tensors in the usual order, whatever they were fitted in.
     network.to(CPU).to(memory_format=torch.contiguous_format)
     skill = Skill.of(network, data)
     metadata = {

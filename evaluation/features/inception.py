@@ -30,6 +30,7 @@ class Inception(FeatureExtractorInceptionV3):
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
         """Load the weights once their names and shapes are known to be this network's."""
+        # torch lists all differences, hundreds of lines for another network: the first is enough
         expected = self.state_dict()
         for name in (*expected, *state_dict):
             if name not in state_dict:

@@ -49,6 +49,7 @@ def load(data: Data, settings: Settings, device: torch.device) -> Extractor:
         remedy = "name a file by evaluation.inception"
         raise BadInput(f"cannot read Inception's weights {file} ({reason}): {remedy}") from None
 
+    # A file that the user names may be another version: its hash stands in every result.
     sha256 = files.sha256_of(raw)
     if not named and sha256 != SHA256:
         said = f"{file} is not what was published (sha256 {sha256[:8]}…)"
@@ -92,6 +93,7 @@ def read_weights(file: Path, raw: bytes) -> dict[str, Tensor]:
 
 def _torchs(file: Path, raw: bytes) -> object:
     """Return the contents of torch's own format, of bounded size, without running code."""
+    # A small archive may unpack to more than memory holds.
     if zipfile.is_zipfile(io.BytesIO(raw)):
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
@@ -104,6 +106,7 @@ def _torchs(file: Path, raw: bytes) -> object:
 
 def _download(file: Path) -> None:
     """Download Inception's weights, and keep them if they are what was published. Raises BadInput."""
+    # Checked before it is kept, so that the file is right or not there.
     remedy = f"put {INCEPTION} into {file.parent}, or name a file by evaluation.inception"
     say(f"downloading Inception's weights, {MEGABYTES} MB, into {file.parent}")
     try:

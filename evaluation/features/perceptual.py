@@ -91,6 +91,7 @@ def load(settings: Settings) -> Distance:
         problem = f"cannot read LPIPS's weights {error.filename} ({error.strerror})"
         raise BadInput(f"{problem}: name their folder by evaluation.perceptual") from None
 
+    # Another network's tensors show when they are put in, or when images pass.
     vgg, channels = (read_weights(path, content) for path, content in zip(paths, raw, strict=True))
     try:
         distance = Distance(vgg, channels, files.sha256_of(*raw))

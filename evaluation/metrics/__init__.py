@@ -50,6 +50,7 @@ def measure(subject: Subject, names: Iterable[str]) -> list[Measurement]:
     names, rows = list(names), []
     draws = subject.settings.resamples
 
+    # The first draw has all metrics, further ones the metrics that depend on draws.
     for draw in range(draws):
         drawn = subject.again(draw) if draw else subject
         for name in names if not draw else [name for name in names if name in DRAWN]:

@@ -117,13 +117,13 @@ class Features:
         """Mean (F,) and covariance (F, F), in float64, as torch-fidelity takes them."""
 
         def compute() -> dict[str, Tensor]:
-            found = call("metric_fid", "fid_features_to_statistics", self.x.double())
-            mu, sigma = torch.from_numpy(found["mu"]), torch.as_tensor(found["sigma"])
+            out = call("metric_fid", "fid_features_to_statistics", self.x.double())
+            mu, sigma = torch.from_numpy(out["mu"]), torch.as_tensor(out["sigma"])
             # sigma of a single feature is a bare number
             return {"mu": mu, "sigma": sigma.view(len(mu), len(mu))}
 
-        found = store.kept(f"{self.key}-fid", compute) if self.key else compute()
-        return {name: tensor.numpy() for name, tensor in found.items()}
+        tensors = store.kept(f"{self.key}-fid", compute) if self.key else compute()
+        return {name: tensor.numpy() for name, tensor in tensors.items()}
 
     def unusable(self, whose: str, varied: bool = False) -> str:
         """Say why these features give no number, if so; `varied` ones must not all be the same."""
@@ -157,6 +157,7 @@ def _subsets(fake: Features, real: Features) -> tuple[int, int]:
 
 def kernel_distance(fake: Features, real: Features) -> float:
     """Return KID in thousandths: the unbiased MMD² of the cubic kernel (Bińkowski et al. 2018)."""
+    # The seed chooses subsets: the same for every model.
     subsets, size = _subsets(fake, real)
     options = {"kid_subsets": subsets, "kid_subset_size": size, "rng_seed": 0, "verbose": False}
     out = call("metric_kid", "kid_features_to_metric", fake.x.double(), real.x.double(), **options)
@@ -255,6 +256,7 @@ class Against:
     @classmethod
     def of(cls, data: Data, settings: Settings, scored: str, device: torch.device = CPU) -> "Against":
         """Take the settings' split, else the scored one. Raises BadInput without an extractor."""
+        # The reference's features are kept: every run of a suite takes the same.
         extractor, split = extractors.get(data, settings, device), settings.reference or scored
         real = Features.of(_split(data, split).x, extractor, True, _batch(settings, device))
         return cls(settings, extractor, real, split)
@@ -265,6 +267,7 @@ class Against:
         fake, real = Features.of(images, self.extractor, keep, size), self.real
         broken = fake.unusable("the samples") or real.unusable("the reference", varied=True)
 
+        # One pass of the extractor, and a reason against a number for each measure by itself.
         measured = [
             *_kid(fake, real, broken),
             *_fid(fake, real, broken),

@@ -110,6 +110,7 @@ def _verdicts(subject: Subject) -> list[Measurement]:
     if not logistic({kind: judged[kind] for kind in ("q", "p")}, slopes):
         return not_applicable(metrics, "its game is not logistic, so D gives no probabilities")
 
+    # Right where the wrong kind has less than half the probability.
     q, p = slopes["q"], slopes["p"]
     below = ((q, 0.5), (p, 0.5), (torch.cat([q, p]), CERTAIN))
     shares = (100 * float((part < limit).double().mean()) for part, limit in below)
@@ -137,6 +138,7 @@ def _codes(subject: Subject) -> list[Measurement]:
     x_hat = subject.drawn_reconstructions if drawn else subject.reconstructions
     rng = subject.rng("codes of others")
     other = subject.batched(lambda z, y: model.decode(z, rng, y), codes.roll(1, 0), y)
+    # A stored NaN would make every share of it NaN.
     if reason := unfit(x_hat, images) or unfit(other, images):
         return refused(metrics, reason, **row)
     error, error_of_other = (float(errors(x, part, images).mean()) for part in (x_hat, other))

@@ -150,6 +150,7 @@ def measure(subject: Subject) -> list[Measurement]:
             return _refused(subject.data, bad, fields)
         return _compared(subject, reconstructed, fields)
 
+    # Called only where there is no reason against it: a model may be unable to.
     measured = [
         *rows(lambda: subject.reconstructions, protocols.MEAN_CODE, no_mean),
         *rows(lambda: subject.drawn_reconstructions, protocols.DRAWN_CODE, deterministic),
@@ -175,6 +176,7 @@ def _latent_error(subject: Subject, no_mean: str) -> list[Measurement]:
     if reason:
         return not_applicable(["latent_error"], reason)
 
+    # The samples are drawn already: x is the decoder's output for z.
     z, y, x = subject.prior_codes, subject.prior_labels, subject.samples
     z_hat = subject.batched(lambda x, y: subject.model.encode(x, y=y), x, y)
     value, unit = float((z.double() - z_hat.double()).abs().mean()), "per number of the code"

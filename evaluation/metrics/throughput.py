@@ -61,6 +61,7 @@ def rate(
     timer = Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
     times = timer.blocked_autorange(min_run_time=seconds).times
 
+    # The median, since other work on the machine makes single repeats slow.
     rates = torch.tensor([images / time for time in times], dtype=torch.float64)
     low, median, high = rates.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
     return [

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from alibench.benchmarks.running.trained import load_run
     from alibench.evaluation.features.extractors import register
-    from alibench.evaluation.own import evaluate
+    from alibench.evaluation.objects import evaluate
     from alibench.results import table
 
 __all__ = ["evaluate", "load_run", "register", "table"]
 
 _HOMES = {
-    "evaluate": "alibench.evaluation.own",
+    "evaluate": "alibench.evaluation.objects",
     "load_run": "alibench.benchmarks.running.trained",
     "register": "alibench.evaluation.features.extractors",
     "table": "alibench.results",

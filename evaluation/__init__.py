@@ -1,9 +1,9 @@
-"""What is measured: each metric is a module with `measure(subject)`, `refuses(data, settings)` and the
-`COLUMNS` it fills.
+"""Measurements of trained models. Nothing here knows how a model was trained.
 
-A metric that has reference rows gives them by `references(baseline)`. Nothing here knows how a model was
-trained. In three lines, for a model of the suite or any object with `sample(n)`, `encode(x)`, `decode(z)` or
-some of them:
+A metric is a module of metrics/ with `measure(subject)`, `unsupported_reason(data, settings)`, the `COLUMNS`
+it fills and, if it has reference rows, `references(source)`. features/ has the networks that images are
+compared by. For a model of the suite, or any object with `sample(n)`, `encode(x)`, `decode(z)` or some of
+them:
 
     from alibench import evaluate
     from alibench.benchmarks.data import datasets

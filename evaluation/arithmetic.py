@@ -1,8 +1,7 @@
-"""The one switch for what CUDA makes of fp32: exact products, or factors rounded to TF32 (10 bits of
-mantissa).
+"""The one switch for CUDA's fp32: exact products, or factors rounded to TF32 (10 bits of mantissa).
 
 torch by itself rounds in convolutions and not in matrix products. Here nothing is rounded unless a recipe
-asks for it, and never in the evaluation, so that a number does not depend on who called.
+asks for it, and never in the evaluation, so that a number does not depend on its caller.
 """
 
 from collections.abc import Iterator
@@ -13,12 +12,7 @@ import torch
 
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Round the factors of CUDA's matrix products and convolutions to TF32 meanwhile, or do not; also a
-    decorator.
-
-    It is set through torch's older pair of switches: with half of the newer ones set, reading the older ones
-    raises, which torch.compile and cudnn.flags do. Reading the newer ones never raises.
-    """
+    """Allow TF32 in CUDA's matrix products and convolutions meanwhile, or forbid it; also a decorator."""
     before = _is_allowed()
     _allow(allowed, allowed)
     try:
@@ -28,7 +22,9 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 
 def _is_allowed() -> tuple[bool, bool]:
-    """Return whether products and convolutions are rounded now."""
+    """Return whether matrix products and convolutions are rounded now."""
+    # Read from torch's newer switches, set by the older pair: with half of the newer ones set, reading the
+    # older ones raises, and torch.compile and cudnn.flags read them.
     backends = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
     products, convolutions = (backend.fp32_precision == "tf32" for backend in backends)
     return products, convolutions

@@ -1,6 +1,5 @@
 """Data in three splits, images as uint8 or points as floats."""
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
@@ -9,12 +8,13 @@ import torch
 from msgspec import Meta
 from torch import Tensor
 
+from alibench.evaluation import files
 from alibench.evaluation.errors import BadInput
 
 BATCH = 1000  # samples that pass a model at once
 TOLERANCE = 1e-4  # by which rounding may carry an image out of [0, 1]
 
-Count = Annotated[int, Meta(ge=1, le=10**6)]  # of what is held in memory
+Amount = Annotated[int, Meta(ge=1, le=10**6)]  # a number of things that memory holds at once
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Data:
-    """A data set in three disjoint splits. Choices are made on validation; test is opened for the table.
+    """A dataset in three disjoint splits. Choices are made on validation; test is opened for the table.
 
     Each split is in random order: metrics take the first n of it for a random draw.
     Raises BadInput for integers that are not images: the method needs gradients through x.
@@ -54,19 +54,18 @@ class Data:
     classes: int  # 0: it has none
     mixture: Mixture | None = None
     extractor: str = ""  # the feature extractor of its images
-    class_names: tuple[str, ...] = ()  # or those of the attributes
-    splits: str = ""  # how they were made, and what else is to be known of them, in a line
-    content: str = ""  # what sha256 is, where that is known
+    class_names: tuple[str, ...] = ()  # or of attributes
+    splits: str = ""  # how they were made, in a line
+    content: str = ""  # the sha256, where it is known
 
     def __post_init__(self) -> None:
         for split in (self.train, self.validation, self.test):
             x = split.x
             if not (x.dim() == 4 and x.dtype == torch.uint8) and not (x.dim() == 2 and x.is_floating_point()):
+                contents = f"{str(x.dtype).removeprefix('torch.')} of shape {tuple(x.shape[1:])}"
                 raise BadInput(
-                    f"data set '{self.name}' holds {str(x.dtype).removeprefix('torch.')} of shape "
-                    f"{tuple(x.shape[1:])}: "
-                    "ALI and its relatives learn from gradients through x, so data must be continuous; "
-                    "give uint8 images (N, C, H, W) or float points (N, D)"
+                    f"dataset '{self.name}' holds {contents}: models learn from gradients through x, so data "
+                    "must be continuous; give uint8 images (N, C, H, W) or float points (N, D)"
                 )
 
     @property
@@ -76,7 +75,7 @@ class Data:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Return the shape of one x."""
+        """The shape of one x."""
         return tuple(self.train.x.shape[1:])
 
     @property
@@ -86,36 +85,33 @@ class Data:
 
     @property
     def scale(self) -> float:
-        """What networks divide x by: 1 for images, the deviation of a train coordinate for points."""
+        """The number that networks divide x by: 1 for images, a train coordinate's deviation for points."""
         return 1.0 if self.images else round(float(self.train.x.double().std()), 6)
 
     @cached_property
     def sha256(self) -> str:
-        """Return the hash of all contents, in order."""
-        if self.content:
-            return self.content
-        digest = hashlib.sha256()
-        for split in (self.train, self.validation, self.test):
-            digest.update(split.x.numpy().tobytes())
-            digest.update(split.y.numpy().tobytes())
-        return digest.hexdigest()
+        """The hash of all contents, in order."""
+        tensors = (part for split in (self.train, self.validation, self.test) for part in (split.x, split.y))
+        return self.content or files.sha256_of(
+            *(part.contiguous().reshape(-1).numpy().data for part in tensors)
+        )
 
 
 def as_float(x: Tensor) -> Tensor:
-    """Return what models see: uint8 images in [0, 1], points as they are."""
+    """Return x as models see it: uint8 images in [0, 1], points as they are."""
     return x.float().div_(255) if x.dtype == torch.uint8 else x
 
 
 def as_uint8(x: Tensor) -> Tensor:
-    """Return images in [0, 1], clamped, as uint8: a fixed map, never the range of the set itself."""
+    """Return images in [0, 1], clamped, as uint8: a fixed map, whatever the range of the images."""
     return (x.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def unfit(x: Tensor, images: bool) -> str:
-    """Say why what a model made (N, ...) cannot be measured, if it cannot: not finite, or no images in [0,
-    1].
-    """
+    """Say why a model's output (N, ...) cannot be measured, if so: not finite, or images outside [0, 1]."""
     finite = x.isfinite()
+
+    # Counted by sample: one bad pixel spoils an image.
     if not bool(finite.all()):
         return f"{int((~finite).flatten(1).any(1).sum())} of {len(x)} are not finite"
     low, high = float(x.min()), float(x.max())

@@ -1,4 +1,4 @@
-"""What is wrong with what the user gave, in one line."""
+"""Bad input of the user's, in one line."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,19 +9,19 @@ LONGEST = 1000  # characters of a message
 class BadInput(Exception):
     """Something the user gave cannot be used; the message is one line with the remedy.
 
-    What users give may hold line breaks, signs that steer a terminal, or a megabyte: those are escaped, the
-    middle left out.
+    A message may quote line breaks, signs that steer a terminal, or a megabyte: the signs are escaped, the
+    middle is left out.
     """
 
     def __init__(self, message: str) -> None:
+        # Both ends are kept: the first says what, the last the remedy.
         line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-        super().__init__(
-            line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
-        )
+        short = len(line) <= LONGEST
+        super().__init__(line if short else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}")
 
 
 def check_name(name: str, names: Iterable[str], what: str) -> None:
-    """Raise BadInput for a name that is not among `names`, with the nearest one and all there are."""
+    """Raise BadInput for a name that is not in `names`, with the nearest of them and the whole list."""
     names = list(names)
     if name not in names:
         close = difflib.get_close_matches(name, names, 1)

@@ -1,12 +1,8 @@
-"""Files that are whole or not there, say what they are, and run no code, whoever made them.
+"""Files that are whole or not there.
 
-Tensors are kept as safetensors, all else as JSON. Each file carries the version of its format and a checksum
-of all that is read from it, so that damage is noticed instead of becoming a number. A checksum says that a
-file is whole, not who made it: so only regular files of bounded size are read, their contents must fit the
-schema of their kind, and writing stays below a folder.
-
-A file is written beside its place, brought to the disk and renamed into it: whoever is killed meanwhile
-leaves the old one, and a `.part` that the next writer removes.
+Only regular files of bounded size are read, and writing stays below a folder. A file is written next to its
+place, brought to the disk and renamed into it: a writer that is killed leaves the old one, and a `.part` that
+the next writer removes. sealed.py has the formats.
 """
 
 import hashlib
@@ -17,20 +13,15 @@ import shutil
 import socket
 import stat
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal
 
-import msgspec
 import torch
 from filelock import FileLock, Timeout
 from msgspec import Meta
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
-
-LABEL = "alibench"  # the entry of a safetensors file's metadata that says what it is
 
 LIMIT = "ALIBENCH_LIMIT"  # the environment's factor for what may be read; 1 if it is not set
 Size = Literal["text", "arrays", "unpacked"]
@@ -41,13 +32,9 @@ LARGEST: dict[Size, int] = {  # bytes
 }
 
 NAME = re.compile(r"\w[\w .+()-]{0,39}")  # of a suite or a model: folders and files are called by it
-# what could steer a terminal: control characters but tab and line break, and those that turn the direction of
-# writing
+# what could steer a terminal: control characters but tab and line break, and marks that turn the direction
 _CONTROLS = r"\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
 CONTROL = re.compile(f"[{_CONTROLS}]")
-_ESCAPED = re.compile(
-    r"(?<!\\)(?:\\\\)*\\(?:[bfr]|u00(?:[01]|7f|[89])|u20(?:2[89a-e]|6[6-9]))"
-)  # the same in JSON's text
 
 Name = Annotated[str, Meta(pattern=rf"\A(?:{NAME.pattern})\Z")]
 RunName = Annotated[str, Meta(pattern=r"\A\w[\w .+()-]{0,119}\Z")]  # suite, model and kind of job, joined
@@ -81,9 +68,7 @@ class Busy(Exception):
 
 
 def largest(size: Size) -> int:
-    """Return how many bytes of a kind of file may be read. Raises Unsafe if the environment's factor is not a
-    number.
-    """
+    """Return how many bytes of a kind of file may be read. Raises Unsafe if the factor is not a number."""
     text = os.environ.get(LIMIT) or "1"
     try:
         return int(LARGEST[size] * float(text))
@@ -95,9 +80,8 @@ def check_size(path: Path | str, what: str, count: int, size: Size) -> None:
     """Raise Unsafe, naming the limit and how to raise it, for more bytes than may be read."""
     if count > (most := largest(size)):
         factor = -(-count // LARGEST[size])
-        raise Unsafe(
-            path, f"{what} {_bytes(count)}, more than {_bytes(most)}: if you trust it, set {LIMIT}={factor}"
-        )
+        more = f"{what} {_bytes(count)}, more than {_bytes(most)}"
+        raise Unsafe(path, f"{more}: if you trust it, set {LIMIT}={factor}")
 
 
 def _bytes(count: int) -> str:
@@ -106,32 +90,33 @@ def _bytes(count: int) -> str:
 
 @contextmanager
 def opened(path: Path | str, size: Size | None = None, links: bool = True) -> Iterator[IO[bytes]]:
-    """Give a regular file to be read, of a bounded size if one is named. Raises OSError; Unsafe for anything
-    else.
+    """Open a regular file to be read, of a bounded size if one is named. Raises OSError.
 
-    A pipe or a device is not waited for. Without `links` a symbolic link in its place is refused.
+    Raises Unsafe for a folder, a pipe or a device, without waiting for it, and without `links` for a symbolic
+    link.
     """
     if not links and os.path.islink(path):
         raise Unsafe(path, "is a symbolic link: put in its place what it points to")
+
     # without O_NONBLOCK a pipe that nobody writes to would be waited for
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with open(descriptor, "rb", buffering=0) as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise Unsafe(path, "is a folder, a pipe or a device, not a file: remove it")
         if size:
-            check_size(path, "holds", found.st_size, size)
+            check_size(path, "holds", status.st_size, size)
         yield file
 
 
 def read(path: Path | str, size: Size = "text", links: bool = True) -> bytes:
-    """Return what a regular file holds. Raises OSError."""
+    """Return a regular file's bytes. Raises OSError."""
     with opened(path, size, links) as file:
         return file.readall()  # type: ignore[attr-defined]
 
 
 def sha256(path: Path | str, size: Size | None = "arrays", links: bool = True) -> str:
-    """Return the hash of a regular file. Raises OSError."""
+    """Return the SHA-256 of a regular file. Raises OSError."""
     digest = hashlib.sha256()
     with opened(path, size, links) as file:
         while chunk := file.read(1 << 20):  # hashlib.file_digest takes ten times as long on small files
@@ -139,9 +124,31 @@ def sha256(path: Path | str, size: Size | None = "arrays", links: bool = True) -
     return digest.hexdigest()
 
 
+def sha256_of(*contents: bytes | memoryview | str) -> str:
+    """Return the SHA-256 of bytes and texts, one after another."""
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content.encode() if isinstance(content, str) else content)
+    return digest.hexdigest()
+
+
+def digest(*parts: str | Tensor) -> str:
+    """Return a hash of texts and tensors, with their types and shapes: the same for equal parts alone."""
+    total = hashlib.sha256()
+    for part in parts:
+        text = part if isinstance(part, str) else f"{part.dtype} {tuple(part.shape)}"
+        total.update(f"{len(text)} {text}".encode())  # with its length, so that no two lists run together
+        if isinstance(part, Tensor):
+            total.update(part.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+# -------------------- texts
+
+
 def is_line(text: str) -> bool:
-    """Return whether a text is as `Line` says, and can be written: a file's name may not be UTF-8."""
-    return len(text) <= LONGEST_LINE and re.search(_LINE, text) is not None and _is_text(text)
+    """Return whether a text fits `Line`, and can be written: a file's name may not be UTF-8."""
+    return len(text) <= LONGEST_LINE and re.search(_LINE, text) is not None and encodable(text)
 
 
 def one_line(text: str) -> str:
@@ -150,8 +157,17 @@ def one_line(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text in which nothing steers a terminal: control characters as Python writes them."""
+    """Return a text in which nothing steers a terminal: control characters are escaped as Python does."""
     return CONTROL.sub(lambda sign: sign[0].encode("unicode_escape").decode(), text)
+
+
+def encodable(body: Any) -> bool:
+    """Return whether all texts of a JSON body can be written as UTF-8."""
+    try:
+        json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 # -------------------- what may be written
@@ -165,25 +181,21 @@ def child(folder: Path, name: str) -> Path:
 
 
 def subfolder(folder: Path, *names: str) -> Path:
-    """Return a folder below another, made if it is not there. Raises Unsafe where a link would lead out of
-    it.
-    """
+    """Return a folder below another, made if it is not there. Raises Unsafe for a symbolic link."""
     for name in names:
         folder = child(folder, name)
         if folder.is_symlink():
-            raise Unsafe(
-                folder, "is a symbolic link, and would be written through: put in its place what it points to"
-            )
+            raise Unsafe(folder, "is a symbolic link: put in its place what it points to")
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def replace(path: Path, content: bytes | str) -> None:
-    """Write a file so that a reader sees the old one or the new one, whole, also after a crash. Raises
-    OSError.
-    """
+    """Write a file so that readers see the old or the new one, whole, also after a crash. Raises OSError."""
     if path.is_dir() and not path.is_symlink():
         raise Unsafe(path, "is a folder in the place of a file: remove it")
+
+    # Written and brought to the disk under another name; the rename is what readers see.
     remove_parts(path.parent, of_the_dead=True)
     part = part_of(path)
     try:
@@ -203,13 +215,13 @@ LONGEST_NAME = 255  # bytes of a file's name
 
 
 def part_of(path: Path) -> Path:
-    """Return where to write what will be renamed to `path`: a name of this process's own."""
+    """Return this process's own name for a file that will be renamed to `path`."""
     ending = f".{uuid.uuid4().hex[:8]}.{_host()}-{os.getpid()}.part"
     return path.with_name(f".{fitting(path.name, f'.{ending}')}{ending}")
 
 
 def fitting(name: str, ending: str) -> str:
-    """Return as much of a name as a file's name has room for beside an ending."""
+    """Return as much of a name as a file's name has room for before an ending."""
     room = LONGEST_NAME - len(os.fsencode(ending))
     raw = os.fsencode(name)
     return name if len(raw) <= room else raw[:room].decode(errors="ignore")
@@ -226,17 +238,17 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_parts(folder: Path, of_the_dead: bool = False) -> None:
-    """Remove what killed writers left below a folder that nobody else writes to; or in it, of this machine's
-    dead alone.
+    """Remove the parts, by the names of `part_of`, that killed writers left below a folder.
 
-    Only names that `part_of` makes are taken for that.
+    Nobody else may write to the folder; or, `of_the_dead`, only parts of this machine's dead processes are
+    removed, and only in the folder itself.
     """
     for place, folders, names in os.walk(folder):  # which follows no links
-        for found in (*names, *folders):
-            if (made := _PART.fullmatch(found)) and (
-                not of_the_dead or (made["host"] == _host() and not _lives(made["process"]))
-            ):
-                _remove(Path(place, found))
+        for name in (*names, *folders):
+            part = _PART.fullmatch(name)
+            if part and (not of_the_dead or (part["host"] == _host() and not _lives(part["process"]))):
+                _remove(Path(place, name))
+
         if of_the_dead:
             return
         folders[:] = [name for name in folders if not _PART.fullmatch(name)]
@@ -255,24 +267,27 @@ def _host() -> str:
 
 
 def _lives(process: str) -> bool:
-    if os.name == "nt":  # there a signal of 0 is Ctrl-C
+    # on Windows a signal of 0 is Ctrl-C
+    if os.name == "nt":
         return True
     try:
         os.kill(int(process), 0)
     except ProcessLookupError:
         return False
     except (OSError, ValueError, OverflowError):
+        # another user's, or a number that is not a process: nothing of it is removed
         return True
     return True
 
 
 @contextmanager
 def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
-    """Hold a lock, which the system takes from a process that dies. Raises Busy if it is not free in `wait`
-    seconds.
-    """
-    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):  # a link's target would be emptied
+    """Hold a lock, which the system takes from a process that dies. Raises Busy after `wait` seconds."""
+    # a link's target would be emptied
+    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
         raise Unsafe(path, "is not a regular file: remove it")
+
+    # The file stays: to remove it would let two processes hold two locks of one name.
     lock = FileLock(path)
     try:
         lock.acquire(timeout=wait, poll_interval=0.02)
@@ -282,133 +297,3 @@ def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-# ------------------------------------------------------------------------------------------------ JSON
-
-
-def write_json(
-    path: Path, kind: str, version: int, body: Any, dumps: Callable[[Any], str] = json.dumps
-) -> None:
-    """Write {"version", "sha256", KIND: body}; `dumps` lays out the body. Raises OSError."""
-    text = dumps(body)
-    replace(path, f'{{"version": {version}, "sha256": "{_sha256(text)}",\n"{kind}": {text}}}\n')
-
-
-def read_json(
-    path: Path,
-    kind: str,
-    version: int,
-    schema: Any = Any,
-    dumps: Callable[[Any], str] = json.dumps,
-    links: bool = False,
-) -> Any:
-    """Return the body, which is as `schema` says. Raises Damaged, or OSError if the file cannot be read."""
-    raw = read(path, links=links)
-    try:
-        stored = json.loads(raw)
-        found = stored["version"]
-        text = dumps(stored[kind])
-        whole = found == version and stored["sha256"] == _sha256(text)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        whole, found = False, version
-    if not whole:
-        raise _unusable(path, found, version)
-    check_body(path, stored[kind], schema, text)
-    return stored[kind]
-
-
-def check_body(path: Path, body: Any, schema: Any, text: str) -> None:
-    """Raise Damaged for a body that `read_json` would not take; `text` is its JSON."""
-    if _ESCAPED.search(text) or ("\\ud" in text and not _is_text(body)):
-        raise Damaged(f"{path} holds control characters, which alibench never writes")
-    check_schema(path, body, schema)
-
-
-def _is_text(body: Any) -> bool:
-    """Return whether all texts of a body can be written: JSON has escapes for halves of characters."""
-    try:
-        json.dumps(body, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def check_schema(path: Path, body: Any, schema: Any) -> None:
-    """Raise Damaged, naming the entry, for a body that is not as its schema says."""
-    try:
-        msgspec.convert(body, schema, strict=True)
-    except (msgspec.ValidationError, RecursionError) as error:
-        reason = re.sub(
-            r"Expected `str` matching regex .*(?= - at)", "a text that cannot be there", str(error)
-        )
-        raise Damaged(f"{path} is not what alibench writes ({one_line(reason)})") from None
-
-
-def _unusable(path: Path, found: Any, version: int) -> Damaged:
-    if isinstance(found, int) and found != version:
-        return Damaged(f"{path} has version {str(found)[:20]} of the format, this is {version}")
-    return Damaged(f"{path} is damaged")
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-# ------------------------------------------------------------------------------------------------ tensors
-
-
-def digest(*parts: str | Tensor) -> str:
-    """Return a hash of texts and tensors, of their types and shapes too: equal parts, and no others, have the
-    same.
-    """
-    found = hashlib.sha256()
-    for part in parts:
-        text = part if isinstance(part, str) else f"{part.dtype} {tuple(part.shape)}"
-        found.update(f"{len(text)} {text}".encode())
-        if isinstance(part, Tensor):
-            found.update(part.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
-
-
-def write_tensors(
-    path: Path, kind: str, version: int, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None
-) -> None:
-    """Write tensors, and what is JSON of them. Equal contents make equal files. Raises OSError."""
-    kept: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        tensor = tensor.detach().cpu().contiguous()
-        shared = {other.untyped_storage().data_ptr() for other in kept.values()}  # which safetensors refuses
-        kept[name] = tensor.clone() if tensor.untyped_storage().data_ptr() in shared else tensor
-    text = json.dumps(about or {})
-    label = {"kind": kind, "version": version, "sha256": _content(kind, text, kept), "about": text}
-    replace(path, save(kept, {LABEL: json.dumps(label)}))  # several entries would stand in random order
-
-
-def read_tensors(
-    path: Path, kind: str, version: int, schema: Any = dict[str, Any]
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors, on the CPU, and what was said of them, as `schema` says. Raises Damaged, or
-    OSError.
-
-    A safetensors file can hold nothing else than tensors and text, so nothing in it can run.
-    """
-    with opened(path, "arrays", links=False):
-        pass
-    found = version
-    try:
-        with safe_open(path, "pt") as file:
-            label = json.loads((file.metadata() or {})[LABEL])
-            found = int(label["version"]) if label["kind"] == kind else version
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is not a dict
-        if found == version and label["sha256"] == _content(kind, label["about"], tensors):
-            about = json.loads(label["about"])
-            check_schema(path, about, schema)
-            return tensors, about
-    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, RecursionError):
-        pass
-    raise _unusable(path, found, version)
-
-
-def _content(kind: str, about: str, tensors: Mapping[str, Tensor]) -> str:
-    return digest(kind, about, *(part for name in sorted(tensors) for part in (name, tensors[name])))

@@ -1,6 +1,6 @@
-"""Which images are labelled: class-balanced draws, the same for every model, seed, protocol and reference.
+"""Draws of labelled images, balanced by class: the same for every model, seed, protocol and reference.
 
-A comparison on few labels is a paired one: the classifiers on features and semi-supervised training all see
+So a comparison on few labels is paired: the classifiers on features and semi-supervised training all see
 draw d.
 """
 
@@ -10,14 +10,14 @@ import numpy as np
 
 from alibench.evaluation.data import Data, Split
 from alibench.evaluation.errors import BadInput
-from alibench.evaluation.subject import Settings
+from alibench.evaluation.settings import Settings
 
 FEWEST = 5  # labels of a class: one a fold of cross-validation
 
 
 @dataclass(frozen=True)
 class Pools:
-    """Where labels are drawn, and where hyper-parameters are chosen by the published protocols."""
+    """The images that labels are drawn from, and those that hyper-parameters are chosen on."""
 
     labelled: Split
     choosing: Split
@@ -29,19 +29,24 @@ def pools(data: Data, settings: Settings) -> Pools:
     ALI's SVHN: labels from the published train split (here validation, since `extra` trains the model), whose
     last 10,000 images are kept back to choose C on. Elsewhere: labels from train, choices on validation.
     """
+    # Labels never come from the images that C is chosen on.
     if settings.labels_from == "train":
         return Pools(data.train, data.validation)
+
     x, y = data.validation.x, data.validation.y
     first = len(y) - settings.kept_back
     return Pools(Split(x[:first], y[:first]), Split(x[first:], y[first:]))
 
 
-def refuses(data: Data, settings: Settings) -> str:
-    """Say why labels cannot be drawn, if they cannot: no classes, or a class with too few images."""
+def unsupported_reason(data: Data, settings: Settings) -> str:
+    """Say why labels cannot be drawn, if so: no classes, or a class with too few images."""
     if data.classes < 2:
-        return f"data set '{data.name}' has no two classes"
-    if settings.labels_from == "validation" and settings.kept_back >= len(data.validation):
-        return f"evaluation.kept_back = {settings.kept_back} leaves none of the {len(data.validation)} validation images"
+        return f"dataset '{data.name}' has no two classes"
+    images, kept_back = len(data.validation), settings.kept_back
+    if settings.labels_from == "validation" and kept_back >= images:
+        return f"evaluation.kept_back = {kept_back} leaves none of the {images} validation images"
+
+    # The class with the fewest images sets the bounds.
     y = pools(data, settings).labelled.y.numpy()
     counts = np.bincount(y[y >= 0], minlength=data.classes)
     rarest = int(counts.argmin())
@@ -49,20 +54,23 @@ def refuses(data: Data, settings: Settings) -> str:
     named = f"class '{name}' has {counts[rarest]} images in the pool of labels"
     if counts[rarest] < FEWEST:
         return f"{named}, {FEWEST} are needed"
+
     least, most = FEWEST * data.classes, data.classes * int(counts[rarest])
     if settings.labels == "all" or least <= settings.labels <= most:
         return ""
-    return f"evaluation.labels = {settings.labels}: it must be between {least} ({FEWEST} a class) and {most} ({named})"
+    bounds = f"between {least} ({FEWEST} a class) and {most} ({named})"
+    return f"evaluation.labels = {settings.labels}: it must be {bounds}"
 
 
 def draw(y: np.ndarray, labels: int | str, number: int) -> np.ndarray:
-    """Return indices into y (N,), of classes, of the class-balanced draw of that number; "all": every
-    labelled image.
+    """Return indices into y (N,), of classes, of a class-balanced draw; "all": every labelled image.
 
-    The same for the same y. Raises BadInput if a class has too few images.
+    The same for the same y and number. Raises BadInput if a class has too few images.
     """
     if labels == "all":
         return np.flatnonzero(y >= 0)
+
+    # RandomState's streams are frozen, unlike those of numpy's Generator.
     classes = np.unique(y[y >= 0])
     rng = np.random.RandomState(number)
     each = int(labels) // len(classes)

@@ -1,5 +1,4 @@
-"""Density and coverage (Naeem et al. 2020): how samples fill the balls around real ones, in the space of
-their features.
+"""Density and coverage (Naeem et al. 2020): how samples fill the balls around real ones in feature space.
 
 The ball of a real sample reaches to its k-th nearest real neighbour, which lies outside, as in the authors'
 code: real data against themselves have density 1 and coverage 1. Unlike precision and recall neither grows
@@ -18,13 +17,11 @@ CHUNK = 1000  # rows of distances that are held at once
 
 
 def exact(*sets: Tensor) -> tuple[Tensor, ...]:
-    """Return sets of features (N, F) on one grid, as whole numbers in float64, whose distances come out
-    without rounding.
+    """Return sets of features (N, F) as whole numbers in float64, whose distances have no rounding.
 
     torch computes many distances by matrix products, where rounding sets equal points apart and differs by
     order, batch and device. With (51 - log2 F) / 2 bits for the largest coordinate (20 for 2,048 features)
-    every sum of products stays within 2^53. What is made of comparisons of distances does not depend on the
-    grid's unit.
+    every sum of products stays within 2^53. Comparisons of distances do not depend on the grid's unit.
     """
     bits = (51 - math.ceil(math.log2(sets[0].shape[1]))) // 2
     largest = max(float(x.abs().max()) for x in sets) or 1.0
@@ -32,15 +29,15 @@ def exact(*sets: Tensor) -> tuple[Tensor, ...]:
 
 
 def radii(x: Tensor, k: int) -> Tensor:
-    """Return the distance (N,) of each of x (N, F) to its k-th nearest neighbour, or to the nearest that
-    differs from it.
+    """Return the distance (N,) of each of x (N, F) to its k-th nearest neighbour, itself left out.
 
-    It is not its own neighbour. Where all of x are the same, the distance is 0.
+    Where that one equals it: to the nearest that differs; 0 if all of x are the same.
     """
 
+    # a part of the rows at a time: all distances of 50,000 images take 20 GB
     def of_part(part: Tensor) -> Tensor:
         distances = torch.cdist(part, x)
-        radius = distances.kthvalue(k + 1, dim=1).values
+        radius = distances.kthvalue(k + 1, dim=1).values  # the first is x itself
         differing = distances.masked_fill_(distances == 0, torch.inf).amin(1)
         return torch.where((radius == 0) & differing.isfinite(), differing, radius)
 
@@ -48,12 +45,12 @@ def radii(x: Tensor, k: int) -> Tensor:
 
 
 def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> tuple[float, float]:
-    """Return density (0 and more) and coverage (0 to 1) of features fake (M, F) among real (N, F), of which N
-    > k.
-    """
+    """Return density (from 0) and coverage (0 to 1) of features fake (M, F) among real (N, F), N > k."""
     real, fake = exact(real, fake)
     inside = covered = 0
+
     for part, radius in zip(real.split(CHUNK), radii(real, k).split(CHUNK), strict=True):
+        # a copy of a real image lies in its ball even where that is a point
         distances = torch.cdist(part, fake)
         within = (distances < radius[:, None]) | (distances == 0)
         inside += int(within.sum())

@@ -1,6 +1,4 @@
-"""What is said beside results: a line each on stderr, in which nothing that a file holds can steer a
-terminal.
-"""
+"""Messages next to results: a line each on stderr, in which nothing can steer a terminal."""
 
 import sys
 from collections.abc import Sequence
@@ -14,5 +12,5 @@ def say(text: str) -> None:
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:
-    """Return names in a sentence: the first few of them, and how many more there are."""
+    """Return names in a sentence: the first few, and the number of others."""
     return ", ".join(names[:most]) + f" and {len(names) - most:,} more" * (len(names) > most)

@@ -1,15 +1,13 @@
-"""What pictures are drawn from: arrays of samples, reconstructions, interpolations and codes. results/ draws
-them.
-"""
+"""Arrays that pictures are drawn from: samples, reconstructions, interpolations and codes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from alibench.evaluation import files
+from alibench.evaluation import sealed
 from alibench.evaluation.data import as_uint8
 from alibench.evaluation.files import Damaged
 from alibench.evaluation.subject import Subject
@@ -23,119 +21,127 @@ POINTS = 5000
 CODES = 1000  # of images, for the picture of the latent space
 LARGEST_SIDE = 2048  # pixels of an image that is drawn
 FLOATS, LABELS = (torch.float16, torch.float32, torch.float64), (torch.int32, torch.int64, torch.uint8)
-LINES, STEPS = (
-    {True: 8, False: 500},
-    11,
-)  # interpolations between two images each, or two points, ends included
+# interpolations between two images (True) or two points each, and steps, ends included
+LINES, STEPS = {True: 8, False: 500}, 11
 
 
 def arrays(subject: Subject) -> dict[str, Tensor]:
-    """Return images as uint8 (N, C, H, W) or points (N, D), with the codes and classes of the same held-out
-    data.
+    """Return images as uint8 (N, C, H, W) or points (N, D), with codes and classes of the same held-out data.
 
     Reconstructions go through drawn codes where the encoder draws, as in ALI's figures. A model that draws no
     samples has none, one without an encoder no codes and reconstructions. `latent` (N, L) are mean codes of
-    held-out images, and `latent_y` their classes; of points, the codes are that. `interpolations` (LINES,
-    STEPS, ...) are decoded from straight lines (ALI, section 4.2): from the code of one held-out x to that of
-    the next but one, `x[0]` to `x[1]`, `x[2]` to `x[3]`; without an encoder from one draw of the prior to
-    another.
+    held-out images, and `latent_y` their classes; points have `codes` for that. `interpolations` (LINES,
+    STEPS, ...) are decoded from straight lines (ALI, section 4.2): from the code of one held-out x to the
+    code of the next but one, `x[0]` to `x[1]`, `x[2]` to `x[3]`; without an encoder from one draw of the
+    prior to another.
     """
-    model, images = subject.model, subject.data.images
+    # The first of the split, which is in random order.
+    model, images, held_out = subject.model, subject.data.images, subject.held_out
     n = PAIRS if images else POINTS
     convert = as_uint8 if images else (lambda points: points)
-    found = {"x": subject.held_out.x[:n], "y": subject.held_out.y[:n]}
+    arrays = {"x": held_out.x[:n], "y": held_out.y[:n]}
     encodes, ends = model.inference != "none", None
-    drawn = model.stochastic or model.draws_x
+
+    # Codes and reconstructions.
     if encodes and model.inverts:
+        drawn = model.stochastic or model.draws_x
         ends = subject.drawn_codes if drawn else subject.codes
-        found["codes"] = ends[:n]
-        found["reconstructions"] = convert(
-            (subject.drawn_reconstructions if drawn else subject.reconstructions)[:n]
-        )
+        x_hat = subject.drawn_reconstructions if drawn else subject.reconstructions
+        arrays |= {"codes": ends[:n], "reconstructions": convert(x_hat[:n])}
     if encodes and images:
-        found |= {"latent": subject.codes[:CODES], "latent_y": subject.held_out.y[:CODES]}
+        arrays |= {"latent": subject.codes[:CODES], "latent_y": held_out.y[:CODES]}
+
+    # Samples.
     if model.generative:
-        found["samples"] = convert(subject.samples[: SAMPLES if images else POINTS])
+        arrays["samples"] = convert(subject.samples[: SAMPLES if images else POINTS])
         if ends is None and model.inverts and subject.prior_codes.shape[1]:
             ends = subject.prior_codes
+
     if ends is not None and len(ends) > 1:
-        found["interpolations"] = convert(_interpolated(subject, ends[: 2 * LINES[images]]))
-    return found
+        arrays["interpolations"] = convert(_interpolated(subject, ends[: 2 * LINES[images]]))
+    return arrays
 
 
 def _interpolated(subject: Subject, ends: Tensor) -> Tensor:
-    """Return what lies between codes (N, L), taken two by two, for the labels of the first of the two."""
+    """Return x between codes (N, L), taken two by two, for the labels of the first of the two."""
     first, second = ends[: len(ends) // 2 * 2].unflatten(0, (-1, 2)).unbind(1)
+    # the ends are among the steps
     share = torch.linspace(0, 1, STEPS)[None, :, None]
     codes = torch.lerp(first[:, None], second[:, None], share)
+
     y = subject.held_out.y[: len(ends) // 2 * 2 : 2].repeat_interleave(STEPS, 0)
     x = subject.batched(lambda z, y: subject.model.decode(z, y=y), codes.flatten(0, 1), y)
     return x.unflatten(0, (-1, STEPS))
 
 
-def write(folder: Path, found: dict[str, Tensor]) -> None:
+def write(folder: Path, arrays: dict[str, Tensor]) -> None:
     """Keep a run's arrays in its folder. Raises OSError."""
-    files.write_tensors(folder / NAME, "arrays", VERSION, found)
+    sealed.write_tensors(folder / NAME, "arrays", VERSION, arrays)
 
 
 def read(folder: Path) -> dict[str, np.ndarray]:
     """Return the arrays of the run in `folder`. Raises files.Damaged, or OSError if there are none."""
-    found = files.read_tensors(folder / NAME, "arrays", VERSION)[0]
-    if problem := _unlike(found):
+    arrays = sealed.read_tensors(folder / NAME, "arrays", VERSION)[0]
+    if problem := _problem(arrays):
         raise Damaged(f"{folder / NAME} is not what alibench writes ({problem})")
-    return {name: tensor.numpy() for name, tensor in found.items()}
+    return {name: tensor.numpy() for name, tensor in arrays.items()}
 
 
-def _unlike(found: Mapping[str, Tensor]) -> str:
-    """Say what keeps tensors from being what `arrays` returns; nothing, if they are that."""
+# -------------------- checks of a file that somebody else may have written
+
+
+def _problem(arrays: Mapping[str, Tensor]) -> str:
+    """Say what keeps tensors from being the return value of `arrays`; nothing, if they could be."""
     known = {"x", "y", "codes", "reconstructions", "latent", "latent_y", "interpolations", "samples"}
-    if unknown := sorted(found.keys() - known):
+    if unknown := sorted(arrays.keys() - known):
         return f"unknown array '{unknown[0]}'"
-    if {"x", "y"} - found.keys() or ("latent" in found) != ("latent_y" in found):
+    if {"x", "y"} - arrays.keys() or ("latent" in arrays) != ("latent_y" in arrays):
         return "x, or the classes of x or of latent, are not there"
-    x = found["x"]
-    own, images = x.shape[1:], x.dim() == 4
-    if images:
-        fits = x.dtype == torch.uint8 and own[0] in (1, 3) and max(own[1:]) <= LARGEST_SIDE
-    else:
-        fits = x.dim() == 2 and own[0] > 1 and x.dtype in FLOATS and bool(x.isfinite().all())
-    shapes = {
-        "x": (None, *own),
-        "reconstructions": (*x.shape[:1], *own),
-        "samples": (None, *own),
-        "interpolations": (None, STEPS, *own),
-        "codes": (*x.shape[:1], None),
-        "latent": (None, None),
-    }
-    for name, tensor in found.items():
-        if name in shapes:
-            kinds = (torch.uint8,) if images and name not in ("codes", "latent") else FLOATS
-            fits = fits and tensor.dtype in kinds and _has_shape(tensor, shapes[name])
-        else:
-            of = found["x" if name == "y" else "latent"]
-            fits = (
-                fits
-                and tensor.dtype in LABELS
-                and tensor.dim() in (1, 2)
-                and tensor.shape[:1] == of.shape[:1]
-            )
-            fits = fits and bool((tensor >= 0).all() or (tensor == -1).all())
-        if not fits or not tensor.numel() or len(tensor) > POINTS:
-            return f"{name} is {_told(tensor)}, x {_told(x)}"
-    if (
-        images
-        and {"interpolations", "reconstructions"} <= found.keys()
-        and 2 * len(found["interpolations"]) > len(x)
-    ):
+
+    # Each array by itself, then what two of them must have in common.
+    x = arrays["x"]
+    if misfit := next(_misfits(arrays), ""):
+        return f"{misfit} is {_described(arrays[misfit])}, x {_described(x)}"
+    pairs = x.dim() == 4 and {"interpolations", "reconstructions"} <= arrays.keys()
+    if pairs and 2 * len(arrays["interpolations"]) > len(x):
         return "there are more interpolations than images to go between"
     return ""
 
 
+def _misfits(arrays: Mapping[str, Tensor]) -> Iterator[str]:
+    """Yield the arrays whose type, shape or values do not go with x."""
+    x = arrays["x"]
+    one, images = x.shape[1:], x.dim() == 4
+    if images:
+        drawable = x.dtype == torch.uint8 and one[0] in (1, 3) and max(one[1:]) <= LARGEST_SIDE
+    else:
+        drawable = x.dim() == 2 and one[0] > 1 and x.dtype in FLOATS and bool(x.isfinite().all())
+    shapes = {
+        "x": (None, *one),
+        "reconstructions": (*x.shape[:1], *one),
+        "samples": (None, *one),
+        "interpolations": (None, STEPS, *one),
+        "codes": (*x.shape[:1], None),
+        "latent": (None, None),
+    }
+
+    for name, tensor in arrays.items():
+        if name in shapes:
+            kinds = (torch.uint8,) if images and name not in ("codes", "latent") else FLOATS
+            fits = tensor.dtype in kinds and _has_shape(tensor, shapes[name])
+        else:
+            labelled = arrays["x" if name == "y" else "latent"]
+            fits = tensor.dtype in LABELS and tensor.dim() in (1, 2)
+            fits = fits and tensor.shape[:1] == labelled.shape[:1]
+            fits = fits and bool((tensor >= 0).all() or (tensor == -1).all())
+        if not (drawable and fits) or not tensor.numel() or len(tensor) > POINTS:
+            yield name
+
+
 def _has_shape(tensor: Tensor, shape: tuple[int | None, ...]) -> bool:
-    return tensor.dim() == len(shape) and all(
-        side in (None, own) for side, own in zip(shape, tensor.shape, strict=True)
-    )
+    sides = zip(shape, tensor.shape, strict=True)
+    return tensor.dim() == len(shape) and all(wanted in (None, side) for wanted, side in sides)
 
 
-def _told(tensor: Tensor) -> str:
+def _described(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"

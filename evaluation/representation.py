@@ -19,54 +19,51 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d
 
-from alibench.evaluation import labels
+from alibench.evaluation import labels, protocols
 from alibench.evaluation.data import BATCH, Data, Split, as_float
-from alibench.evaluation.subject import Baseline, Column, Measurement, Settings, Subject
-from alibench.models.layers import Discriminator
+from alibench.evaluation.measurement import Column, Measurement, not_applicable
+from alibench.evaluation.settings import Settings
+from alibench.evaluation.subject import ReferenceInput, Subject
+from alibench.models.discriminator import Discriminator
 
 T = TypeVar("T")
 # x (B, ...) in [0, 1] -> its layers in order; the last hidden one is named, or there is the code alone
 Layers = Callable[[Tensor], Mapping[str, Tensor]]
-HIDDEN = "last hidden layer"
+HIDDEN, CODE_ALONE = protocols.LAST_HIDDEN, protocols.CODE_ALONE  # names of layers, too
 OF_D = ", features of D"  # ends the name of the row that stands on them
-CODE_ALONE = "code alone"  # of a model that shows no hidden layer
-HIDDEN_LAYERS = 3  # that ALI's protocol takes beside the mean code
+HIDDEN_LAYERS = 3  # that ALI's protocol takes with the mean code
 
 
 @dataclass(frozen=True)
 class Sets:
-    """Features and classes of the images that the protocols look at, and the draws of labels among the first
-    of them.
-    """
+    """Features and classes of the images that the protocols look at, and the draws of labels."""
 
-    labelled: tuple[
-        np.ndarray, np.ndarray
-    ]  # every image that some draw labels: features (N, F), classes (N,)
+    # every image that some draw labels: features (N, F), classes (N,)
+    labelled: tuple[np.ndarray, np.ndarray]
     choosing: tuple[np.ndarray, np.ndarray]  # to choose hyper-parameters on
     scored: tuple[np.ndarray, np.ndarray]
     draws: tuple[np.ndarray, ...]  # indices into `labelled`
     chooser: np.ndarray  # the draw that hyper-parameters are chosen with; no accuracy is reported on it
     classes: int
-    hidden: slice  # which features are those of the last hidden layer
+    hidden: slice  # the features of the last hidden layer
     split: str  # that is scored
     settings: Settings
     code_alone: bool = False  # the features are a code, where others have hidden layers, too
 
     @property
     def last(self) -> str:
-        """What the features of the last hidden layer are."""
+        """The name of the features in place of the last hidden layer's."""
         return CODE_ALONE if self.code_alone else HIDDEN
 
     def last_hidden(self) -> "Sets":
         """Return the same with the features of the last hidden layer alone (as views)."""
-        labelled, choosing, scored = (
-            (x[:, self.hidden], y) for x, y in (self.labelled, self.choosing, self.scored)
-        )
+        parts = (self.labelled, self.choosing, self.scored)
+        labelled, choosing, scored = ((x[:, self.hidden], y) for x, y in parts)
         return replace(self, labelled=labelled, choosing=choosing, scored=scored, hidden=slice(None))
 
     @property
     def count(self) -> int:
-        """Images that a draw labels."""
+        """The number of images that a draw labels."""
         return len(self.chooser)
 
     def over_draws(self, score: Callable[[np.ndarray], T]) -> list[T]:
@@ -77,8 +74,9 @@ class Sets:
 
 @contextmanager
 def one_core_a_thread() -> Iterator[int]:
-    """Let libraries beneath use one core in each thread, and give how many there are to use: small systems
-    gain nothing.
+    """Let libraries use one core in each thread meanwhile, and yield the number of cores.
+
+    Small systems of equations gain nothing from several.
     """
     cores = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -90,37 +88,39 @@ def one_core_a_thread() -> Iterator[int]:
 
 
 def _features(layers: Layers, x: Tensor, device: torch.device) -> tuple[np.ndarray, slice, bool]:
-    """Return all layers of uint8 images concatenated (N, F), where the last hidden one lies, and whether they
-    are a code.
-    """
+    """Return all layers of uint8 images (N, F), the last hidden one's place, and whether it is the code."""
     out, hidden, alone = np.empty((0, 0), dtype=np.float32), slice(None), False
-    with torch.no_grad():
-        for start in range(0, len(x), BATCH):
-            found = {
-                name: part.cpu().numpy()
-                for name, part in layers(as_float(x[start : start + BATCH].to(device))).items()
-            }
-            if not start:
-                widths = np.cumsum([0, *(part.shape[1] for part in found.values())])
-                out = np.empty((len(x), int(widths[-1])), dtype=np.float32)
-                alone = list(found) == [CODE_ALONE]
-                place = 0 if alone else list(found).index(HIDDEN)
-                hidden = slice(int(widths[place]), int(widths[place + 1]))
-            np.concatenate(list(found.values()), axis=1, out=out[start : start + BATCH])
+
+    for start in range(0, len(x), BATCH):
+        with torch.no_grad():
+            outputs = layers(as_float(x[start : start + BATCH].to(device)))
+        arrays = {name: output.cpu().numpy() for name, output in outputs.items()}
+
+        # The first batch shows the layers' widths.
+        if not start:
+            widths = np.cumsum([0, *(array.shape[1] for array in arrays.values())])
+            out = np.empty((len(x), int(widths[-1])), dtype=np.float32)
+            alone = list(arrays) == [CODE_ALONE]
+            place = 0 if alone else list(arrays).index(HIDDEN)
+            hidden = slice(int(widths[place]), int(widths[place + 1]))
+        np.concatenate(list(arrays.values()), axis=1, out=out[start : start + BATCH])
     return out, hidden, alone
 
 
 def sets(
     layers: Layers, data: Data, settings: Settings, split: Literal["validation", "test"], device: torch.device
 ) -> Sets:
-    """Run a source of features over the images to choose on, those to score, and those that some draw labels."""
+    """Run a source of features over the images to choose on, to score, and of any draw of labels."""
     pools = labels.pools(data, settings)
     y = pools.labelled.y.numpy()
-    whole = settings.labels == "all"  # of which there is one draw
+
+    # The last draw is to choose with; of all labels there is one draw.
+    whole = settings.labels == "all"
     draws = [labels.draw(y, settings.labels, number) for number in range(1 if whole else settings.draws + 1)]
     known = np.unique(np.concatenate(draws))
     draws = [np.searchsorted(known, draw) for draw in draws]
     index = torch.from_numpy(known)
+
     scored = data.test if split == "test" else pools.choosing
     known_images = Split(pools.labelled.x[index], pools.labelled.y[index])
     (x, hidden, alone), (x_choosing, _, _), (x_scored, _, _) = (
@@ -143,10 +143,11 @@ def sets(
 def encoder_layers(features: Callable[[Tensor], Mapping[str, Tensor]]) -> Layers:
     """Return ALI's choice of layers: the encoder's last three hidden ones and the mean code (section 4.3).
 
-    Of an encoder that shows no hidden layer the code, as CODE_ALONE.
+    An encoder that shows no hidden layer has its code, as CODE_ALONE.
     """
 
     def layers(x: Tensor) -> dict[str, Tensor]:
+        # by place: a user's layers may have any names
         *hidden, code = features(x).values()
         named = {f"hidden {i}": h for i, h in enumerate(hidden[-HIDDEN_LAYERS:-1])}
         return {**named, HIDDEN: hidden[-1], "code": code} if hidden else {CODE_ALONE: code}
@@ -163,8 +164,8 @@ def discriminator_layers(hidden: Callable[[Tensor], Mapping[str, Tensor]]) -> La
         return (adaptive_max_pool2d(h, 4) if h.dim() == 4 and min(h.shape[2:]) > 4 else h).flatten(1)
 
     def layers(x: Tensor) -> dict[str, Tensor]:
-        found = [pooled(h) for h in hidden(x).values()]
-        return {**{f"hidden {i}": h for i, h in enumerate(found[:-1])}, HIDDEN: found[-1]}
+        *below, last = [pooled(h) for h in hidden(x).values()]
+        return {**{f"hidden {i}": h for i, h in enumerate(below)}, HIDDEN: last}
 
     return layers
 
@@ -174,15 +175,15 @@ def pixel_layers(x: Tensor) -> dict[str, Tensor]:
     return {HIDDEN: x.flatten(1)}
 
 
-def refuses(data: Data, settings: Settings) -> str:
+def unsupported_reason(data: Data, settings: Settings) -> str:
     """Classifiers need images with labels; on the plane two coordinates say it all."""
     if not data.images:
-        return f"data set '{data.name}' has points, not images"
-    return labels.refuses(data, settings)
+        return f"dataset '{data.name}' has points, not images"
+    return labels.unsupported_reason(data, settings)
 
 
 def useless(x: np.ndarray) -> str:
-    """Say why features (N, F) cannot be classified, if they cannot."""
+    """Say why features (N, F) cannot be classified, if so."""
     low, high = x.min(0), x.max(0)  # features may take gigabytes: nothing as large is made of them
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         return "features are not finite"
@@ -196,67 +197,49 @@ def scaler(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def measurements(
-    metric: str,
-    protocol: str,
-    values: list[float],
-    sets: Sets,
-    reason: str = "",
-) -> Iterator[Measurement]:
-    """Yield a row for each draw."""
-    for number, value in enumerate(values):
-        yield Measurement(
-            metric,
-            value,
-            "%",
-            len(sets.scored[1]),
-            sets.split,
-            protocol=protocol,
-            labels=sets.count,
-            draw=number,
-            reason=reason,
-        )
-
-
-def _refused(columns: Iterable[Column], reason: str) -> list[Measurement]:
-    return [Measurement(column.metric, None, status="not applicable", reason=reason) for column in columns]
+    metric: str, protocol: str, values: list[float], sets: Sets, reason: str = ""
+) -> list[Measurement]:
+    """Return a row for each draw."""
+    n, split = len(sets.scored[1]), sets.split
+    row = partial(Measurement, metric, protocol=protocol, labels=sets.count, reason=reason)
+    return [row(value, "%", n, split, draw=number) for number, value in enumerate(values)]
 
 
 def measured(
     subject: Subject, score: Callable[[Sets], list[Measurement]], columns: Iterable[Column]
 ) -> list[Measurement]:
-    """Return a protocol's rows on the encoder's features, and beside them on those of a D that sees images
-    alone.
-    """
+    """Return a protocol's rows on the encoder's features, then on a D's that sees images alone."""
     model = subject.model
 
     def source(layers: Layers) -> Sets:
         return sets(layers, subject.data, subject.settings, subject.split, subject.device)
 
     if model.conditional:
-        return _refused(columns, "its encoder is told the class")
+        return not_applicable(columns, "its encoder is told the class")
     if model.inference == "none":
-        rows = _refused(columns, "it has no encoder")
+        rows = not_applicable(columns, "it has no encoder")
     else:
         rows = score(subject.once("encoder", lambda: source(encoder_layers(model.features))))
+
+    # A D of pairs has no features of x alone.
     discriminator = getattr(model, "discriminator", None)
     if isinstance(discriminator, Discriminator) and discriminator.sees == ("x",):
-        found = subject.once("discriminator", lambda: source(discriminator_layers(discriminator.hidden)))
-        rows += [replace(row, reference=f"{model.title}{OF_D}") for row in score(found)]
+        of_d = subject.once("discriminator", lambda: source(discriminator_layers(discriminator.hidden)))
+        rows += [replace(row, reference=f"{model.title}{OF_D}") for row in score(of_d)]
     return rows
 
 
-def referred(baseline: Baseline, score: Callable[[Sets], list[Measurement]]) -> list[Measurement]:
+def referred(source: ReferenceInput, score: Callable[[Sets], list[Measurement]]) -> list[Measurement]:
     """Return a protocol's rows on raw pixels and on untrained encoders."""
 
-    def source(layers: Layers) -> Sets:
-        return sets(layers, baseline.data, baseline.settings, baseline.split, baseline.device)
+    def features(layers: Layers) -> Sets:
+        return sets(layers, source.data, source.settings, source.split, source.device)
 
-    rows = [
-        replace(row, reference="raw pixels")
-        for row in score(baseline.once("pixels", lambda: source(pixel_layers)))
-    ]
-    for seed in baseline.seeds:
-        layers = encoder_layers(baseline.untrained(seed).to(baseline.device).eval().features)
-        found = baseline.once(f"untrained {seed}", partial(source, layers))
-        rows += [replace(row, reference="untrained encoder", seed=seed) for row in score(found)]
+    pixels = source.once("pixels", lambda: features(pixel_layers))
+    rows = [replace(row, reference="raw pixels") for row in score(pixels)]
+
+    for seed in source.seeds:
+        layers = encoder_layers(source.untrained(seed).to(source.device).eval().features)
+        untrained = source.once(f"untrained {seed}", partial(features, layers))
+        rows += [replace(row, reference="untrained encoder", seed=seed) for row in score(untrained)]
     return rows

@@ -1,4 +1,4 @@
-"""The models that the suite compares: each is one file here, found by its class's `name`."""
+"""The models that the suite compares: each is one file in this folder, found by its class's `name`."""
 
 import importlib
 import inspect

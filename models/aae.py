@@ -11,8 +11,7 @@ from alibench.models.noise import Draw
 
 
 class AAE(Model):
-    """A deterministic autoencoder whose codes play a GAN against the prior: D sees z alone, the prior's are
-    real.
+    """A deterministic autoencoder whose codes play a GAN against the prior: D sees z alone.
 
     The autoencoder's loss is the squared error, summed over x, plus the game's; both at once rather than in
     the paper's two alternating phases.
@@ -38,10 +37,12 @@ class AAE(Model):
         """D runs on codes of data ("q") and of the prior ("p")."""
         z_hat = self.encoder(batch.x)
         pairs = {"q": (z_hat,), "p": (batch.noise["z"],)}
+
+        # Summed over x, as in the likelihood of a VAE.
         error = (batch.x - self.image_of(z_hat, batch.noise.get("xi"))).square().flatten(1).sum(1)
         return Terms(pairs, self.discriminator.compare(pairs, batch.noise), {"autoencoder": error})
 
     def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:
-        """Return the non-saturating GAN on codes: the prior's are D's data, the encoder's what is generated."""
+        """Return the non-saturating GAN on codes: the prior's are the data, the encoder's generated."""
         losses = games.non_saturating(logits["p"], logits["q"])
         return {"discriminator": losses["discriminator"], "autoencoder": losses["decoder"]}

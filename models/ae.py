@@ -8,13 +8,13 @@ from alibench.models.noise import Draw
 
 
 class Autoencoder(Model):
-    """Encoder and decoder minimise ||x - Gx(Gz(x))||^2. Its codes follow no prior, so it draws no samples."""
+    """Encoder and decoder minimise ||x - Gx(Gz(x))||^2. Codes follow no prior: no samples."""
 
     name = "ae"
     title = "autoencoder, l2"
     source = "Donahue et al. 2017, sec. 4 and table 1"
     generative = False
-    priors = ("normal", "uniform")  # of which it makes no use
+    priors = ("normal", "uniform")  # makes no use of it
     players = {"autoencoder": ("encoder", "decoder")}
 
     def __init__(self, networks: Networks) -> None:
@@ -23,7 +23,7 @@ class Autoencoder(Model):
         self.decoder = networks.decoder()
 
     def noise(self, n: int) -> dict[str, Draw]:
-        """Return none, unless the decoder draws."""
+        """Return the decoder's noise, if it draws."""
         return self.draws(n, "xi")
 
     def error(self, difference: Tensor) -> Tensor:

@@ -12,9 +12,7 @@ from alibench.models.noise import Draw
 
 
 class ALI(Model):
-    """One discriminator sees encoder pairs (x, Gz(x)), x from data, and decoder pairs (Gx(z), z), z from the
-    prior.
-    """
+    """One D sees encoder pairs (x, Gz(x)), x from data, and decoder pairs (Gx(z), z), z from the prior."""
 
     name = "ali"
     title = "ALI"
@@ -40,10 +38,11 @@ class ALI(Model):
         """Return encoder pairs "q" and decoder pairs "p"."""
         x, z, c = batch.x, batch.noise["z"], self.condition(batch.y)
         z_hat = self.infer(x, batch.noise.get("eps"), batch.y)
-        return {"q": (x, z_hat), "p": (self.image_of(z, batch.noise.get("xi"), c), z)}
+        x_tilde = self.image_of(z, batch.noise.get("xi"), c)
+        return {"q": (x, z_hat), "p": (x_tilde, z)}
 
     def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
-        """D runs on both kinds of pair, told the same labels on both sides."""
+        """D runs on both kinds of pair, with the same labels on both sides."""
         pairs = self.pairs(batch)
         return Terms(pairs, self.discriminator.compare(pairs, batch.noise, self.condition(batch.y)))
 

@@ -29,7 +29,7 @@ class ALICE(ALI):
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        """One phase; a round as `generator_updates` says."""
+        """One phase: all at once, or D, then the generator `generator_updates` times."""
         alternating = (("discriminator",), *(("generator",),) * self.generator_updates)
         return (Phase("game", alternating if self.generator_updates else (tuple(self.players),)),)
 
@@ -44,6 +44,8 @@ class ALICE(ALI):
         terms = super().forward(batch, learners)
         if "generator" not in learners or not self.weight:
             return terms
+
+        # Means, so that the weight does not depend on the sizes of x and z.
         (x, _), (_, z) = terms.pairs["q"], terms.pairs["p"]
         x_hat, z_cycle = self.cycles(terms.pairs, batch)
         error = (x - x_hat).square().flatten(1).mean(1) + (z - z_cycle).square().mean(1)
@@ -51,9 +53,7 @@ class ALICE(ALI):
 
 
 class AdversarialALICE(ALICE):
-    """ALICE with the implicit cycle term: one more D tells (x, x) from (x, Gx(Gz(x))), another (z, z) from
-    its cycle.
-    """
+    """ALICE with the implicit cycle term: one D tells (x, x) from (x, Gx(Gz(x))), one (z, z)."""
 
     name = "alice-adversarial"
     title = "ALICE, adversarial cycle"
@@ -74,14 +74,13 @@ class AdversarialALICE(ALICE):
         terms = ALI.forward(self, batch, learners)
         (x, _), (_, z) = terms.pairs["q"], terms.pairs["p"]
         x_hat, z_cycle = self.cycles(terms.pairs, batch)
+
         xx, zz = {"xx": (x, x), "xx cycle": (x, x_hat)}, {"zz": (z, z), "zz cycle": (z, z_cycle)}
         logits = self.cycle_x.compare(xx, batch.noise) | self.cycle_z.compare(zz, batch.noise)
         return Terms({**terms.pairs, **xx, **zz}, {**terms.logits, **logits})
 
     def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:
-        """Return ALI's game plus `weight` times those of the cycles for the generator; D's three parts count
-        alike.
-        """
+        """Return ALI's game and the cycles', weighted for the generator; D's three parts count alike."""
         total = super().game(logits, y)
         for kind in ("xx", "zz"):
             losses = games.non_saturating(logits[kind], logits[f"{kind} cycle"])

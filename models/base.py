@@ -1,6 +1,6 @@
 """The contract between a model and everything that runs or measures it. This page is all of it.
 
-A model owns its networks and its objective, and knows nothing of data sets, loops, metrics or files. One
+A model owns its networks and its objective, and knows nothing of datasets, loops, metrics or files. One
 update is a pure function of its parameters and one batch:
 
     Batch (x, y, noise)  --forward-->  Terms (pairs, logits, direct losses)  --losses-->  one loss per player
@@ -30,11 +30,11 @@ of groups of players, and each group learns at once, from one forward pass over 
     five critic updates to one (WGAN)    round = (("discriminator",),) * 5 + (("generator",),)
     an encoder learned afterwards        a second phase, round = (("encoder",),)
 
-`Terms.pairs` holds D's inputs beside its logits. Where D has no operation across samples and a loss depends
+`Terms.pairs` holds D's inputs next to its logits. Where D has no operation across samples and a loss depends
 on it through one scalar logit a pair, the loop sends one backward pass through D and rescales, per sample,
 what arrives at these inputs by the ratio of the two losses' derivatives: both players' gradients from one
-pass (benchmarks/gradients.py). Losses that are no function of logits alone (a gradient penalty, feature
-matching, a cycle, a KL term) are direct: they name their player in `Terms.losses`.
+pass (benchmarks/training/gradients.py). Losses that do not depend on logits alone (a gradient penalty,
+feature matching, a cycle, a KL term) are direct: they name their player in `Terms.losses`.
 
 Data and latents must be continuous: encoder and decoder learn from the gradients of D with respect to x and
 z, and the encoder's draw is differentiated by reparametrisation. A discrete x or z has no such gradient.
@@ -42,17 +42,15 @@ z, and the encoder's draw is differentiated by reparametrisation. A discrete x o
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
+from alibench.models.coders import Decoder, Encoder
+from alibench.models.networks import Networks
 from alibench.models.noise import Draw
-
-if TYPE_CHECKING:
-    from alibench.models.layers import Decoder, Encoder
-    from alibench.models.networks import Networks
 
 # Bounds on the encoder's log sigma: sigma in [0.0009, 2.7]. The paper has none; without them exp() overflows
 # in a run that is about to diverge anyway, and a sigma that has left the interval gets no gradient from
@@ -66,8 +64,7 @@ Updates = Annotated[int, Meta(ge=0, le=1000)]  # of one player in a round
 
 @dataclass(frozen=True)
 class Batch:
-    """What one update sees: x (B, C, H, W) in [0, 1] or (B, D) in the data's coordinates, with labels or
-    none.
+    """What one update sees: x (B, C, H, W) in [0, 1] or (B, D) in the data's coordinates; perhaps labels.
 
     Labels are classes (B,), -1 where there is none, or binary attributes (B, A). `labelled` is a second
     batch, of images (B, ...) and their classes (B,), for models that learn from a few labels; they look at no
@@ -82,9 +79,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Terms:
-    """What one forward pass hands to the loop; the keys of pairs and logits are kinds ("q": encoder, "p":
-    decoder).
-    """
+    """What one forward pass hands to the loop. Keys of pairs and logits: "q" encoder, "p" decoder."""
 
     pairs: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)  # kind -> D's inputs, each (B, ...)
     logits: Mapping[str, Tensor] = field(default_factory=dict)  # kind -> D's logits, (B,) or (B, K)
@@ -101,45 +96,45 @@ class Phase:
 
 
 class Model(nn.Module):
-    """What every model of the suite is. The three parts: what it says of itself, one update, and use after
-    training.
+    """The base of every model, in three parts: what it says of itself, one update, and use after training.
 
-    A model that cannot do something (draw samples, no likelihood) says so here, and the metrics that need it
+    A model that cannot do something (draw samples, a likelihood) says so here, and the metrics that need it
     leave an empty cell with the reason.
     """
 
+    # What it is called, and where it comes from.
     name: ClassVar[str]  # in suites and on the command line
     title: ClassVar[str]  # in tables
     source: ClassVar[str]  # paper and equation
-    # how it comes by its encoder; "none": it has none
+
+    # What it can do. `inference`: how the encoder is learnt; "none": there is none.
     inference: ClassVar[Literal["learnt with it", "learnt afterwards", "none"]] = "learnt with it"
     stochastic: ClassVar[bool] = False  # the encoder draws z rather than computing it
     generative: ClassVar[bool] = True  # decoded draws of the prior are meant to look like data
     inverts: ClassVar[bool] = True  # codes can be decoded
     likelihood: ClassVar[bool] = False  # p(x|z) is a density, `observe` draws from it
-    conditional: ClassVar[bool] = False  # all networks are told the labels
-    critic: ClassVar[bool] = False  # D's output is a score, no log-odds (Wasserstein)
-    semi_supervised: ClassVar[bool] = False  # it learns classes from `Batch.labelled`, `classify` tells them
-    elsewhere: ClassVar[bool] = False  # trained elsewhere: it takes part in the evaluation alone
+    conditional: ClassVar[bool] = False  # all networks get the labels
+    critic: ClassVar[bool] = False  # D's output is a score, not log-odds (Wasserstein)
+    semi_supervised: ClassVar[bool] = False  # it learns classes from `Batch.labelled`; `classify` names them
+    elsewhere: ClassVar[bool] = False  # trained elsewhere: it is evaluated and never trained
     priors: ClassVar[tuple[str, ...]] = ("normal",)  # of z, that it can work with
     players: ClassVar[Mapping[str, tuple[str, ...]]]  # player -> the attributes that hold its networks
 
-    encoder: (
-        "Encoder"  # or any nn.Module: x (B, ...) -> codes (B, latent), or (B, 2 latent): mean, then log sigma
-    )
-    decoder: "Decoder"  # or any nn.Module: z (B, latent) -> x (B, ...)
+    # Its parts, or any nn.Module in their place: x (B, ...) -> codes (B, latent), or (B, 2 latent): mean,
+    # then log sigma; and z (B, latent) -> x (B, ...).
+    encoder: Encoder
+    decoder: Decoder
 
-    def __init__(self, networks: "Networks") -> None:
+    def __init__(self, networks: Networks) -> None:
         super().__init__()
         self.latent, self.uniform = networks.latent, networks.prior == "uniform"
 
     def __getattr__(self, name: str) -> Tensor | nn.Module:
-        """Return a parameter, a buffer or a network. What a property lacks is named, where torch would name
-        the property.
-        """
-        found = getattr(type(self), name, None)
-        if isinstance(found, property) and found.fget:
-            return found.fget(self)  # raises what it raised before
+        """Return a parameter, a buffer or a network."""
+        # A property that lacks an attribute comes here; torch would name the property, not what it lacks.
+        attribute = getattr(type(self), name, None)
+        if isinstance(attribute, property) and attribute.fget:
+            return attribute.fget(self)  # raises what it raised before
         return super().__getattr__(name)
 
     @property
@@ -147,16 +142,14 @@ class Model(nn.Module):
         """One phase for most models: all players at once."""
         return (Phase("game", (tuple(self.players),)),)
 
-    # -------------------- one update
+    # ---------------------------------------------------------------------------------------- one update
 
     def noise(self, n: int) -> dict[str, Draw]:
-        """Return what random numbers an update on n samples needs, by name; none, unless a model says so."""
+        """Return the random numbers that an update on n samples needs, by name; by default none."""
         return {}
 
     def draws(self, n: int, *names: Literal["z", "eps", "xi"]) -> dict[str, Draw]:
-        """Return those of z (from the prior), eps (the encoder's noise) and xi (the decoder's) that the
-        networks take.
-        """
+        """Return the draws that the networks take: z (prior), eps (encoder's noise), xi (decoder's noise)."""
         widths = {"z": self.latent, "eps": self._eps if self.stochastic else 0, "xi": self._xi}
         return {
             name: Draw("centred" if name == "z" and self.uniform else "normal", (n, widths[name]))
@@ -169,9 +162,7 @@ class Model(nn.Module):
         raise NotImplementedError
 
     def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:
-        """Return each player's loss (B,) as a function of D's logits alone; empty for a model that plays no
-        game.
-        """
+        """Return each player's loss (B,) as a function of D's logits alone; empty without a game."""
         return {}
 
     def losses(self, terms: Terms, y: Tensor | None = None) -> dict[str, Tensor]:
@@ -182,9 +173,7 @@ class Model(nn.Module):
         return total
 
     def conclude(self, batches: Iterable[Tensor], rng: torch.Generator) -> None:
-        """After training, estimate from all of train, in batches, what has a closed form there. Most models
-        have nothing.
-        """
+        """After training, estimate from batches of all of train what has a closed form; here nothing."""
 
     # ---------------------------------------------------------------------------------------------- use
 
@@ -207,39 +196,37 @@ class Model(nn.Module):
         return bool(self._xi)
 
     def code_of(self, x: Tensor, eps: Tensor | None = None, y: Tensor | None = None) -> Tensor:
-        """Return what the encoder gives (B, latent), or (B, 2 latent) if it gives mean and log sigma.
+        """Return the encoder's output (B, latent), or (B, 2 latent) if it is mean and log sigma.
 
-        Raises ValueError for anything else.
+        Raises ValueError for any other output.
         """
         code = _through(self.encoder, x, eps, self.condition(y))
+
+        # A user's encoder may give anything, and a wrong width would be taken for mean and log sigma.
         width = self.latent if not self.stochastic or self.implicit else 2 * self.latent
         if not isinstance(code, Tensor) or code.shape != (len(x), width):
-            shape = (
-                f"a tensor {tuple(code.shape)}" if isinstance(code, Tensor) else f"a {type(code).__name__}"
+            remedy = ", the mean and log sigma side by side: torch.cat([mean, log_sigma], 1)"
+            remedy = remedy if width > self.latent else ""
+            raise ValueError(
+                f"the encoder gave {shape_of(code)}: one tensor ({len(x)}, {width}) is needed{remedy}"
             )
-            halves = (
-                ", the mean and log sigma side by side: torch.cat([mean, log_sigma], 1)"
-                if width > self.latent
-                else ""
-            )
-            raise ValueError(f"the encoder gave {shape}: one tensor ({len(x)}, {width}) is needed{halves}")
         return code
 
     def image_of(self, z: Tensor, xi: Tensor | None = None, c: Tensor | None = None) -> Tensor:
-        """Return what the decoder gives (B, ...) for codes, its noise xi and a condition c."""
+        """Return the decoder's output (B, ...) for codes, its noise xi and a condition c."""
         x: Tensor = _through(self.decoder, z, xi, c)
         return x
 
     def condition(self, y: Tensor | None) -> Tensor | None:
-        """Return what the networks are told of the labels (B, E); nothing, unless the model is conditional."""
+        """Return the condition (B, E) that the networks get of the labels; by default none."""
         return None
 
     def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Return mean and log sigma of q(z|x), each (B, latent).
 
         The first half of a Gaussian encoder's outputs is the mean, the second log sigma (ALI's released
-        code). There is no log sigma of a deterministic encoder, nor of one that draws by its input: its code
-        at zero noise stands for the mean. Raises NotImplementedError for a model without an encoder.
+        code). A deterministic encoder has no log sigma, nor has one that draws by its input, whose code at
+        zero noise stands for the mean. Raises NotImplementedError for a model without an encoder.
         """
         if self.inference == "none":
             raise NotImplementedError(f"{self.name} has no encoder")
@@ -250,10 +237,9 @@ class Model(nn.Module):
         return mean, log_sigma.clamp(*LOG_SIGMA)
 
     def infer(self, x: Tensor, eps: Tensor | None, y: Tensor | None = None) -> Tensor:
-        """Return z (B, latent) = mean(x) + sigma(x) * eps (ALI, section 2.2), or the encoder's output for (x,
-        eps).
+        """Return z (B, latent) = mean(x) + sigma(x) * eps (ALI, section 2.2); without eps the mean.
 
-        Without eps the mean.
+        An encoder that draws by its input gives z itself, for (x, eps).
         """
         if self.implicit:
             return self.code_of(x, eps, y)
@@ -281,9 +267,7 @@ class Model(nn.Module):
         return self.infer(x, eps, y)
 
     def decode(self, z: Tensor, rng: torch.Generator | None = None, y: Tensor | None = None) -> Tensor:
-        """Return x (B, ...) for z (B, latent); a decoder that draws x takes its noise from rng, or none of
-        it.
-        """
+        """Return x (B, ...) for z (B, latent); a decoder that draws x takes its noise from rng, if any."""
         draws = self.draws(len(z), "xi")
         xi = draws["xi"](rng) if draws and rng is not None else None
         return self.image_of(z, xi, self.condition(y))
@@ -305,27 +289,29 @@ class Model(nn.Module):
     def features(self, x: Tensor) -> dict[str, Tensor]:
         """Return the encoder's hidden layers, in order, and the mean code last, each (B, F).
 
-        Of an encoder without a method hidden(x) the code alone.
+        An encoder without a method hidden(x) has the code alone. Raises TypeError if it returns no mapping.
         """
         code, hidden = self.encode(x), getattr(self.encoder, "hidden", None)
         layers = hidden(x) if callable(hidden) else {}
         if not isinstance(layers, Mapping):
-            raise TypeError(
-                f"hidden(x) of the encoder returned a {type(layers).__name__}: {{'name': (B, ...)}} is needed"
-            )
+            kind = type(layers).__name__
+            raise TypeError(f"hidden(x) of the encoder returned a {kind}: {{'name': (B, ...)}} is needed")
         return {name: h.flatten(1) for name, h in layers.items()} | {"code": code}
 
 
 def _noise_width(network: nn.Module) -> int:
-    """Return how many numbers a network takes beside its input to draw by; most take none and say nothing."""
+    """Return how many numbers a network takes next to its input to draw by; none, unless it says so."""
     width = getattr(network, "noise", 0)
     return width if isinstance(width, int) else 0
 
 
 def _through(network: nn.Module, *inputs: Tensor | None) -> Any:
-    """Return what a network gives; it is not passed the last inputs if they are not there, so it need not
-    know of them.
-    """
+    """Return a network's output. Trailing inputs that are None are not passed, so it need not take them."""
     while inputs[-1] is None:
         inputs = inputs[:-1]
     return network(*inputs)
+
+
+def shape_of(x: object) -> str:
+    """Return an object's shape, or its type, in words."""
+    return f"a tensor {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"

@@ -10,10 +10,10 @@ from alibench.models.networks import Networks
 
 
 class ConditionalALI(ALI):
-    """ALI whose three networks are told the labels by one linear map that they share.
+    """ALI whose three networks get the labels by one linear map that they share.
 
-    `embedding`: the paper says that labels are linearly embedded; in the code the map is handed to no
-    optimiser and stays at its first random values ("frozen"). Here the generator learns it ("trained").
+    `embedding`: by the paper labels are linearly embedded; in the code no optimiser gets the map, so it stays
+    at its first random values ("frozen"). Here the generator learns it ("trained").
     """
 
     name = "cali"
@@ -31,6 +31,7 @@ class ConditionalALI(ALI):
         """Return the embedding (B, E) of classes (B,), one-hot, or of attributes (B, A) as 0 and 1."""
         if y is None:
             raise ValueError(f"{self.name} needs labels: pass y")
+        # one number a class or attribute, 0 or 1
         known = y if y.dim() == 2 else y[:, None] == torch.arange(self.labels, device=y.device)
         embedded: Tensor = self.embedding(known.float())
         return embedded

@@ -1,7 +1,7 @@
 """Adversarial games as pure functions of D's logits, written with softplus: log sigmoid(l) = -softplus(-l).
 
 `q` and `p` are D's logits (B,) for encoder pairs, or real images, and for decoder pairs, or generated ones.
-What is returned is each player's loss per sample (B,), to be minimised; D says that encoder pairs are real.
+Each game returns its players' losses per sample (B,), to be minimised; D calls encoder pairs real.
 """
 
 from torch import Tensor
@@ -9,9 +9,9 @@ from torch.nn.functional import softplus
 
 
 def realness(logits: Tensor) -> Tensor:
-    """Return the logit (B,) of "one of K" against "generated" (Salimans et al. 2016, section 5), for D's
-    logits (B, K).
+    """Return the logit (B,) of "one of K" against "generated", for D's logits (B, K).
 
+    Salimans et al. 2016, section 5.
     A softmax over K + 1 classes has one logit to spare: that of class K+1, the generated, is 0. So
     D = Z / (Z + 1) = sigmoid(log Z), with Z = sum exp(l).
     """
@@ -29,5 +29,5 @@ def joint(q: Tensor, p: Tensor) -> dict[str, Tensor]:
 
 
 def non_saturating(q: Tensor, p: Tensor) -> dict[str, Tensor]:
-    """GAN (Goodfellow et al. 2014, eq. 1, with the generator maximising log D(G(z)) as in their section 3)."""
+    """GAN (Goodfellow et al. 2014, eq. 1; the generator maximises log D(G(z)) as in section 3)."""
     return {"discriminator": softplus(-q) + softplus(p), "decoder": softplus(-p)}

@@ -1,6 +1,4 @@
-"""GAN (Goodfellow et al., NeurIPS 2014, arXiv 1406.2661), and the encoders that the papers' baselines give
-it.
-"""
+"""GAN (Goodfellow et al., NeurIPS 2014, arXiv 1406.2661), with an encoder learnt afterwards."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Literal
@@ -55,19 +53,23 @@ class GAN(Model):
         The squared distance of a normal prior's codes (ALI); of a uniform one's the cross-entropy between the
         encoder's sigmoid and (z + 1) / 2, mean over the code (BiGAN's code).
         """
+        # by the encoder's outputs before they are squashed to [-1, 1]
         if self.uniform:
-            return binary_cross_entropy_with_logits(
-                self.encoder.raw(x_tilde), (z + 1) / 2, reduction="none"
-            ).mean(1)
+            logits = self.encoder.raw(x_tilde)
+            return binary_cross_entropy_with_logits(logits, (z + 1) / 2, reduction="none").mean(1)
         return (z - self.encoder(x_tilde)).square().sum(1)
 
     def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
         """D runs on data and generated images; the regression leaves D and the data aside."""
         z, xi = batch.noise["z"], batch.noise.get("xi")
+
+        # The regression.
         if "encoder" in learners:
             with torch.no_grad():
                 x_tilde = self.image_of(z, xi)
             return Terms(losses={"encoder": self.distance(z, x_tilde)})
+
+        # The game.
         pairs = {"q": (batch.x,), "p": (self.image_of(z, xi),)}
         return Terms(pairs, self.discriminator.compare(pairs, batch.noise))
 

@@ -6,10 +6,9 @@ from alibench.models.networks import Networks
 
 
 class JointRegressionGAN(GAN):
-    """GAN whose encoder learns z from Gx(z) during the game; the decoder gets `weight` times the encoder's
-    loss.
+    """GAN whose encoder learns z from Gx(z) during the game, the decoder by `weight` times its loss.
 
-    At weight 1 the game degenerates, says the code; 0.25 is its value.
+    By the code's own comment the game degenerates at weight 1; 0.25 is the code's value.
     """
 
     name = "gan-jlr"
@@ -30,5 +29,6 @@ class JointRegressionGAN(GAN):
     def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
         """The game, and the distance of z to the code of Gx(z) for encoder and decoder."""
         terms = super().forward(batch, ("decoder", "discriminator"))
+        # Its gradient reaches the decoder through Gx(z).
         distance = self.distance(batch.noise["z"], terms.pairs["p"][0])
         return Terms(terms.pairs, terms.logits, {"encoder": distance, "decoder": self.weight * distance})

@@ -44,20 +44,20 @@ class PostHocGAN(GAN):
         )
 
     def noise(self, n: int) -> dict[str, Draw]:
-        """Those of both games."""
+        """The noise of both games."""
         return super().noise(n) | self.draws(n, "eps") | self.pair_discriminator.noise(2 * n)
 
     def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
         """Pairs of the one game or of the other."""
         if "discriminator" in learners or "decoder" in learners:
             return super().forward(batch, learners)
+
+        # The decoder is fixed, so its images need no gradient.
         z = batch.noise["z"]
         with torch.no_grad():
             x_tilde = self.image_of(z, batch.noise.get("xi"))
-        pairs = {
-            "q inference": (batch.x, self.infer(batch.x, batch.noise["eps"])),
-            "p inference": (x_tilde, z),
-        }
+        z_hat = self.infer(batch.x, batch.noise["eps"])
+        pairs = {"q inference": (batch.x, z_hat), "p inference": (x_tilde, z)}
         return Terms(pairs, self.pair_discriminator.compare(pairs, batch.noise))
 
     def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What a family of layer tables is, and how a model's networks are built from one.
+"""Families of layer tables, and a model's networks built from one.
 
 Every model of a comparison takes its networks from the same family, so that a comparison compares objectives.
 """
@@ -11,7 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from alibench.models.layers import Decoder, Discriminator, Encoder, Row, Style, initialise, without_norm
+from alibench.models.coders import Decoder, Encoder, Scaling, Sizes
+from alibench.models.discriminator import Discriminator
+from alibench.models.layers import Row, Style, initialise, without_norm
 
 FILLED = -1  # maps that depend on model and data: the encoder's outputs, the decoder's channels
 CLIP = 1e-7  # of the mean image, before its log-odds
@@ -19,9 +21,7 @@ CLIP = 1e-7  # of the mean image, before its log-odds
 
 @dataclass(frozen=True)
 class Family:
-    """The tables of encoder, decoder and discriminator (towers of x and z, joint tower), and how their
-    weights start.
-    """
+    """The tables of encoder, decoder and discriminator (towers of x and z, joint); how weights start."""
 
     shape: tuple[int, ...] | None  # of the data; none: images of any size
     encoder: Sequence[Row]
@@ -36,9 +36,9 @@ class Family:
     gain: float = 1.0
     encoder_centre: float = 0.0  # and the encoder (x / scale - encoder_centre) * encoder_gain
     encoder_gain: float = 1.0
-    encoder_noise: int = 0  # numbers beside x that make the encoder draw z; 0: it gives mean and deviation
-    decoder_noise: int = 0  # numbers beside z that make the decoder draw x
-    separate: bool = False  # D's batch statistics are those of each kind of pair
+    encoder_noise: int = 0  # numbers next to x by which the encoder draws z; 0: it gives mean and deviation
+    decoder_noise: int = 0  # numbers next to z by which the decoder draws x
+    separate: bool = False  # D has batch statistics of each kind of pair apart
     embedding: int = 256  # numbers that a condition is embedded in
 
 
@@ -57,45 +57,35 @@ class Networks:
 
     def __post_init__(self) -> None:
         if not self.family.scaled:
-            object.__setattr__(self, "scale", 1.0)
+            object.__setattr__(self, "scale", 1.0)  # the dataclass is frozen
 
     def encoder(self, kind: Literal["code", "gaussian", "drawn"], conditional: bool = False) -> Encoder:
-        """X to a code, or to mean and log sigma of one, or to one drawn as the family does: by its input or
-        by those two.
-        """
+        """Return a map of x to a code, to mean and log sigma, or to a code drawn by the family's way."""
         family = self.family
         noise = family.encoder_noise if kind == "drawn" else 0
         statistics = 1 if kind == "code" or noise else 2
+
+        # the last row's maps are the code's numbers, or twice as many
         encoder = Encoder(
             (*family.encoder[:-1], replace(family.encoder[-1], maps=statistics * self.latent)),
-            self.shape,
-            self.scale,
             family.style,
-            noise,
-            family.embedding if conditional else 0,
-            family.encoder_centre,
-            family.encoder_gain,
+            self._sizes(conditional, noise),
+            self.scale,
+            Scaling(family.encoder_centre, family.encoder_gain),
             squashed=self.prior == "uniform",
         )
         initialise(encoder, self.rng, family.std)
         return encoder
 
     def decoder(self, conditional: bool = False) -> Decoder:
-        """Z to x. An untied output bias starts at the log-odds of the mean image, so that sigmoid(bias) is
-        that image.
-        """
+        """Return a map of z to x; an untied output bias starts at the log-odds of the mean image."""
+        # a dense table gives all numbers of x, a convolutional one its channels
         family = self.family
         maps = math.prod(self.shape) if family.decoder[-1].op == "dense" else self.shape[0]
-        decoder = Decoder(
-            (*family.decoder[:-1], replace(family.decoder[-1], maps=maps)),
-            self.latent,
-            self.shape,
-            self.scale,
-            family.style,
-            family.decoder_noise,
-            family.embedding if conditional else 0,
-        )
+        rows = (*family.decoder[:-1], replace(family.decoder[-1], maps=maps))
+        decoder = Decoder(rows, family.style, self._sizes(conditional, family.decoder_noise), self.scale)
         initialise(decoder, self.rng, family.std)
+
         bias = decoder.stack.layers[-1].bias
         if isinstance(bias, Tensor) and self.mean is not None:
             with torch.no_grad():
@@ -118,25 +108,21 @@ class Networks:
         family = self.family
         rows = (family.dx, family.dz, (*family.dxz[:-1], replace(family.dxz[-1], maps=outputs)))
         dx, dz, dxz = (without_norm(tower) for tower in rows) if plain else rows
+
+        # (x / scale - centre) * gain, with one operation less
+        scaling = Scaling(family.centre * self.scale, family.gain / self.scale)
+        sizes = self._sizes(conditional)
         discriminator = Discriminator(
-            (dx, dz, dxz),
-            sees,
-            self.shape,
-            self.latent,
-            family.style,
-            family.centre * self.scale,
-            family.gain / self.scale,
-            family.embedding if conditional else 0,
-            family.separate,
-            name,
+            (dx, dz, dxz), sees, family.style, sizes, scaling, family.separate, name
         )
         initialise(discriminator, self.rng, family.std)
         return discriminator
 
+    def _sizes(self, conditional: bool, noise: int = 0) -> Sizes:
+        return Sizes(self.shape, self.latent, noise, self.family.embedding if conditional else 0)
+
     def embedding(self) -> nn.Linear:
-        """Return the linear map of labels, one number a class or attribute, that a conditional model's
-        networks share.
-        """
+        """Return the linear map of labels, a number per class or attribute, that a model's networks share."""
         embedding = nn.Linear(self.labels, self.family.embedding)
         std = self.labels**-0.5 if self.family.std is None else self.family.std
         nn.init.normal_(embedding.weight, 0.0, std, generator=self.rng)

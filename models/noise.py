@@ -10,10 +10,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Draw:
-    """Random numbers that one update needs: standard normal, uniform on [0, 1), uniform on [-1, 1)
-    ("centred"), or a mask.
+    """Random numbers that one update needs.
 
-    A "mask" is one of inverted dropout, for maps (B, C, ...): 0 with probability `rate`, else 1 / (1 - rate).
+    Standard normal, uniform on [0, 1), uniform on [-1, 1) ("centred"), or a "mask" of inverted dropout for
+    maps (B, C, ...): 0 with probability `rate`, else 1 / (1 - rate).
     """
 
     kind: Literal["normal", "uniform", "centred", "mask"]
@@ -30,7 +30,7 @@ class Draw:
         return 2 * uniform - 1 if self.kind == "centred" else uniform
 
     def _mask(self, rng: torch.Generator) -> Tensor:
-        """Draw a mask in channels_last order, which is that of the maps.
+        """Draw a mask in channels_last order, which is the order of the maps.
 
         On a CPU each number takes 16 random bits, a quarter of a draw from the generator, where torch's
         bernoulli_ takes six times as long; so the rate is rounded to 1 / 65,536, and what is kept is scaled
@@ -39,14 +39,15 @@ class Draw:
         batch, channels, *size = self.shape
         last = (batch, *size, channels)
         if rng.device.type != "cpu":
-            return torch.empty(last, device=rng.device).bernoulli_(1 - self.rate, generator=rng).movedim(
-                -1, 1
-            ) / (1 - self.rate)
+            kept = torch.empty(last, device=rng.device).bernoulli_(1 - self.rate, generator=rng)
+            return kept.movedim(-1, 1) / (1 - self.rate)
+
         numbers, levels = math.prod(last), 2**16
         words = torch.empty(math.ceil(numbers / 4), dtype=torch.int64).random_(-(2**63), None, generator=rng)
         dropped = round(self.rate * levels)
         half = levels / (levels - dropped) / 2
-        # the sign, -1 or 1, of each distance to the first number that is kept: quicker than comparing and
-        # multiplying
+
+        # The sign, -1 or 1, of each distance to the first number that is kept: quicker than to compare and
+        # to multiply.
         sign = words.view(torch.int16)[:numbers].float().sub_(dropped - levels // 2 - 0.5).sign_()
         return sign.mul_(half).add_(half).view(last).movedim(-1, 1)

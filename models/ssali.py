@@ -17,7 +17,7 @@ class SemiSupervisedALI(ALI):
     """D names the class of labelled encoder pairs, calls the others one of K and decoder pairs class K+1.
 
     Encoder and decoder play ALI's game against "one of K"; no feature matching. The paper published neither
-    code nor weights of the terms. Here each has weight 1, and labelled images take part in D's classification
+    code nor the weights of the terms. Here each has weight 1, and labelled images enter D's classification
     alone.
     """
 
@@ -31,7 +31,7 @@ class SemiSupervisedALI(ALI):
         self.discriminator = networks.discriminator("x", "z", outputs=networks.labels)
 
     def noise(self, n: int) -> dict[str, Draw]:
-        """As ALI's, with the encoder's noise for labelled images too, and masks of D on three kinds of pair."""
+        """ALI's, with the encoder's noise for labelled images too, and D's masks on three kinds of pair."""
         return self.draws(n, "z", "xi") | self.draws(2 * n, "eps") | self.discriminator.noise(3 * n)
 
     def pairs(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
@@ -43,6 +43,8 @@ class SemiSupervisedALI(ALI):
         """
         assert batch.labelled is not None
         z, x = batch.noise["z"], torch.cat([batch.x, batch.labelled[0]])
+
+        # Twice the batch: the labelled images come second.
         z_hat = self.infer(x, batch.noise.get("eps"))
         q, labelled = zip(x.chunk(2), z_hat.chunk(2), strict=True)
         return {"q": q, "p": (self.image_of(z, batch.noise.get("xi")), z), "labelled": labelled}

@@ -1,6 +1,4 @@
-"""Semi-supervised GAN with feature matching (Salimans et al., NeurIPS 2016, arXiv 1606.03498, sections 3.1
-and 5).
-"""
+"""Semi-supervised GAN with feature matching (Salimans et al., NeurIPS 2016, arXiv 1606.03498)."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Literal
@@ -16,16 +14,14 @@ from alibench.models.operations import batch_mean
 
 
 def feature_matching(real: Tensor, generated: Tensor) -> Tensor:
-    """Return ||E f(x) - E f(Gx(z))||^2 of features (B, F) each, for every sample the same (B,): it is the
-    batch's.
-    """
+    """Return ||E f(x) - E f(Gx(z))||^2 of features (B, F): the batch's, the same (B,) for every sample."""
     return (batch_mean(real, 0) - batch_mean(generated, 0)).square().sum().expand(len(generated))
 
 
 class SemiSupervisedGAN(Model):
     """D of K+1 classes on images; the decoder matches the mean of D's last hidden layer. There is no encoder.
 
-    D's three terms have weight 1, as in ALI's K+1 game beside it.
+    D's three terms have weight 1, as in ALI's K+1 game.
     """
 
     name = "ssgan"
@@ -49,20 +45,18 @@ class SemiSupervisedGAN(Model):
         """D runs on three kinds of image at once; the labelled ones' cross-entropy is over the K classes."""
         assert batch.labelled is not None
         x_labelled, y = batch.labelled
-        pairs = {
-            "q": (batch.x,),
-            "p": (self.image_of(batch.noise["z"], batch.noise.get("xi")),),
-            "labelled": (x_labelled,),
-        }
+        x_tilde = self.image_of(batch.noise["z"], batch.noise.get("xi"))
+        pairs = {"q": (batch.x,), "p": (x_tilde,), "labelled": (x_labelled,)}
+
+        # The last hidden layer and the logits of one pass.
         judged = self.discriminator.judge_all(pairs, batch.noise)
         features, logits = ({kind: part[i] for kind, part in judged.items()} for i in (0, 1))
         named = cross_entropy(logits.pop("labelled"), y, reduction="none")
-        return Terms(
-            pairs, logits, {"discriminator": named, "decoder": feature_matching(features["q"], features["p"])}
-        )
+        matched = feature_matching(features["q"], features["p"])
+        return Terms(pairs, logits, {"discriminator": named, "decoder": matched})
 
     def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:
-        """Return V for D, of "one of K" against K+1; the decoder's loss is no function of the logits."""
+        """Return V for D, of "one of K" against K+1; the decoder's loss does not depend on the logits."""
         losses = games.non_saturating(games.realness(logits["q"]), games.realness(logits["p"]))
         return {"discriminator": losses["discriminator"]}
 

@@ -13,9 +13,7 @@ from alibench.models.operations import batch_mean
 
 
 def kl_to_prior(mean: Tensor, log_sigma: Tensor) -> Tensor:
-    """KL(N(mean, sigma^2) || N(0, I)) per sample (B,), in nats, closed form (Kingma and Welling 2014,
-    appendix B).
-    """
+    """Return KL(N(mean, sigma^2) || N(0, I)) (B,) in nats (Kingma and Welling 2014, appendix B)."""
     return 0.5 * (mean.square() + (2 * log_sigma).exp() - 1 - 2 * log_sigma).sum(1)
 
 
@@ -24,10 +22,10 @@ class VAE(Model):
 
     The likelihood is highest at variance = mean squared error (Rybkin, Daniilidis and Levine 2021, eq. 7), so
     nothing is learnt or tuned: a learned scalar barely moves at these learning rates. The variance is the
-    batches' error as a running mean over some thousand of them, a constant in the gradient, from a start far
-    below that of the data: at the data's own variance the code that ignores x is a stationary point, which
-    data alike in all directions never leave, and a mean over a hundred batches comes there before the code is
-    of use (one run of ten on the easy grid). `conclude` stores the value that is optimal on train.
+    running mean of the error over some thousand batches, a constant in the gradient. It starts far below the
+    data's own variance: there the code that ignores x is a stationary point, which data alike in all
+    directions never leave, and a mean over a hundred batches comes there before the code is of use (one run
+    of ten on the easy grid). `conclude` stores the value that is optimal on train.
     """
 
     name = "vae"
@@ -54,8 +52,11 @@ class VAE(Model):
         mean, log_sigma = self.posterior(batch.x)
         assert log_sigma is not None
         x_hat = self.decoder(mean + log_sigma.exp() * batch.noise["eps"])
+
+        # The variance follows the error; no gradient goes through it.
         error = (batch.x - x_hat).square().flatten(1)  # (B, D)
         self.variance.mul_(0.999).add_(0.001 * batch_mean(error.detach()))
+        # a copy, which autograd keeps while the buffer moves on
         variance = self.variance.clone()
         log_likelihood = -0.5 * (error / variance + torch.log(2 * math.pi * variance)).sum(1)
         return Terms(losses={"autoencoder": self.beta * kl_to_prior(mean, log_sigma) - log_likelihood})

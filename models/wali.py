@@ -1,4 +1,4 @@
-"""Wasserstein ALI with gradient penalty: ALI's pairs, the critic of Gulrajani et al. 2017 (arXiv 1704.00028)."""
+"""Wasserstein ALI with gradient penalty: ALI's pairs, the critic of Gulrajani et al. (arXiv 1704.00028)."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -43,7 +43,7 @@ class WassersteinALI(ALI):
         return (Phase("game", (*(("discriminator",),) * self.critic_updates, ("generator",))),)
 
     def noise(self, n: int) -> dict[str, Draw]:
-        """ALI's, and where between the pairs the penalty is taken."""
+        """ALI's, and the places between the pairs where the penalty is taken."""
         return super().noise(n) | {"interpolation": Draw("uniform", (n,))}
 
     def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
@@ -51,15 +51,18 @@ class WassersteinALI(ALI):
         terms = super().forward(batch, learners)
         if "discriminator" not in learners:
             return terms
+
+        # A pair on the line between two, one place on it for x and z alike.
         share = batch.noise["interpolation"]
         between = [
             q.detach() + share.view(-1, *[1] * (q.dim() - 1)) * (p.detach() - q.detach())
             for q, p in zip(terms.pairs["q"], terms.pairs["p"], strict=True)
         ]
+
+        # The norm is that of the whole pair's gradient.
         slopes = grad(lambda x, z: self.discriminator(x, z).sum(), argnums=(0, 1))(*between)
-        norm = (
-            torch.cat([slope.flatten(1) for slope in slopes], dim=1).square().sum(1).clamp(min=1e-12).sqrt()
-        )
+        squares = torch.cat([slope.flatten(1) for slope in slopes], dim=1).square().sum(1)
+        norm = squares.clamp(min=1e-12).sqrt()  # the root has no gradient at 0
         return Terms(terms.pairs, terms.logits, {"discriminator": self.penalty * (norm - 1).square()})
 
     def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:

@@ -16,11 +16,10 @@ import msgspec
 import pandas as pd
 from msgspec import Meta
 
-from alibench.evaluation import files
+from alibench.evaluation import files, protocols, sealed
 from alibench.evaluation.errors import BadInput, check_name
 from alibench.evaluation.files import Line, Name, Seed, Sha256
 from alibench.evaluation.metrics import COLUMNS
-from alibench.evaluation.subject import PROTOCOLS
 from alibench.results import gate, rows
 from alibench.results.gate import IDENTITY, Cell, Gated
 from alibench.results.stored import Number, is_measured
@@ -62,7 +61,7 @@ class Baseline:
     suite: str
     dataset: str
     data_sha256: str
-    protocols: int  # evaluation.base.PROTOCOLS
+    protocols: int  # evaluation.protocols.VERSION
     settings: Mapping[str, Any]  # the suite's, without FREE
     cells: Sequence[Cell]
     origin: Mapping[str, Sequence[Any]]  # ORIGIN -> all values that its runs have
@@ -158,7 +157,7 @@ def planned(
         for model in g.models or config["models"]
     ]
     plain = json.loads(json.dumps(config))  # lists for tuples, as it is stored
-    return Baseline(suite, dataset, data_sha256, PROTOCOLS, _settings(plain), cells, {})
+    return Baseline(suite, dataset, data_sha256, protocols.VERSION, _settings(plain), cells, {})
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -257,7 +256,7 @@ def write(path: Path, baseline: Baseline) -> None:
         ],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_json(path, "baseline", VERSION, content, _body)
+    sealed.write_json(path, "baseline", VERSION, content, _body)
 
 
 def _body(content: Mapping[str, Any]) -> str:
@@ -270,7 +269,7 @@ def _body(content: Mapping[str, Any]) -> str:
 def read(path: Path) -> Baseline:
     """Return a stored baseline. Raises BadInput if it is not there, or not what was written."""
     try:
-        body = files.read_json(path, "baseline", VERSION, _Content, _body, links=True)
+        body = sealed.read_json(path, "baseline", VERSION, _Content, _body, links=True)
     except OSError as error:
         raise BadInput(
             f"baseline {path} cannot be read ({error.strerror}): make one with --update-baseline, or name "

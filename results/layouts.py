@@ -4,8 +4,9 @@ comes from the metrics.
 
 from dataclasses import dataclass
 
+from alibench.evaluation.measurement import Column
 from alibench.evaluation.metrics import COLUMNS
-from alibench.evaluation.subject import Column
+from alibench.evaluation.protocols import C_BY_LABELS, C_BY_VALIDATION, DRAWN_CODE, MEAN_CODE, prose
 
 BUDGET = (
     Column("updates_encoder", "updates of encoder", "", 0),
@@ -28,7 +29,7 @@ class Cell:
     """One column of a table: a metric by one protocol, under the metric's title or another."""
 
     metric: str
-    protocol: str = ""  # or the beginning of it; how features were scaled, say, may follow
+    protocol: str = ""  # a key, or the beginning of several; how features were scaled, say, may follow
     title: str = ""
     # "error": 100 - value; "over NAME": paired difference to a reference; "spread": over label draws; "same
     # labels": of the draw that semi-supervised training had; "reasons": in words, and in how many runs
@@ -45,7 +46,8 @@ class Table:
     needs: str = ""  # a metric without which there is no such table
 
 
-def _svm(protocol: str, by: str) -> tuple[Cell, ...]:
+def _svm(protocol: str) -> tuple[Cell, ...]:
+    by = prose(protocol)
     return (
         Cell("svm_accuracy", protocol, f"accuracy, {by}, %"),
         Cell("svm_accuracy", protocol, f"error, {by}, %", "error"),
@@ -60,13 +62,13 @@ OVERVIEW = Table(
     "The models at a glance. {facts}",
     (
         Cell("modes_3sigma"),
-        Cell("reconstruction_error", "mean code", "reconstruction"),
-        Cell("reconstruction_error", "drawn code", "reconstruction, drawn code"),
+        Cell("reconstruction_error", MEAN_CODE, "reconstruction"),
+        Cell("reconstruction_error", DRAWN_CODE, f"reconstruction, {prose(DRAWN_CODE)}"),
         Cell("kid"),
         Cell("fid"),
         Cell("inception_score"),
         Cell("classifier_score"),
-        Cell("svm_accuracy", "C by validation", "SVM accuracy, %"),
+        Cell("svm_accuracy", C_BY_VALIDATION, "SVM accuracy, %"),
         Cell("class_accuracy", title="K+1 accuracy, %"),
         Cell("train_rate"),
     ),
@@ -85,8 +87,8 @@ TABLES = (
             Cell("fid"),
             Cell("inception_score"),
             Cell("classifier_score"),
-            Cell("reconstruction_error", "mean code", "reconstruction, mean code"),
-            Cell("reconstruction_error", "drawn code", "drawn code"),
+            Cell("reconstruction_error", MEAN_CODE, f"reconstruction, {prose(MEAN_CODE)}"),
+            Cell("reconstruction_error", DRAWN_CODE, prose(DRAWN_CODE)),
         ),
     ),
     Table(
@@ -105,9 +107,9 @@ TABLES = (
         "Reconstructions by other measures, through mean codes; prior codes decoded and encoded again. "
         "{facts}",
         (
-            *(Cell(metric, "mean code") for metric in ("psnr", "ssim", "lpips", "latent_error")),
+            *(Cell(metric, MEAN_CODE) for metric in ("psnr", "ssim", "lpips", "latent_error")),
             *(
-                Cell(metric, "drawn code", f"{title}, drawn code")
+                Cell(metric, DRAWN_CODE, f"{title}, {prose(DRAWN_CODE)}")
                 for metric, title in (("psnr", "PSNR, dB"), ("ssim", "SSIM"))
             ),
             Cell("posterior_sigma"),
@@ -139,13 +141,13 @@ TABLES = (
         "L2-SVM on encoded features; C chosen on the full validation split, as in the paper. Differences "
         "are paired: "
         "the same draws of labels. {facts}",
-        _svm("C by validation", "C by validation"),
+        _svm(C_BY_VALIDATION),
     ),
     Table(
         "svm-labels",
         "L2-SVM on encoded features; C chosen by cross-validation within the labels. Differences are "
         "paired. {facts}",
-        _svm("C by labels", "C by the labels"),
+        _svm(C_BY_LABELS),
     ),
     Table(
         "neighbours",
@@ -172,8 +174,13 @@ TABLES = (
         "labels. {facts}",
         (
             Cell("class_accuracy", title="K+1 error, %", derived="error"),
-            Cell("svm_accuracy", "C by validation", "SVM error, C by validation, %", "same labels error"),
-            Cell("svm_accuracy", "C by labels", "SVM error, C by the labels, %", "same labels error"),
+            Cell(
+                "svm_accuracy",
+                C_BY_VALIDATION,
+                f"SVM error, {prose(C_BY_VALIDATION)}, %",
+                "same labels error",
+            ),
+            Cell("svm_accuracy", C_BY_LABELS, f"SVM error, {prose(C_BY_LABELS)}, %", "same labels error"),
         ),
         needs="class_accuracy",
     ),

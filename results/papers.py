@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from alibench.evaluation import protocols
 from alibench.evaluation.errors import BadInput, check_name
 from alibench.results import formats, rows, stored, tables
 from alibench.results.formats import Sheet
@@ -71,7 +72,7 @@ class Paper:
 ALI = "ALI (Dumoulin et al., ICLR 2017)"
 ALICE = "ALICE (Li et al., NeurIPS 2017) notebook"
 CLASSES = Cell("class_accuracy", derived="error")
-SVM = Cell("svm_accuracy", "C by validation", derived="error")
+SVM = Cell("svm_accuracy", protocols.C_BY_VALIDATION, derived="error")
 SUM = (
     "Here an error is the squared distance summed over the two coordinates, published is very likely their "
     "mean; a score is "
@@ -154,8 +155,8 @@ PAPERS = (
                 "modes covered (of 25) mean",
                 beside=("modes covered (of 25) min", "modes covered (of 25) max"),
             ),
-            Ours("modes, here", Cell("modes_paper", "nearest centre"), extremes=True),
-            Ours("modes by the 3σ rule, here", Cell("modes_3sigma", "3 sigma"), extremes=True),
+            Ours("modes, here", Cell("modes_paper", protocols.NEAREST_CENTRE), extremes=True),
+            Ours("modes by the 3σ rule, here", Cell("modes_3sigma", protocols.THREE_SIGMA), extremes=True),
         ),
         (Line("ALI", "grid25_paper", "ali"), Line("GAN", "grid25_paper", "gan")),
         "grid25",
@@ -192,7 +193,7 @@ PAPERS = (
             Theirs("score, published", "inception score (5-way classifier)"),
             Ours("mixture score, here", Cell("mixture_score")),
             Theirs("MSE, published", "reconstruction MSE"),
-            Ours("squared error, here", Cell("reconstruction_error", "drawn code")),
+            Ours("squared error, here", Cell("reconstruction_error", protocols.DRAWN_CODE)),
             Ours("modes, 3σ rule, of 5, here", Cell("modes_3sigma")),
         ),
         lines=(

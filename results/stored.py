@@ -20,7 +20,7 @@ import msgspec
 import pandas as pd
 from msgspec import Meta
 
-from alibench.evaluation import files
+from alibench.evaluation import files, sealed
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.files import Count, Damaged, Line, Name, RunName, Seed, Sha256
 
@@ -154,7 +154,7 @@ def is_measured(value: float | None) -> bool:
 def check_plan(plan: Mapping[str, Any]) -> None:
     """Refuse what could be written and not read again, before anything is done with it. Raises BadInput."""
     try:
-        files.check_body(Path(PLAN), plan, Plan, indented(plan))
+        sealed.check_body(Path(PLAN), plan, Plan, indented(plan))
     except Damaged as problem:
         raise BadInput(
             f"what a folder is begun with could not be read again: {problem}; rename what holds it"
@@ -163,12 +163,12 @@ def check_plan(plan: Mapping[str, Any]) -> None:
 
 def write(folder: Path, name: str, body: Any) -> None:
     """Write one of the files. Raises OSError."""
-    files.write_json(folder / name, KINDS[name], VERSIONS[name], body, LAYOUTS[name])
+    sealed.write_json(folder / name, KINDS[name], VERSIONS[name], body, LAYOUTS[name])
 
 
 def _read(folder: Path, name: str) -> Any:
     try:
-        return files.read_json(folder / name, KINDS[name], VERSIONS[name], SCHEMAS[name], LAYOUTS[name])
+        return sealed.read_json(folder / name, KINDS[name], VERSIONS[name], SCHEMAS[name], LAYOUTS[name])
     except files.Unsafe as problem:
         raise Damaged(str(problem)) from None
 

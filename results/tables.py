@@ -11,9 +11,10 @@ from typing import Literal
 
 import pandas as pd
 
+from alibench.evaluation.measurement import Column
 from alibench.evaluation.metrics import COLUMNS
-from alibench.evaluation.representation import CODE_ALONE, OF_D
-from alibench.evaluation.subject import Column
+from alibench.evaluation.protocols import CODE_ALONE, STANDARDISED
+from alibench.evaluation.representation import OF_D
 from alibench.results import formats, statistics
 from alibench.results.formats import Sheet
 from alibench.results.layouts import ARROWS, CATALOGUE, DRAWN, SPREAD, TABLES, Cell, Table
@@ -193,7 +194,7 @@ def facts(rows: pd.DataFrame, table: Table, tests: str) -> str:
         ]
         parts += [f"extractor {name}" for name in sorted(set(quality.extractor) - {""})]
         parts += [f"{labels} labels" for labels in sorted(quality.labels.dropna().unique())]
-        if quality.protocol.str.endswith(", standardised").any():
+        if quality.protocol.str.endswith(f", {STANDARDISED}").any():
             parts.append("features standardised by the labelled images")
         if alone := sorted(set(quality[quality.protocol.str.contains(f", {CODE_ALONE}")].title)):
             parts.append(f"{', '.join(alone)}: the code alone, without hidden layers")

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from alibench.benchmarks.running import trained
-from alibench.evaluation import files
+from alibench.evaluation import sealed
 from alibench.results import baseline, stored
 
 Dumps = Callable[[Any], str]
@@ -91,7 +91,7 @@ def rewrite(path: Path, body: Any) -> None:
         text = dumps(body)
     except (KeyError, TypeError, AttributeError, ValueError):  # its layout expects what is gone
         text = json.dumps(body)
-    sha256 = files._sha256(text)
+    sha256 = sealed._sha256(text)
     path.write_text(f'{{"version": {version}, "sha256": "{sha256}",\n"{kind}": {text}}}\n')
 
 
@@ -138,7 +138,7 @@ def craft(path: Path, rng: random.Random) -> str:
 def craft_tensors(path: Path, rng: random.Random) -> str:
     """Change a tensor of a safetensors file, and its checksum; return what was done."""
     with safe_open(path, "pt") as file:
-        label = json.loads(file.metadata()[files.LABEL])
+        label = json.loads(file.metadata()[sealed.LABEL])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 it is not a dict
     name = rng.choice(sorted(tensors))
     how, was = rng.randrange(6), tensors.pop(name)
@@ -154,8 +154,8 @@ def craft_tensors(path: Path, rng: random.Random) -> str:
         tensors[name] = torch.zeros(was.shape, dtype=rng.choice((torch.int64, torch.bool, torch.float16)))
     if rng.random() < 0.2:
         label["about"] = json.dumps(rng.choice(VALUES))
-    label["sha256"] = files._content(label["kind"], label["about"], tensors)
-    save_file(tensors, path, {files.LABEL: json.dumps(label)})
+    label["sha256"] = sealed._content(label["kind"], label["about"], tensors)
+    save_file(tensors, path, {sealed.LABEL: json.dumps(label)})
     return f"{name}, way {how}"
 
 

@@ -23,7 +23,8 @@ from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import loading
 from alibench.benchmarks.data import datasets
 from alibench.evaluation.data import Data
-from alibench.evaluation.subject import Settings, Subject
+from alibench.evaluation.settings import Settings
+from alibench.evaluation.subject import Subject
 from alibench.results import baseline
 from tests.conftest import build, in_this_process
 
@@ -242,7 +243,7 @@ def test_the_metric_on_the_page_measures(digits: Data) -> None:
     subject = Subject(build("ali").eval(), digits, Settings(), 0)
     (row,) = metric["measure"](subject)
     assert row.value == pytest.approx(float(subject.samples.std(0).mean()))
-    assert metric["refuses"](digits, Settings()) == ""
+    assert metric["unsupported_reason"](digits, Settings()) == ""
     assert {column.metric for column in metric["COLUMNS"]} == {row.metric}
 
 

@@ -37,11 +37,10 @@ from alibench.evaluation.data import Data, Split, as_float, unfit
 from alibench.evaluation.errors import BadInput, check_name
 from alibench.evaluation.messages import say
 from alibench.evaluation.metrics import health, throughput
-from alibench.evaluation.own import shape_of
 from alibench.evaluation.representation import CODE_ALONE, encoder_layers, one_core_a_thread
 from alibench.evaluation.seeds import generator
 from alibench.evaluation.subject import POINTS, Subject
-from alibench.models.base import Batch, Model, Phase, Terms
+from alibench.models.base import Batch, Model, Phase, Terms, shape_of
 from alibench.models.noise import Draw
 
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.running import collecting, engines, outputs
 from alibench.benchmarks.training.recipe import Recipe
 from alibench.evaluation.errors import BadInput, check_name
-from alibench.evaluation.subject import Settings
+from alibench.evaluation.settings import Settings
 
 EXIT_CODES = """
 exit codes:

@@ -43,7 +43,7 @@ def check(suite: Suite) -> None:
     check_once(suite.metrics, f"{where}, metrics")
     for metric in suite.metrics:
         check_name(metric, METRICS, f"{where}: unknown metric")
-        if reason := METRICS[metric].refuses(loaded, suite.evaluation):
+        if reason := METRICS[metric].unsupported_reason(loaded, suite.evaluation):
             raise BadInput(f"{where}: metric '{metric}' cannot be measured: {reason}")
     entries = [*dict.fromkeys([*models.REGISTRY, *suite.model])]
     for name in suite.models:
@@ -85,7 +85,7 @@ def unfit(suite: Suite, name: str) -> str:
         return f"works with a {' or '.join(kind.priors)} prior, not '{suite.prior}'"
     if kind.conditional and not loaded.labels:
         return f"is conditional and needs labels, '{loaded.name}' has none"
-    if kind.semi_supervised and (reason := labels.refuses(loaded, suite.evaluation)):
+    if kind.semi_supervised and (reason := labels.unsupported_reason(loaded, suite.evaluation)):
         return f"learns classes from labels: {reason}"
     return ""
 

@@ -25,7 +25,7 @@ from alibench.evaluation.features import extractors
 from alibench.evaluation.files import NAME
 from alibench.evaluation.messages import say
 from alibench.evaluation.metrics import METRICS
-from alibench.evaluation.subject import Settings
+from alibench.evaluation.settings import Settings
 
 FOLDER = Path(__file__).parents[1] / "suites"
 
@@ -232,7 +232,7 @@ def _scaled(suite: Suite, scale: float) -> Suite:
 def _measurable(suite: Suite) -> Suite:
     """Return the suite without the metrics that its data do not allow; say which."""
     reasons = {
-        metric: METRICS[metric].refuses(suite.load(), suite.evaluation)
+        metric: METRICS[metric].unsupported_reason(suite.load(), suite.evaluation)
         for metric in suite.metrics
         if metric in METRICS
     }

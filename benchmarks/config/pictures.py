@@ -36,12 +36,12 @@ from alibench.benchmarks.running.outputs import Answer
 from alibench.evaluation import files, labels, store
 from alibench.evaluation.data import Data
 from alibench.evaluation.errors import BadInput, check_name
-from alibench.evaluation.features import extractors
+from alibench.evaluation.features import classifier_networks, classifiers, extractors, fitting
 from alibench.evaluation.files import NAME
 from alibench.evaluation.messages import listed, say
 from alibench.evaluation.metrics import METRICS
 from alibench.evaluation.metrics.fidelity import PER_FEATURE
-from alibench.evaluation.subject import Settings
+from alibench.evaluation.settings import Settings
 from alibench.models import REGISTRY
 
 ROWS = "digits"  # the suite whose rows are compared: its GAN gets ALI's compute
@@ -263,7 +263,7 @@ def fit_extractor(dataset: str, read: Mapping[str, int], loaded: Data) -> tuple[
     """Fit and store the classifier of data with classes; return where it is and how often it is right. Raises
     BadInput.
     """
-    return extractors.save(extractors.fit(loaded, devices.device(None)), loaded, _fitting(dataset, read))
+    return fitting.save(fitting.fit(loaded, devices.device(None)), loaded, _fitting(dataset, read))
 
 
 def _fitting(dataset: str, read: Mapping[str, int]) -> str:
@@ -274,9 +274,9 @@ def _fitting(dataset: str, read: Mapping[str, int]) -> str:
 
 def _without_extractor(dataset: str, read: Mapping[str, int], loaded: Data) -> str:
     """Fit the data's extractor if it is not there; say why there is none where that would take minutes."""
-    if loaded.classes < 2 or extractors.path(loaded).exists():
+    if loaded.classes < 2 or classifiers.path(loaded).exists():
         return ""
-    plan = extractors.schedule(loaded)
+    plan = fitting.schedule(loaded)
     seen = plan.steps * plan.batch  # pictures
     if devices.device(None).type == "cpu" and seen * loaded.shape[1] * loaded.shape[2] > FITTED:
         return f"to fit its feature extractor takes minutes on this CPU; do it first, by {_fitting(dataset, read)}"
@@ -463,14 +463,18 @@ def make(dataset: str, size: int | None = None, channels: int | None = None) -> 
     settings = _settings(loaded, chosen.suite.evaluation)
     without = _without_extractor(found.name, read, loaded)
     left_out = {
-        metric: reason for metric, module in METRICS.items() if (reason := module.refuses(loaded, settings))
+        metric: reason
+        for metric, module in METRICS.items()
+        if (reason := module.unsupported_reason(loaded, settings))
     }
     if without:
         left_out["fidelity"] = without
     if not any(REGISTRY[name].semi_supervised for name in loading.read(ROWS)[1]["models"]):
         left_out["classifier"] = "it measures models that learn the classes themselves, and no row does"
     hints = [] if size else [_small_ones(found, chosen)]
-    if "fidelity" not in left_out and len(loaded.test) < (needed := PER_FEATURE * extractors.ImageCNN.width):
+    if "fidelity" not in left_out and len(loaded.test) < (
+        needed := PER_FEATURE * classifier_networks.ImageCNN.width
+    ):
         hints.append(f"FID needs {needed} test pictures, here are {len(loaded.test)}: there is KID alone")
     made = Made(found, chosen, asked, len(loaded.train), settings, left_out, tuple(filter(None, hints)))
     assert made.suite.data == options

@@ -5,7 +5,7 @@ What a file defines becomes an entry of models.REGISTRY, so that suites, tables 
 other model:
 
     a class of models.base.Model with a `name`                      is trained and evaluated
-    any other class, or object, with a `name` and sample or encode  is evaluated alone (evaluation/own.py says how)
+    any other class, or object, with a `name` and sample or encode  is evaluated alone (evaluation/objects.py says how)
 
 A mistake in such a file is the user's: messages name file, line and function, and show no traceback of ours.
 """
@@ -29,11 +29,11 @@ from typing import Any
 from alibench.benchmarks.config.streams import Unwritable
 from alibench.benchmarks.data import samples
 from alibench.benchmarks.data.samples import Folder, shown
-from alibench.evaluation import files, script
+from alibench.evaluation import files, main_script
 from alibench.evaluation.errors import BadInput, check_name
 from alibench.evaluation.features import extractors
 from alibench.evaluation.files import NAME
-from alibench.evaluation.own import ABLE, Elsewhere
+from alibench.evaluation.objects import ABLE, ExternalModel
 from alibench.models import REGISTRY
 from alibench.models.base import Model
 
@@ -82,7 +82,7 @@ def load(path: str | Path, complete: bool = True) -> tuple[type[Model], ...]:
         module = ModuleType(_free(MODULE + file.stem))
         module.__file__ = str(file)
         sys.modules[module.__name__] = module
-        before = set(script.REGISTERED)
+        before = set(main_script.REGISTERED)
         if str(file.parent) not in sys.path:
             sys.path.append(
                 str(file.parent)
@@ -96,9 +96,9 @@ def load(path: str | Path, complete: bool = True) -> tuple[type[Model], ...]:
                 raise BadInput(
                     _syntax(error, file) or blame(error) or f"{shown(file)}: {said(error)}"
                 ) from None
-            extractors_of_it = script.REGISTERED.keys() - before
+            extractors_of_it = main_script.REGISTERED.keys() - before
             for name in extractors_of_it:  # workers load the file, too
-                del script.REGISTERED[name]
+                del main_script.REGISTERED[name]
             _register(source, _defined(module, text, needed=not extractors_of_it), complete)
         except BaseException:
             del sys.modules[module.__name__]
@@ -133,7 +133,7 @@ def meanwhile() -> Iterator[None]:
     """Forget afterwards what was loaded meanwhile, files beside plug-ins included: one command leaves another
     nothing.
     """
-    loaded, places, registry, makers = dict(LOADED), dict(PLACES), dict(REGISTRY), dict(extractors._MADE)
+    loaded, places, registry, makers = dict(LOADED), dict(PLACES), dict(REGISTRY), dict(extractors.MAKERS)
     path, modules = list(sys.path), set(sys.modules)
     try:
         yield
@@ -146,7 +146,7 @@ def meanwhile() -> Iterator[None]:
             (LOADED, loaded),
             (PLACES, places),
             (REGISTRY, registry),
-            (extractors._MADE, makers),
+            (extractors.MAKERS, makers),
         ):
             now.clear()
             now.update(before)  # type: ignore[arg-type]
@@ -239,7 +239,7 @@ def where(kind: type[Model], *methods: str) -> str:
     """Return where a model defines the first of some methods that it does define, or where it is defined
     itself.
     """
-    made = kind.thing if issubclass(kind, Elsewhere) else kind
+    made = kind.thing if issubclass(kind, ExternalModel) else kind
     given = {str(source.path) for source in LOADED}
     for method in methods:
         code = getattr(getattr(made, method, None), "__code__", None)
@@ -344,7 +344,7 @@ def _is_own(thing: Any, module: ModuleType) -> bool:
     return type(thing).__module__ == module.__name__ or "name" in getattr(thing, "__dict__", {})
 
 
-def _wrapped(module: ModuleType, thing: Any) -> type[Elsewhere]:
+def _wrapped(module: ModuleType, thing: Any) -> type[ExternalModel]:
     """Return a class or an object that was trained elsewhere as a model."""
     title, source = getattr(thing, "title", thing.name), getattr(thing, "source", SOURCE)
     # a class is made once in a process, when it is needed: it may read or fit something large
@@ -354,7 +354,7 @@ def _wrapped(module: ModuleType, thing: Any) -> type[Elsewhere]:
 
 def _elsewhere(
     module: str, thing: Any, make: Callable[[tuple[int, ...]], Any], name: str, title: str, source: str
-) -> type[Elsewhere]:
+) -> type[ExternalModel]:
     """Return the model that `make` makes, for the shape of the data, out of a class or an object."""
     able = {method for method in ABLE if callable(getattr(thing, method, None))}
     fields: dict[str, Any] = {
@@ -363,7 +363,7 @@ def _elsewhere(
         "inference": "learnt with it" if "encode" in able else "none",
         **{"thing": thing, "make": staticmethod(make), "__module__": module},
     }
-    return type(name, (Elsewhere,), fields)
+    return type(name, (ExternalModel,), fields)
 
 
 def _register(source: Source, found: Mapping[type[Model], str], complete: bool) -> None:
@@ -430,7 +430,7 @@ def samples_in(command: str) -> list[str]:
 
 def is_folder(kind: type[Model]) -> bool:
     """Return whether a model is stored samples."""
-    return issubclass(kind, Elsewhere) and kind.thing is Folder
+    return issubclass(kind, ExternalModel) and kind.thing is Folder
 
 
 def samples_of(kind: type[Model]) -> Path:

@@ -15,10 +15,10 @@ from alibench.benchmarks.data import datasets
 from alibench.benchmarks.data.datasets import Options
 from alibench.benchmarks.training import randomness
 from alibench.benchmarks.training.recipe import Decay, Rate, Recipe
-from alibench.evaluation.data import Count, Data, as_float
+from alibench.evaluation.data import Amount, Data, as_float
 from alibench.evaluation.errors import BadInput, check_name
 from alibench.evaluation.seeds import generator
-from alibench.evaluation.subject import Settings
+from alibench.evaluation.settings import Settings
 from alibench.models.base import Model
 from alibench.models.layers import TooLarge
 from alibench.models.networks import Family, Networks
@@ -88,7 +88,7 @@ class Suite:
     expect: str  # time and result
     dataset: str
     networks: str  # a family of layer tables
-    latent: Count  # numbers in z
+    latent: Amount  # numbers in z
     models: list[str]
     metrics: list[str]
     recipe: Recipe

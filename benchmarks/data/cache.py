@@ -33,7 +33,7 @@ from rich.progress import track
 
 from alibench.benchmarks.data import images
 from alibench.benchmarks.data.sources import SPLITS, Contents, Options, Part, Source
-from alibench.evaluation import files
+from alibench.evaluation import files, sealed
 from alibench.evaluation.data import Data, Split
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.files import Damaged, Sha256
@@ -270,7 +270,7 @@ def _content(found: Found, source: Source) -> str:
         with _writing("a hash of the files"):
             memory = _memory(found)
             memory.parent.mkdir(parents=True, exist_ok=True)
-            files.write_json(memory, "hash", HASH, {"stamp": found.stamp, "content": content})
+            sealed.write_json(memory, "hash", HASH, {"stamp": found.stamp, "content": content})
     return content
 
 
@@ -282,7 +282,7 @@ def _remembered(found: Found) -> str:
     """Return the hash of all files and their names as it is remembered. Raises Damaged, or OSError, where it
     is not.
     """
-    known = files.read_json(_memory(found), "hash", HASH, Hash)
+    known = sealed.read_json(_memory(found), "hash", HASH, Hash)
     if not found.is_sure or known["stamp"] != found.stamp:
         raise Damaged(f"{_memory(found)} is of other files")
     return str(known["content"])
@@ -360,7 +360,7 @@ def _write(folder: Path, contents: Contents, source: Source, options: Options, c
                 split: [part.y.dtype.str, *part.y.shape] for split, part in zip(SPLITS, parts, strict=True)
             },
         }
-        files.write_json(folder / HEADER, "cache", FORMAT, body)
+        sealed.write_json(folder / HEADER, "cache", FORMAT, body)
 
 
 def _about_pixels(headers: Sequence[images.Header], levels: images.Levels) -> Iterator[str]:
@@ -426,7 +426,7 @@ def _publish(temporary: Path, folder: Path) -> None:
 
 def _header(path: Path) -> dict[str, Any]:
     """Return a cache's header. Raises Damaged, or OSError."""
-    body: dict[str, Any] = files.read_json(path, "cache", FORMAT, Header)
+    body: dict[str, Any] = sealed.read_json(path, "cache", FORMAT, Header)
     shapes = [body["x"].get(split) for split in SPLITS]
     if not all(shapes) or len({tuple(shape[1:]) for shape in shapes}) > 1:
         raise Damaged(f"{path} does not name three splits of images of one size")

@@ -26,9 +26,9 @@ from alibench.benchmarks.training.recipe import steps_of
 from alibench.benchmarks.training.stopping import Request
 from alibench.evaluation import files
 from alibench.evaluation.arithmetic import tf32
+from alibench.evaluation.measurement import Measurement
 from alibench.evaluation.messages import say
 from alibench.evaluation.metrics import throughput
-from alibench.evaluation.subject import Measurement
 from alibench.models.base import Model
 from alibench.results import rows, stored
 

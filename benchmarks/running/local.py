@@ -29,7 +29,7 @@ from alibench.benchmarks.running.interpreters import ignoring_interrupts, inheri
 from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.running.outcomes import STOPPED, Outcome, device_failed, failed
 from alibench.benchmarks.training.stopping import Request
-from alibench.evaluation import script
+from alibench.evaluation import main_script
 from alibench.evaluation.errors import BadInput
 
 PATIENCE = 10.0  # seconds for an idle worker to end
@@ -193,7 +193,7 @@ class Local:
     def check(self, work: Sequence[Job], planned: Mapping[str, object]) -> None:
         """Raise BadInput for an extractor that workers, which import the script anew, could not make."""
         for extractor in dict.fromkeys(job.suite.evaluation.extractor for job in work):
-            if reason := script.problem(extractor):
+            if reason := main_script.problem(extractor):
                 raise BadInput(reason)
 
     def grouped(self, work: Iterable[Job]) -> list[Group]:

@@ -10,9 +10,10 @@ from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.training.outcomes import Trained
 from alibench.benchmarks.training.trainer import Trainer
 from alibench.evaluation import pictures
+from alibench.evaluation.measurement import Column, Measurement
 from alibench.evaluation.metrics import METRICS, measure, throughput
 from alibench.evaluation.seeds import generator
-from alibench.evaluation.subject import Baseline, Column, Measurement, Subject
+from alibench.evaluation.subject import ReferenceInput, Subject
 from alibench.models import REGISTRY
 from alibench.models.base import Model
 from alibench.results.layouts import BUDGET
@@ -100,9 +101,9 @@ def references(job: Job) -> list[Measurement]:
         return suite.build(encoding, seed)
 
     settings = (suite.evaluation, suite.latent, suite.training_seeds)
-    baseline = Baseline(suite.load(), *settings, untrained, job.split, device)
+    source = ReferenceInput(suite.load(), *settings, untrained, job.split, device)
     metrics = [METRICS[name] for name in suite.metrics if hasattr(METRICS[name], "references")]
-    return [measurement for metric in metrics for measurement in metric.references(baseline)]
+    return [measurement for metric in metrics for measurement in metric.references(source)]
 
 
 def speed(job: Job, model: Model) -> list[Measurement]:
@@ -120,9 +121,9 @@ def speed(job: Job, model: Model) -> list[Measurement]:
     labelled = compute.labelled_of(suite, job.name, job.seed)
     trainer = Trainer(model, phase, recipe, data, generator(job.seed, "throughput", device), labelled)
     images, seconds = recipe.batch * len(phase.round), suite.evaluation.seconds
-    how = (device, trainer.recipe.precision, trainer.recipe.execution)
+    machine = throughput.Machine(device, trainer.recipe.precision, trainer.recipe.execution)
     protocol = f"batch {recipe.batch}"
     return [
         *measured,
-        *throughput.rate("train_rate", trainer.round, images, protocol, seconds, *how),
+        *throughput.rate("train_rate", trainer.round, images, protocol, seconds, machine),
     ]

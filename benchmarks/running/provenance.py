@@ -19,9 +19,8 @@ from alibench import models
 from alibench.benchmarks.config import compute, plugins
 from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.training import peers
-from alibench.evaluation import files
+from alibench.evaluation import files, protocols
 from alibench.evaluation.features import extractors
-from alibench.evaluation.subject import PROTOCOLS
 from alibench.models.base import Model
 
 PATIENCE = 20.0  # seconds for nvidia-smi, which wakes the GPUs of a machine that has many
@@ -140,7 +139,7 @@ def of(
         "data_shape": loaded.shape,
         "data_scale": loaded.scale,
         "data_labels": loaded.labels,
-        "protocols": PROTOCOLS,
+        "protocols": protocols.VERSION,
         "extractor": extractors.provenance(loaded, suite.evaluation) if fidelity else None,
         "weights_sha256": files.sha256(weights) if weights else None,
         "command": shlex.join(command),

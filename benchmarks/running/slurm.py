@@ -32,7 +32,7 @@ from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.running.outcomes import STOPPED
 from alibench.benchmarks.running.outputs import Answer, Output
 from alibench.benchmarks.training.stopping import Request
-from alibench.evaluation import files
+from alibench.evaluation import files, sealed
 from alibench.evaluation.errors import BadInput, check_name
 from alibench.evaluation.messages import say
 from alibench.results import differences
@@ -114,7 +114,7 @@ class Array:
                 "elements": [(job.kind, job.suite.name, job.name, job.seed) for job in elements],
             }
             # The list first: a script without one could be sent.
-            files.write_json(path, "array", VERSION, body)
+            sealed.write_json(path, "array", VERSION, body)
             files.replace(script, text)
             scripts.append(script)
 
@@ -236,7 +236,7 @@ def _job(path: Path, index: int) -> Job:
     """Return the job of an element. Raises BadInput."""
     out = path.parent.parent
     try:
-        array, begun = files.read_json(path, "array", VERSION, ArrayFile), outputs.read_plan(out)
+        array, begun = sealed.read_json(path, "array", VERSION, ArrayFile), outputs.read_plan(out)
     except (files.Damaged, OSError) as problem:
         raise BadInput(f"{problem}: write the array again") from None
     plugins.again(plugins.Source(Path(place), name) for place, name in array["plugins"])

@@ -19,7 +19,7 @@ from torch import Tensor
 from alibench.benchmarks.config import loading, schema
 from alibench.benchmarks.config.plugins import check_model, load
 from alibench.benchmarks.training.outcomes import Diverged, Trained
-from alibench.evaluation import files
+from alibench.evaluation import files, sealed
 from alibench.evaluation.errors import BadInput
 from alibench.models import REGISTRY
 from alibench.models.base import Model
@@ -40,9 +40,9 @@ class Kept(msgspec.Struct):
 def keep(folder: Path, model: Model, outcome: Trained | Diverged) -> None:
     """Write what a training left; `training.json` last, so that with it all is there. Raises OSError."""
     if isinstance(outcome, Diverged):
-        files.write_json(folder / TRAINING, "training", VERSION, {"diverged": str(outcome)})
+        sealed.write_json(folder / TRAINING, "training", VERSION, {"diverged": str(outcome)})
         return
-    files.write_tensors(folder / WEIGHTS, "model", VERSION, model.state_dict())
+    sealed.write_tensors(folder / WEIGHTS, "model", VERSION, model.state_dict())
 
     # Phases have columns of their own.
     names = list(dict.fromkeys(name for record in outcome.curves for name in record))
@@ -53,14 +53,14 @@ def keep(folder: Path, model: Model, outcome: Trained | Diverged) -> None:
     files.replace(folder / stored.CURVES, text.getvalue())
 
     left = {"weights_sha256": files.sha256(folder / WEIGHTS), "left": msgspec.to_builtins(outcome)}
-    files.write_json(folder / TRAINING, "training", VERSION, left)
+    sealed.write_json(folder / TRAINING, "training", VERSION, left)
 
 
 def kept(folder: Path) -> Trained | Diverged | None:
     """Return what the training of a run left, None if it has not ended. Raises files.Damaged."""
     if not (folder / TRAINING).exists():
         return None
-    contents = files.read_json(folder / TRAINING, "training", VERSION, Kept)
+    contents = sealed.read_json(folder / TRAINING, "training", VERSION, Kept)
     if contents.get("diverged") is not None:
         return Diverged(contents["diverged"])
     if "left" not in contents:
@@ -78,7 +78,7 @@ def kept(folder: Path) -> Trained | Diverged | None:
 
 def weights(path: Path) -> dict[str, Tensor]:
     """Return a trained model's tensors. Raises files.Damaged, or OSError."""
-    return files.read_tensors(path, "model", VERSION)[0]
+    return sealed.read_tensors(path, "model", VERSION)[0]
 
 
 @dataclass(frozen=True)

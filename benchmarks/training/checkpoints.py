@@ -15,7 +15,7 @@ from torch import Tensor
 
 from alibench.benchmarks.training.history import History
 from alibench.benchmarks.training.stopping import Request, Stopped
-from alibench.evaluation import files
+from alibench.evaluation import files, sealed
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.messages import say
 
@@ -55,7 +55,7 @@ class Checkpoints:
         self._check_folder()
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"round-{rounds:09d}.safetensors"
-        files.write_tensors(path, "checkpoint", VERSION, tensors, {**history, "belongs": self.belongs})
+        sealed.write_tensors(path, "checkpoint", VERSION, tensors, {**history, "belongs": self.belongs})
         # The last one is whole on the disk before an older one is removed.
         for old in self._paths()[:-KEPT]:
             old.unlink()
@@ -72,7 +72,7 @@ class Checkpoints:
         self._check_folder()
         for path in reversed(self._paths()):
             try:
-                tensors, history = files.read_tensors(path, "checkpoint", VERSION, History)
+                tensors, history = sealed.read_tensors(path, "checkpoint", VERSION, History)
                 if history["belongs"] == self.belongs:
                     return tensors, msgspec.convert(history, History)
                 problem = f"{path} is of another training"

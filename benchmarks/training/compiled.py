@@ -7,7 +7,7 @@ from torch import nn
 
 from alibench.evaluation.errors import BadInput
 from alibench.models.base import Model
-from alibench.models.layers import Discriminator
+from alibench.models.discriminator import Discriminator
 
 
 class Compiled:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import torch
 from msgspec import Meta
 
-from alibench.evaluation.data import Count
+from alibench.evaluation.data import Amount
 from alibench.models.base import Phase
 
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -23,7 +23,7 @@ class Recipe:
     """
 
     steps: Annotated[int, Meta(ge=1, le=10**9)]  # rounds of the first phase
-    batch: Count = 100
+    batch: Amount = 100
     lr: Rate = 1e-3  # of every player
     beta1: Decay = 0.5
     beta2: Decay = 0.999

@@ -19,7 +19,7 @@ from alibench.evaluation.arithmetic import tf32
 from alibench.evaluation.data import Split, as_float
 from alibench.evaluation.seeds import generator
 from alibench.models.base import Batch, Model, Phase
-from alibench.models.layers import Discriminator
+from alibench.models.discriminator import Discriminator
 
 PROBE = 4  # samples that show whether one backward pass through D is exact
 

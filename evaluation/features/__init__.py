@@ -1,1 +1,1 @@
-"""What turns images into features that metrics compare: classifiers, Inception, LPIPS."""
+"""Networks that turn images into features, which metrics compare: classifiers, Inception, LPIPS."""

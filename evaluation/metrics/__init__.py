@@ -1,10 +1,11 @@
-"""The metrics by name, what their measures are called in tables, and all measures of a trained model."""
+"""The metrics by name, the columns that they fill, and all measures of a trained model."""
 
 from collections.abc import Iterable
 from dataclasses import replace
 from types import ModuleType
 
 from alibench.evaluation.arithmetic import tf32
+from alibench.evaluation.measurement import Column, Measurement
 from alibench.evaluation.metrics import (
     classifier,
     fidelity,
@@ -17,7 +18,7 @@ from alibench.evaluation.metrics import (
     svm,
     throughput,
 )
-from alibench.evaluation.subject import Column, Measurement, Subject
+from alibench.evaluation.subject import Subject
 
 METRICS: dict[str, ModuleType] = {
     "reconstruction": reconstruction,
@@ -32,12 +33,7 @@ METRICS: dict[str, ModuleType] = {
     "throughput": throughput,
 }
 
-DRAWN = (
-    "reconstruction",
-    "fidelity",
-    "modes",
-    "mixture_score",
-)  # numbers of these depend on draws of samples and codes
+DRAWN = ("reconstruction", "fidelity", "modes", "mixture_score")  # depend on draws of samples and codes
 
 COLUMNS: dict[str, Column] = {
     column.metric: column for module in METRICS.values() for column in module.COLUMNS
@@ -46,16 +42,18 @@ COLUMNS: dict[str, Column] = {
 
 @tf32(False)
 def measure(subject: Subject, names: Iterable[str]) -> list[Measurement]:
-    """Return what the named metrics measure; by `evaluation.resamples`, on several draws of samples and
-    codes.
+    """Return the named metrics' measures; by `evaluation.resamples`, on several draws of samples and codes.
 
-    Then rows have the number of their draw, so that their spread, of sampling alone, can be told from that of
-    training.
+    Then rows have the number of their draw, so that the spread of sampling alone stands apart from the spread
+    of training.
     """
     names, rows = list(names), []
-    for draw in range(subject.settings.resamples):
+    draws = subject.settings.resamples
+
+    # The first draw has all metrics, further ones the metrics that depend on draws.
+    for draw in range(draws):
         drawn = subject.again(draw) if draw else subject
         for name in names if not draw else [name for name in names if name in DRAWN]:
-            several = subject.settings.resamples > 1 and name in DRAWN
-            rows += [replace(row, draw=draw) if several else row for row in METRICS[name].measure(drawn)]
+            numbered = draws > 1 and name in DRAWN
+            rows += [replace(row, draw=draw) if numbered else row for row in METRICS[name].measure(drawn)]
     return rows

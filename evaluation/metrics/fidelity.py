@@ -1,16 +1,15 @@
-"""FID, KID, IS, precision and recall through torch-fidelity; density and coverage beside them, all on the
-same features.
+"""FID, KID, IS, precision and recall by torch-fidelity, density and coverage: all on the same features.
 
 The reference is held-out data, never the images that the extractor was fitted on: its features are sharper
 there. FID is biased by the number of images, so every row of a table, models, real data and noise, uses as
-many as the reference holds, unless the settings say another number; beside it stand FID at half as many (mean
-of the two halves) and the extrapolation linear in 1/n to infinitely many (Chong and Forsyth 2020). It needs
-four times as many images as features. Only Inception gives the inception score; the same formula with another
-classifier is the classifier score, whose row names the classifier.
+many as the reference holds, unless the settings say another number; next to it stand FID at half as many
+(mean of the two halves) and the extrapolation linear in 1/n to infinitely many (Chong and Forsyth 2020). It
+needs four times as many images as features. Only Inception gives the inception score; the same formula with
+another classifier is the classifier score, whose row names the classifier.
 
 Images pass the extractor once. torch-fidelity's functions are called on features, not on images: its own pass
 takes one path of weights for two extractors, loads them in a way that runs code, and keeps features under
-names instead of contents. What the real side gives is kept by evaluation/store.py.
+names instead of contents. evaluation/store.py keeps the features and statistics of the real side.
 """
 
 import importlib
@@ -22,13 +21,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alibench.evaluation import files, store
+from alibench.evaluation import files, protocols, store
 from alibench.evaluation.data import Data, Split, as_uint8, unfit
 from alibench.evaluation.features import extractors
-from alibench.evaluation.features.extractors import Extractor
+from alibench.evaluation.features.extractor import CPU, Extractor
 from alibench.evaluation.manifold import density_coverage, exact
+from alibench.evaluation.measurement import Column, Measurement, not_applicable, not_sampled, refused
 from alibench.evaluation.seeds import generator
-from alibench.evaluation.subject import Baseline, Column, Measurement, Settings, Subject, not_sampled
+from alibench.evaluation.settings import Settings
+from alibench.evaluation.subject import ReferenceInput, Subject
 
 COLUMNS = (
     Column("kid", "KID × 1000", "lower", 2),
@@ -42,23 +43,22 @@ COLUMNS = (
     Column("density", "density", "higher", 3),
     Column("coverage", "coverage", "higher", 3),
 )
-BATCH = 50  # images that pass an extractor at once: Inception makes each 299x299
-SMALL_BATCH = 500  # that pass the data set's own classifier on an accelerator, which fewer do not fill
+BATCH = 50  # images that pass an extractor at once: Inception enlarges each to 299x299
+SMALL_BATCH = 500  # that pass the dataset's own classifier on an accelerator, which fewer do not fill
 SUBSET = 1000  # images of a subset that KID is computed on, where there are more
 PER_FEATURE = 4  # images for each feature that FID needs
 NEIGHBOURS = 3  # of precision and recall (Kynkäänniemi et al. 2019)
 DENSITY_NEIGHBOURS = 5  # of density and coverage (Naeem et al. 2020)
-VERSION = "fidelity 1"  # of what is kept of the real side
+VERSION = "fidelity 1"  # of what the store keeps of the real side
 
 
-def refuses(data: Data, settings: Settings) -> str:
-    """Only images with an extractor have a fidelity, against a reference that the extractor was not fitted
-    on.
-    """
-    if reason := extractors.refuses(data, settings):
+def unsupported_reason(data: Data, settings: Settings) -> str:
+    """Images need an extractor, and a reference that the extractor was not fitted on."""
+    if reason := extractors.unsupported_reason(data, settings):
         return reason
     if settings.reference == "train" and settings.extractor == "classifier":
-        return "evaluation.reference=train is what the classifier was fitted on: set evaluation.extractor=inception"
+        fitted = "evaluation.reference=train is what the classifier was fitted on"
+        return f"{fitted}: set evaluation.extractor=inception"
     return ""
 
 
@@ -73,10 +73,8 @@ def columns(settings: Settings) -> tuple[Column, ...]:
 
 
 def call(module: str, function: str, *inputs: Any, **options: Any) -> Any:
-    """Call a function of torch-fidelity, which ignores options that it does not know, with options that it
-    does.
-    """
-    # imported here: it takes seconds, and tables and most processes have no use for it
+    """Call a function of torch-fidelity. Raises TypeError for unknown options, which it would ignore."""
+    # imported here: it takes seconds, and tables and most processes do not use it
     from torch_fidelity.defaults import DEFAULTS
 
     unknown = options.keys() - DEFAULTS.keys()
@@ -85,23 +83,24 @@ def call(module: str, function: str, *inputs: Any, **options: Any) -> Any:
     return getattr(importlib.import_module(f"torch_fidelity.{module}"), function)(*inputs, **options)
 
 
+# -------------------------------------------------------------------------------------------- features
+
+
 @dataclass(frozen=True)
 class Features:
-    """What an extractor makes of images: features x (N, F) and, if it is a classifier, logits (N, K)."""
+    """An extractor's outputs for images: features x (N, F) and, if it is a classifier, logits (N, K)."""
 
     x: Tensor
     logits: Tensor | None
-    device: torch.device = extractors.CPU  # where distances are computed
-    key: str = ""  # what they are kept by, if they are
+    device: torch.device = CPU  # where distances are computed
+    key: str = ""  # in the store, if they are kept
 
     def __len__(self) -> int:
         return len(self.x)
 
     @classmethod
     def of(cls, images: Tensor, extractor: Extractor, keep: bool = False, size: int = BATCH) -> "Features":
-        """Pass uint8 images (N, C, H, W) through the extractor, once, `size` together; those of real images
-        are kept.
-        """
+        """Pass uint8 images (N, C, H, W) through the extractor, `size` at once; `keep` for real images."""
 
         def compute() -> dict[str, Tensor]:
             x, logits = zip(*map(extractor, images.split(size)), strict=True)
@@ -109,35 +108,36 @@ class Features:
 
         device = extractor.device
         key = files.digest(VERSION, extractor.identity, extractor.sha256, device.type, images) if keep else ""
-        found = store.kept(key, compute) if keep else compute()
+        outputs = store.kept(key, compute) if keep else compute()
         # MPS has no float64
-        return cls(found["x"], found.get("logits"), device if device.type == "cuda" else extractors.CPU, key)
+        return cls(outputs["x"], outputs.get("logits"), device if device.type == "cuda" else CPU, key)
 
     @cached_property
     def statistics(self) -> dict[str, Any]:
         """Mean (F,) and covariance (F, F), in float64, as torch-fidelity takes them."""
 
         def compute() -> dict[str, Tensor]:
-            found = call("metric_fid", "fid_features_to_statistics", self.x.double())
-            mu, sigma = torch.from_numpy(found["mu"]), torch.as_tensor(found["sigma"])
-            return {
-                "mu": mu,
-                "sigma": sigma.view(len(mu), len(mu)),
-            }  # of a single feature it comes as a bare number
+            out = call("metric_fid", "fid_features_to_statistics", self.x.double())
+            mu, sigma = torch.from_numpy(out["mu"]), torch.as_tensor(out["sigma"])
+            # sigma of a single feature is a bare number
+            return {"mu": mu, "sigma": sigma.view(len(mu), len(mu))}
 
-        found = store.kept(f"{self.key}-fid", compute) if self.key else compute()
-        return {name: tensor.numpy() for name, tensor in found.items()}
+        tensors = store.kept(f"{self.key}-fid", compute) if self.key else compute()
+        return {name: tensor.numpy() for name, tensor in tensors.items()}
 
     def unusable(self, whose: str, varied: bool = False) -> str:
-        """Say why no number can come of these features, if none can."""
-        if not bool(self.x.isfinite().all()) or (
-            self.logits is not None and not bool(self.logits.isfinite().all())
-        ):
+        """Say why these features give no number, if so; `varied` ones must not all be the same."""
+        outputs = [self.x] if self.logits is None else [self.x, self.logits]
+        if not all(bool(output.isfinite().all()) for output in outputs):
             return f"the features of {whose} are not finite"
+
         spread = (self.x.amax(0) - self.x.amin(0)).max()
         if varied and bool(spread <= 1e-6 * self.x.abs().max()):
             return f"the features of {whose} are all the same"
         return ""
+
+
+# -------------------------------------------------------------------------------------------- measures
 
 
 def frechet(fake: Features, real: Features) -> float:
@@ -147,8 +147,9 @@ def frechet(fake: Features, real: Features) -> float:
 
 
 def _subsets(fake: Features, real: Features) -> tuple[int, int]:
-    """Return how many subsets KID is averaged over, and their size: all images are one, if they are few and
-    as many.
+    """Return the number of subsets that KID is averaged over, and their size.
+
+    All images are one subset, if they are few and equally many on both sides.
     """
     size = min(SUBSET, len(fake), len(real))
     return (1 if size == len(fake) == len(real) else 100), size
@@ -156,6 +157,7 @@ def _subsets(fake: Features, real: Features) -> tuple[int, int]:
 
 def kernel_distance(fake: Features, real: Features) -> float:
     """Return KID in thousandths: the unbiased MMD² of the cubic kernel (Bińkowski et al. 2018)."""
+    # The seed chooses subsets: the same for every model.
     subsets, size = _subsets(fake, real)
     options = {"kid_subsets": subsets, "kid_subset_size": size, "rng_seed": 0, "verbose": False}
     out = call("metric_kid", "kid_features_to_metric", fake.x.double(), real.x.double(), **options)
@@ -163,9 +165,7 @@ def kernel_distance(fake: Features, real: Features) -> float:
 
 
 def score(logits: Tensor) -> float:
-    """Return the exponential of the mean divergence of p(y|x) from p(y) (Salimans et al. 2016), over all
-    images at once.
-    """
+    """Return exp of p(y|x)'s mean divergence from p(y) (Salimans et al. 2016), over all images at once."""
     options = {"isc_splits": 1, "samples_shuffle": False, "rng_seed": 0, "verbose": False}
     out = call("metric_isc", "isc_featuresdict_to_metric", {"logits": logits.double()}, "logits", **options)
     return float(out["inception_score_mean"])
@@ -181,13 +181,11 @@ def precision_recall(fake: Features, real: Features) -> tuple[float, float]:
 
 
 def _cell(metric: str, value: float, protocol: str, refusal: str, **fields: Any) -> Measurement:
-    """Return a number; where there is a reason against it, or it is none, an empty cell."""
+    """Return a number; an empty cell where there is a reason against it, or where it is not finite."""
     if not refusal and not math.isfinite(value):
         refusal = f"it came out as {value}"
     if refusal:
-        return Measurement(
-            metric, None, protocol=protocol, **fields | {"status": "refused", "reason": refusal}
-        )
+        return refused([metric], refusal, protocol=protocol, **fields)[0]
     return Measurement(metric, value, protocol=protocol, **fields)
 
 
@@ -197,7 +195,7 @@ def _too_few(what: str, needed: int, there: int) -> str:
 
 def _kid(fake: Features, real: Features, broken: str) -> list[Measurement]:
     subsets, size = _subsets(fake, real)
-    protocol = "unbiased MMD², cubic kernel" + (f", {subsets} subsets of {size:,}" if subsets > 1 else "")
+    protocol = protocols.joined(protocols.KERNEL, f"{subsets} subsets of {size:,}" if subsets > 1 else "")
     refusal = broken or _too_few("KID", 2, size)
     value = math.nan if refusal else kernel_distance(fake, real)
     return [_cell("kid", value, protocol, refusal, unit="thousandths")]
@@ -209,39 +207,41 @@ def _fid(fake: Features, real: Features, broken: str) -> list[Measurement]:
         broken or _too_few(f"FID on {width} features", PER_FEATURE * width, min(n, len(real)))
         for n in (len(fake), half)
     )
+
+    # Linear in 1/n through n and n/2: at infinity twice the one less the other.
     whole = math.nan if at_n else frechet(fake, real)
     parts = [] if at_half else [Features(part, None) for part in (fake.x[:half], fake.x[half : 2 * half])]
     halves = sum(frechet(part, real) for part in parts) / 2
     return [
-        _cell("fid", whole, "n", at_n),
-        _cell("fid_half", halves, "n/2", at_half, n=half),
-        _cell("fid_extrapolated", 2 * whole - halves, "linear in 1/n", at_n or at_half),
+        _cell("fid", whole, protocols.ALL_IMAGES, at_n),
+        _cell("fid_half", halves, protocols.HALF_THE_IMAGES, at_half, n=half),
+        _cell("fid_extrapolated", 2 * whole - halves, protocols.EXTRAPOLATED, at_n or at_half),
     ]
 
 
 def _score(fake: Features, metric: str, broken: str) -> list[Measurement]:
     if fake.logits is None:
-        return [Measurement(metric, None, status="not applicable", reason="the extractor is no classifier")]
-    return [_cell(metric, math.nan if broken else score(fake.logits), "one split", broken)]
+        return not_applicable([metric], "the extractor is not a classifier")
+    return [_cell(metric, math.nan if broken else score(fake.logits), protocols.ONE_SPLIT, broken)]
 
 
 def _manifold(fake: Features, real: Features, broken: str) -> list[Measurement]:
+    def density(fake: Features, real: Features) -> tuple[float, float]:
+        return density_coverage(real.x.to(real.device), fake.x.to(real.device), DENSITY_NEIGHBOURS)
+
     rows = []
-    few = [
-        broken or _too_few(f"k = {k}", k + 1, min(len(fake), len(real)))
-        for k in (NEIGHBOURS, DENSITY_NEIGHBOURS)
-    ]
-    values = (math.nan, math.nan) if few[0] else precision_recall(fake, real)
-    rows += [
-        _cell(m, v, f"k = {NEIGHBOURS}", few[0]) for m, v in zip(("precision", "recall"), values, strict=True)
-    ]
-    x, y = real.x.to(real.device), fake.x.to(real.device)
-    values = (math.nan, math.nan) if few[1] else density_coverage(x, y, DENSITY_NEIGHBOURS)
-    rows += [
-        _cell(m, v, f"k = {DENSITY_NEIGHBOURS}", few[1])
-        for m, v in zip(("density", "coverage"), values, strict=True)
-    ]
+    for names, k, function in (
+        (("precision", "recall"), NEIGHBOURS, precision_recall),
+        (("density", "coverage"), DENSITY_NEIGHBOURS, density),
+    ):
+        few = broken or _too_few(f"k = {k}", k + 1, min(len(fake), len(real)))
+        values = (math.nan, math.nan) if few else function(fake, real)
+        protocol = protocols.neighbours(k)
+        rows += [_cell(name, value, protocol, few) for name, value in zip(names, values, strict=True)]
     return rows
+
+
+# -------------------------------------------------------------------------------------------- rows
 
 
 @dataclass(frozen=True)
@@ -254,12 +254,9 @@ class Against:
     split: str  # of the reference
 
     @classmethod
-    def of(
-        cls, data: Data, settings: Settings, scored: str, device: torch.device = extractors.CPU
-    ) -> "Against":
-        """Take the split that the settings name, else the one that is scored. Raises BadInput without an
-        extractor.
-        """
+    def of(cls, data: Data, settings: Settings, scored: str, device: torch.device = CPU) -> "Against":
+        """Take the settings' split, else the scored one. Raises BadInput without an extractor."""
+        # The reference's features are kept: every run of a suite takes the same.
         extractor, split = extractors.get(data, settings, device), settings.reference or scored
         real = Features.of(_split(data, split).x, extractor, True, _batch(settings, device))
         return cls(settings, extractor, real, split)
@@ -269,6 +266,8 @@ class Against:
         size = _batch(self.settings, self.extractor.device)
         fake, real = Features.of(images, self.extractor, keep, size), self.real
         broken = fake.unusable("the samples") or real.unusable("the reference", varied=True)
+
+        # One pass of the extractor, and a reason against a number for each measure by itself.
         measured = [
             *_kid(fake, real, broken),
             *_fid(fake, real, broken),
@@ -278,24 +277,14 @@ class Against:
         return [self._complete(row, len(fake), **fields) for row in measured]
 
     def refused(self, reason: str, n: int, **fields: Any) -> list[Measurement]:
-        """Return the empty cells of samples that are no images."""
-        cells = [
-            Measurement(column.metric, None, status="refused", reason=reason)
-            for column in columns(self.settings)
-        ]
-        return [self._complete(cell, n, **fields) for cell in cells]
+        """Return the empty cells of samples that are not images."""
+        return [self._complete(cell, n, **fields) for cell in refused(columns(self.settings), reason)]
 
     def _complete(self, row: Measurement, n: int, **fields: Any) -> Measurement:
-        beside = f"reference n = {len(self.real)}" if n != len(self.real) else ""
-        protocol = ", ".join(filter(None, (row.protocol, beside)))
-        return replace(
-            row,
-            n=row.n or n,
-            protocol=protocol,
-            split=self.split,
-            extractor=self.extractor.identity,
-            **fields,
-        )
+        other = f"reference n = {len(self.real)}" if n != len(self.real) else ""
+        protocol = protocols.joined(row.protocol, other)
+        shared: dict[str, Any] = {"split": self.split, "extractor": self.extractor.identity}
+        return replace(row, n=row.n or n, protocol=protocol, **shared, **fields)
 
 
 def _batch(settings: Settings, device: torch.device) -> int:
@@ -307,23 +296,23 @@ def _split(data: Data, name: str) -> Split:
     return {"train": data.train, "validation": data.validation, "test": data.test}[name]
 
 
-def _no_images(samples: Tensor, data: Data) -> str:
-    """Say why samples are no images like the data's, if they are none: the map to uint8 would hide it."""
+def _not_images(samples: Tensor, data: Data) -> str:
+    """Say why samples are not images like the data's, if so: the map to uint8 would hide it."""
     if tuple(samples.shape[1:]) != data.shape:
         return f"samples have shape {tuple(samples.shape[1:])}, images of '{data.name}' {data.shape}"
     return unfit(samples, images=True)
 
 
 def measure(subject: Subject) -> list[Measurement]:
-    """Return the scores of the model's samples; beside them those with observation noise, if the model has
-    it.
-    """
+    """Return the scores of the model's samples; with observation noise too, if the model has it."""
     settings = subject.settings
     if not subject.model.generative:
         return not_sampled(columns(settings))
+
     against = Against.of(subject.data, settings, subject.split, subject.device)
-    reason, n = _no_images(subject.samples, subject.data), len(subject.samples)
+    reason, n = _not_images(subject.samples, subject.data), len(subject.samples)
     rows = against.refused(reason, n) if reason else against.rows(as_uint8(subject.samples))
+
     if subject.model.likelihood:
         name = subject.observed_name
         # a Gaussian's noise leaves [0, 1] and pixels do not: it is clamped on purpose
@@ -332,18 +321,19 @@ def measure(subject: Subject) -> list[Measurement]:
     return rows
 
 
-def references(baseline: Baseline) -> list[Measurement]:
-    """Return the scores of real images that neither the extractor nor the reference has, and of uniform
-    noise.
-    """
-    data, settings = baseline.data, baseline.settings
-    against = Against.of(data, settings, baseline.split, baseline.device)
-    n = settings.samples or len(baseline.held_out)  # as the models'
-    other = next(split for split in (baseline.split, "test", "validation") if split != against.split)
+def references(source: ReferenceInput) -> list[Measurement]:
+    """Return the scores of real images of another split than the reference's, and of uniform noise."""
+    data, settings = source.data, source.settings
+    against = Against.of(data, settings, source.split, source.device)
+    n = settings.samples or len(source.held_out)  # as many as the models' samples
+
+    # The floor: real images that neither the extractor was fitted on nor the reference holds.
+    other = next(split for split in (source.split, "test", "validation") if split != against.split)
     images = _split(data, other).x[:n]
     fewer = f"n = {len(images)}, which raises FID" if len(images) < n else ""
     rows = against.rows(images, keep=True, reference="held-out data", note=fewer)
-    for seed in baseline.seeds:
+
+    for seed in source.seeds:
         noise = torch.rand((n, *data.shape), generator=generator(seed, "noise"))
         rows += against.rows(as_uint8(noise), reference="noise", seed=seed)
     return rows

@@ -1,4 +1,4 @@
-"""Reconstruction of held-out data, beside what needs no learning: the mean, the class mean, PCA.
+"""Reconstruction of held-out data, next to what needs no learning: the mean, the class mean, PCA.
 
 Images: mean squared error per pixel, in [0, 1] units; PSNR and SSIM, means over images; LPIPS where its
 weights are there. Points: squared distance, summed over the coordinates, in the data's own units. Through the
@@ -7,7 +7,7 @@ latent error is the other cycle, z to x and back.
 """
 
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +15,16 @@ from scipy.ndimage import gaussian_filter
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from alibench.evaluation import protocols
 from alibench.evaluation.data import BATCH, Data, as_float, unfit
 from alibench.evaluation.features import perceptual
-from alibench.evaluation.subject import Baseline, Column, Measurement, Settings, Subject
+from alibench.evaluation.measurement import Column, Measurement, not_applicable, refused
+from alibench.evaluation.settings import Settings
+from alibench.evaluation.subject import ReferenceInput, Subject
 
 FITTED = 2**26  # numbers at most, in train samples, that a trivial reconstructor is fitted on
 CPU = torch.device("cpu")
+OF_IMAGES = ("reconstruction_error", "psnr", "ssim", "lpips")  # points have the first alone
 SSIM_SIZE = 6  # pixels that its window needs on each side
 
 COLUMNS = (
@@ -33,7 +37,7 @@ COLUMNS = (
 )
 
 
-def refuses(data: Data, settings: Settings) -> str:
+def unsupported_reason(data: Data, settings: Settings) -> str:
     """Any data can be reconstructed."""
     return ""
 
@@ -45,7 +49,7 @@ def _by_batch(
     size: int = BATCH,
     device: torch.device = CPU,
 ) -> Tensor:
-    """Return function(x, x_hat) (N,) of float tensors, batch by batch on a device; the result is on the CPU."""
+    """Return function(x, x_hat) (N,), on the CPU, of float tensors, batch by batch on a device."""
     parts = zip(x.split(size), x_hat.split(size), strict=True)
     return torch.cat(
         [function(as_float(part.to(device)), part_hat.to(device)).cpu() for part, part_hat in parts]
@@ -53,11 +57,10 @@ def _by_batch(
 
 
 def errors(x: Tensor, x_hat: Tensor, images: bool) -> Tensor:
-    """Return squared errors (N,), mean over an image's pixels or sum over a point's coordinates; x as the
-    data hold it.
-    """
+    """Return squared errors (N,) of x as the data hold it: mean over pixels, or sum over coordinates."""
 
     def squares(part: Tensor, part_hat: Tensor) -> Tensor:
+        # exact to the last digits of a mean over millions of pixels
         difference = (part.double() - part_hat.double()).square().flatten(1)
         return difference.mean(1) if images else difference.sum(1)
 
@@ -70,165 +73,155 @@ def psnr(errors: Tensor) -> Tensor:
 
 
 def ssim(x: Tensor, x_hat: Tensor) -> Tensor:
-    """Return structural similarities (N,) of images in [0, 1] (Wang et al. 2004, eq. 13: 11x11 Gaussian
-    window, sigma 1.5).
+    """Return structural similarities (N,) of images in [0, 1] (Wang et al. 2004, eq. 13).
 
-    Mean over all pixels, images mirrored at their edges, and over channels.
+    11x11 Gaussian window, sigma 1.5; mean over channels and all pixels, images mirrored at their edges.
     """
 
     def blurred(pictures: np.ndarray) -> np.ndarray:
         return gaussian_filter(pictures, 1.5, radius=5, mode="mirror", axes=(2, 3))
 
     def similarity(part: Tensor, part_hat: Tensor) -> Tensor:
+        # means, variances and covariance within the window around each pixel
         a, b = part.double().numpy(), part_hat.double().numpy()
         mean_a, mean_b = blurred(a), blurred(b)
         variances = blurred(a * a) - mean_a**2 + blurred(b * b) - mean_b**2
         covariance = blurred(a * b) - mean_a * mean_b
+
         luminance = (2 * mean_a * mean_b + 0.01**2) / (mean_a**2 + mean_b**2 + 0.01**2)
-        return torch.from_numpy(
-            (luminance * (2 * covariance + 0.03**2) / (variances + 0.03**2)).mean((1, 2, 3))
-        )
+        pixels = luminance * (2 * covariance + 0.03**2) / (variances + 0.03**2)
+        return torch.from_numpy(pixels.mean((1, 2, 3)))
 
     return _by_batch(x, x_hat, similarity)
 
 
-def _compared(
-    data: Data,
-    settings: Settings,
-    x: Tensor,
-    x_hat: Tensor,
-    device: torch.device,
-    row: Callable[..., Measurement],
-) -> list[Measurement]:
-    """Return the measures of one set of reconstructions; `row` makes a Measurement of what they share.
+Fields = dict[str, Any]  # of a Measurement, which several have in common
 
-    The device is LPIPS's alone: all else is quick on a CPU.
-    """
-    squares = errors(x, x_hat, data.images)
-    unit = "per pixel, [0, 1]" if data.images else "squared distance"
-    rows = [row("reconstruction_error", float(squares.mean()), unit)]
-    if not data.images:
+
+def _compared(source: Subject | ReferenceInput, x_hat: Tensor, fields: Fields) -> list[Measurement]:
+    """Return the measures of reconstructions of held-out data, each row with the fields."""
+    x, images = source.held_out.x, source.data.images
+    squares = errors(x, x_hat, images)
+    unit = "per pixel, [0, 1]" if images else "squared distance"
+    rows = [Measurement("reconstruction_error", float(squares.mean()), unit, **fields)]
+    if not images:
         return rows
+
     if squares.min() > 0:
-        rows.append(row("psnr", float(psnr(squares).mean()), "dB"))
+        rows.append(Measurement("psnr", float(psnr(squares).mean()), "dB", **fields))
     else:
-        rows.append(
-            row(
-                "psnr",
-                None,
-                "dB",
-                status="refused",
-                reason="an image is reconstructed exactly: PSNR is infinite",
-            )
-        )
-    if min(data.shape[1:]) >= SSIM_SIZE:
-        rows.append(row("ssim", float(ssim(x, x_hat).mean())))
+        rows += refused(["psnr"], "an image is reconstructed exactly: PSNR is infinite", unit="dB", **fields)
+
+    if min(source.data.shape[1:]) >= SSIM_SIZE:
+        rows.append(Measurement("ssim", float(ssim(x, x_hat).mean()), **fields))
     else:
         reason = f"images are smaller than SSIM's window: {SSIM_SIZE} pixels are needed"
-        rows.append(row("ssim", None, status="not applicable", reason=reason))
-    if reason := perceptual.refuses(data, settings):
-        return [*rows, row("lpips", None, status="not applicable", reason=reason)]
-    distance = perceptual.load(settings).to(device)
-    distances = _by_batch(x, x_hat, distance, perceptual.BATCH, device)
-    return [*rows, row("lpips", float(distances.mean()), extractor=distance.identity)]
+        rows += not_applicable(["ssim"], reason, **fields)
+
+    if reason := perceptual.unsupported_reason(source.data, source.settings):
+        return rows + not_applicable(["lpips"], reason, **fields)
+    # the only measure that is slow on a CPU
+    distance = perceptual.load(source.settings).to(source.device)
+    distances = _by_batch(x, x_hat, distance, perceptual.BATCH, source.device)
+    return [*rows, Measurement("lpips", float(distances.mean()), extractor=distance.identity, **fields)]
 
 
-def _refused(data: Data, reason: str, row: Callable[..., Measurement]) -> list[Measurement]:
+def _refused(data: Data, reason: str, fields: Fields) -> list[Measurement]:
     """Return the empty cells of reconstructions that cannot be measured."""
-    measures = ("reconstruction_error", "psnr", "ssim", "lpips")[: 4 if data.images else 1]
-    return [row(metric, None, status="refused", reason=reason) for metric in measures]
+    return refused(OF_IMAGES if data.images else OF_IMAGES[:1], reason, **fields)
 
 
 def measure(subject: Subject) -> list[Measurement]:
-    """Return errors through mean and drawn codes, the latent error, and the posterior's deviation (zero:
-    noise is lost).
-    """
-    data, model, settings = subject.data, subject.model, subject.settings
-    x = subject.held_out.x
+    """Return errors through mean and drawn codes, the latent error, and the posterior's deviation."""
+    model, n = subject.model, len(subject.held_out)
     if model.inference == "none" or not model.inverts:
-        reason = "it has no encoder" if model.inference == "none" else "it has no decoder"
-        return [Measurement(c.metric, None, status="not applicable", reason=reason) for c in COLUMNS]
+        return not_applicable(
+            COLUMNS, "it has no encoder" if model.inference == "none" else "it has no decoder"
+        )
     deterministic = "" if model.stochastic or model.draws_x else "encoder and decoder are deterministic"
     no_mean = "the encoder draws by its input, so its mean code has no closed form" if model.implicit else ""
 
     def rows(x_hat: Callable[[], Tensor], protocol: str, reason: str) -> list[Measurement]:
-        row = partial(Measurement, n=len(x), split=subject.split, protocol=protocol)
+        fields = {"n": n, "split": subject.split, "protocol": protocol}
         if reason:
-            return [row("reconstruction_error", None, status="not applicable", reason=reason)]
+            return not_applicable(["reconstruction_error"], reason, **fields)
         reconstructed = x_hat()
-        if bad := unfit(reconstructed, data.images):
-            return _refused(data, bad, row)
-        return _compared(data, settings, x, reconstructed, subject.device, row)
+        if bad := unfit(reconstructed, subject.data.images):
+            return _refused(subject.data, bad, fields)
+        return _compared(subject, reconstructed, fields)
 
-    found = [
-        *rows(lambda: subject.reconstructions, "mean code", no_mean),
-        *rows(lambda: subject.drawn_reconstructions, "drawn code", deterministic),
-        _latent_error(subject, no_mean),
+    # Called only where there is no reason against it: a model may be unable to.
+    measured = [
+        *rows(lambda: subject.reconstructions, protocols.MEAN_CODE, no_mean),
+        *rows(lambda: subject.drawn_reconstructions, protocols.DRAWN_CODE, deterministic),
+        *_latent_error(subject, no_mean),
     ]
     if model.likelihood:
-        row = partial(
-            Measurement, n=len(x), split=subject.split, protocol="mean code", reference=subject.observed_name
-        )
-        found += _compared(data, settings, x, subject.observed_reconstructions, subject.device, row)
-    sigma = subject.posterior_deviation
+        fields = {"n": n, "split": subject.split, "protocol": protocols.MEAN_CODE}
+        fields["reference"] = subject.observed_name
+        measured += _compared(subject, subject.observed_reconstructions, fields)
+
+    sigma = subject.posterior_deviation  # zero, if the encoder's noise is lost
     if sigma is None:
         reason = "the encoder draws by its input" if no_mean else "the encoder is deterministic"
-        return [*found, Measurement("posterior_sigma", None, status="not applicable", reason=reason)]
-    return [*found, Measurement("posterior_sigma", sigma, n=len(x), split=subject.split)]
+        return measured + not_applicable(["posterior_sigma"], reason)
+    return [*measured, Measurement("posterior_sigma", sigma, n=n, split=subject.split)]
 
 
-def _latent_error(subject: Subject, no_mean: str) -> Measurement:
+def _latent_error(subject: Subject, no_mean: str) -> list[Measurement]:
     """Return |z - E(G(z))|, mean over the code's numbers and as many prior draws as there are samples."""
     reason = no_mean or ("" if subject.model.generative else "its codes follow no prior")
     if not reason and not subject.prior_codes.numel():
         reason = "it does not tell the codes of its samples"
     if reason:
-        return Measurement("latent_error", None, status="not applicable", reason=reason)
+        return not_applicable(["latent_error"], reason)
+
+    # The samples are drawn already: x is the decoder's output for z.
     z, y, x = subject.prior_codes, subject.prior_labels, subject.samples
     z_hat = subject.batched(lambda x, y: subject.model.encode(x, y=y), x, y)
-    value = float((z.double() - z_hat.double()).abs().mean())
-    return Measurement("latent_error", value, "per number of the code", len(z), protocol="mean code")
+    value, unit = float((z.double() - z_hat.double()).abs().mean()), "per number of the code"
+    return [Measurement("latent_error", value, unit, len(z), protocol=protocols.MEAN_CODE)]
 
 
-def references(baseline: Baseline) -> list[Measurement]:
-    """Return the trivial reconstructors: train mean, train mean of the true class, PCA at the models' latent
-    size.
+def references(source: ReferenceInput) -> list[Measurement]:
+    """Return trivial reconstructions: train mean, mean of the true class, PCA at the models' latent size.
 
     Of a train split with more than FITTED numbers they see a fixed draw, and say so.
     """
-    data, held_out, split = baseline.data, baseline.held_out, baseline.split
-    seen, drawn = FITTED // data.train.x[0].numel(), torch.arange(len(data.train))
+    # What they see of train.
+    data, held_out = source.data, source.held_out
+    most, seen = FITTED // data.train.x[0].numel(), torch.arange(len(data.train))
     part = ""
-    if len(drawn) > seen:
-        drawn = torch.from_numpy(np.random.RandomState(0).permutation(len(drawn))[:seen])
-        part = f"of {seen} train images"
-    x, x_train, y_train = as_float(held_out.x), as_float(data.train.x[drawn]), data.train.y[drawn]
-    flat = x_train.flatten(1).double().numpy()
-    pca = PCA(min(baseline.latent, *flat.shape), random_state=0).fit(flat)
-    projected = pca.inverse_transform(pca.transform(x.flatten(1).double().numpy()))
-    notes = {
-        "mean": [part],
-        "class mean": ["told the true class", part],
-        "PCA": [f"{pca.n_components_} components", part],
-    }
+    if len(seen) > most:
+        seen = torch.from_numpy(np.random.RandomState(0).permutation(len(seen))[:most])
+        part = f"of {most} train images"
+    x, x_train, y_train = as_float(held_out.x), as_float(data.train.x[seen]), data.train.y[seen]
 
-    def row(name: str) -> Callable[..., Measurement]:
-        note = ", ".join(filter(None, notes[name]))
-        return partial(
-            Measurement, n=len(held_out), split=split, protocol="mean code", reference=name, note=note
-        )
+    def fields(name: str, *notes: str) -> Fields:
+        note = ", ".join(filter(None, (*notes, part)))
+        row = {"n": len(held_out), "split": source.split, "protocol": protocols.MEAN_CODE}
+        return {**row, "reference": name, "note": note}
 
-    candidates = {"mean": x_train.mean(0).expand_as(x)}
-    rows = []
+    # The class mean, where train has every class of the scored split.
+    rows: list[Measurement] = []
+    by_class = None
+    of_class = fields("class mean", "told the true class")
     if data.classes and (unseen := sorted(set(held_out.y.tolist()) - set(y_train.tolist()))):
         names = ", ".join(data.class_names[c] if data.class_names else str(c) for c in unseen)
-        rows = _refused(data, f"train holds no sample of class {names}", row("class mean"))
+        rows += _refused(data, f"train holds no sample of class {names}", of_class)
     elif data.classes:
         by_class = x.new_empty(x.shape)
         for c in range(data.classes):
             by_class[held_out.y == c] = x_train[y_train == c].mean(0)
-        candidates["class mean"] = by_class
-    candidates["PCA"] = x.new_tensor(np.asarray(projected)).view_as(x)
-    for name, x_hat in candidates.items():
-        rows += _compared(data, baseline.settings, held_out.x, x_hat, baseline.device, row(name))
-    return rows
+
+    # As many components as the models' codes have numbers.
+    flat = x_train.flatten(1).double().numpy()
+    pca = PCA(min(source.latent, *flat.shape), random_state=0).fit(flat)
+    projected = pca.inverse_transform(pca.transform(x.flatten(1).double().numpy()))
+
+    # In the order of the tables.
+    rows += _compared(source, x_train.mean(0).expand_as(x), fields("mean"))
+    if by_class is not None:
+        rows += _compared(source, by_class, of_class)
+    components = fields("PCA", f"{pca.n_components_} components")
+    return rows + _compared(source, x.new_tensor(np.asarray(projected)).view_as(x), components)

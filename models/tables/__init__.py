@@ -1,5 +1,4 @@
-"""The layer tables, by the name that a suite calls them: functions whose keywords are a table's named
-options.
+"""The layer tables by their names in suites: functions whose keywords are a table's named options.
 
 A file for each paper; columns in the papers' order: operation, kernel, stride, maps, batch norm, dropout,
 nonlinearity.

@@ -1,8 +1,7 @@
-"""ALI's networks for 64x64 images, CelebA and Tiny ImageNet (Dumoulin et al. 2017, appendix A, and the
-released code).
+"""ALI's networks for 64x64 images, CelebA and Tiny ImageNet (Dumoulin et al. 2017, appendix A; the code).
 
 Conditional CelebA (section 4.4 of the paper) is CelebA's table for the conditional model: 256 numbers, a
-linear map of the 40 attributes, enter the encoder before its last layer, the decoder beside z and D beside
+linear map of the 40 attributes, enter the encoder before its last layer, the decoder next to z and D next to
 the two towers' outputs.
 """
 
@@ -28,7 +27,8 @@ def celeba(first_bn: Literal["code", "paper"] = "code", dropout: Literal["code",
         std=0.01,
         style=Style(slope=0.02),
         embedding=256,
-        encoder=(  # 63, 29, 13, 4, 1, 1
+        # 64x64x3 -> 63, 29, 13, 4, 1, 1
+        encoder=(
             Row("conv", 2, 1, 64, BN, 0.0, "leaky"),
             Row("conv", 7, 2, 128, BN, 0.0, "leaky"),
             Row("conv", 5, 2, 256, BN, 0.0, "leaky"),
@@ -36,7 +36,8 @@ def celeba(first_bn: Literal["code", "paper"] = "code", dropout: Literal["code",
             Row("conv", 4, 1, 512, BN, 0.0, "leaky"),
             Row("conv", 1, 1, FILLED, NO, 0.0, "linear"),
         ),
-        decoder=(  # 4, 13, 29, 63, 64, 64
+        # 1x1 -> 4, 13, 29, 63, 64, 64
+        decoder=(
             Row("convT", 4, 1, 512, BN, 0.0, "leaky"),
             Row("convT", 7, 2, 256, BN, 0.0, "leaky"),
             Row("convT", 5, 2, 256, BN, 0.0, "leaky"),
@@ -66,15 +67,15 @@ def celeba(first_bn: Literal["code", "paper"] = "code", dropout: Literal["code",
 def tiny_imagenet(dz_bias: Literal["code", "none"] = "code") -> Family:
     """ImageNet at 64x64 (table 6), which the paper calls Tiny ImageNet.
 
-    dz_bias  The paper is silent. The code gives Dz biases here ("code") and in none of its other models
-    ("none").
+    dz_bias  The paper is silent. The code gives Dz biases here ("code") and in no other model ("none").
     """
     bias: Literal["tied", "none"] = "tied" if dz_bias == "code" else "none"
     return Family(
         shape=(3, 64, 64),
         std=0.01,
         style=Style(slope=0.01),
-        encoder=(  # 31, 28, 13, 10, 4, 1, 1, 1, 1
+        # 64x64x3 -> 31, 28, 13, 10, 4, 1, 1, 1, 1
+        encoder=(
             Row("conv", 4, 2, 64, BN, 0.0, "leaky"),
             Row("conv", 4, 1, 64, BN, 0.0, "leaky"),
             Row("conv", 4, 2, 128, BN, 0.0, "leaky"),
@@ -85,7 +86,8 @@ def tiny_imagenet(dz_bias: Literal["code", "none"] = "code") -> Family:
             Row("conv", 1, 1, 2048, BN, 0.0, "leaky"),
             Row("conv", 1, 1, FILLED, NO, 0.0, "linear"),
         ),
-        decoder=(  # 1, 1, 4, 10, 13, 28, 31, 64, 64
+        # 1x1 -> 1, 1, 4, 10, 13, 28, 31, 64, 64
+        decoder=(
             Row("conv", 1, 1, 2048, BN, 0.0, "leaky"),
             Row("conv", 1, 1, 256, BN, 0.0, "leaky"),
             Row("convT", 4, 1, 256, BN, 0.0, "leaky"),

@@ -5,7 +5,7 @@ from alibench.models.networks import FILLED, Family
 
 
 def toy() -> Family:
-    """Two hidden layers of 256 ReLU each; encoder and decoder both draw by two numbers beside their input.
+    """Two hidden layers of 256 ReLU each; encoder and decoder both draw by two numbers next to their input.
 
     How the first weights were drawn is not known; here uniform by fan-in.
     """

@@ -29,6 +29,7 @@ def mnist() -> Family:
             Row("dense", 1, 1, 1024, BN, 0.0, "relu", inject=True),
             Row("dense", 1, 1, FILLED, NO, 0.0, "linear", "none"),  # then the sigmoid
         ),
+        # no towers: x enters the joint one, z is injected
         dx=(),
         dz=(),
         dxz=(
@@ -50,11 +51,13 @@ def imagenet() -> Family:
         std=0.02,
         style=Style(slope=0.2, epsilon=1e-8),
         separate=True,
+        # images in [-1, 1]
         centre=0.5,
         gain=2.0,
         encoder_centre=0.5,
         encoder_gain=2.0,
-        encoder=(  # 14, 6, 6, 2, 2, 2, 2
+        # 64x64x3 -> 14, 6, 6, 2, 2, 2, 2
+        encoder=(
             Row("conv", 11, 4, 96, NO, 0.0, "leaky", "none"),
             Row("pool", 3, 2, 96),
             Row("conv", 5, 1, 256, BN, 0.0, "leaky", padding=2, groups=2),
@@ -64,14 +67,16 @@ def imagenet() -> Family:
             Row("conv", 3, 1, 256, BN, 0.0, "leaky", padding=1, groups=2),
             Row("dense", 1, 1, FILLED, NO, 0.0, "linear", "none"),
         ),
-        decoder=(  # 4, 8, 16, 32, 64
+        # 1x1 -> 4, 8, 16, 32, 64
+        decoder=(
             Row("convT", 4, 1, 512, BN, 0.0, "relu"),
             Row("convT", 5, 2, 256, BN, 0.0, "relu", inject=True, padding=2),
             Row("convT", 5, 2, 128, BN, 0.0, "relu", inject=True, padding=2),
             Row("convT", 5, 2, 64, BN, 0.0, "relu", inject=True, padding=2),
             Row("convT", 5, 2, FILLED, NO, 0.0, "linear", "none", padding=2),  # then the sigmoid
         ),
-        dx=(  # 32, 16, 8, 4
+        # 64x64x3 -> 32, 16, 8, 4
+        dx=(
             Row("conv", 5, 2, 64, NO, 0.0, "leaky", "none", padding=2),
             Row("conv", 5, 2, 128, BN, 0.0, "leaky", inject=True, padding=2),
             Row("conv", 5, 2, 256, BN, 0.0, "leaky", inject=True, padding=2),

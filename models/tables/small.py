@@ -1,4 +1,4 @@
-"""Networks of this suite's own, for data sets that a laptop learns in minutes."""
+"""Networks of no paper, for datasets that a laptop learns in minutes."""
 
 from alibench.models.layers import Row, Style
 from alibench.models.networks import FILLED, Family
@@ -7,22 +7,23 @@ BN, NO = True, False
 
 
 def digits() -> Family:
-    """Small images of any size: ALI's pattern (BN, leaky ReLU in encoder and decoder; dropout, no BN in D),
-    dense.
+    """Small images of any size: ALI's pattern in dense layers, as BiGAN's permutation-invariant MNIST has.
 
-    As in BiGAN's permutation-invariant MNIST; on 8x8 images dense layers learn more a second than
-    convolutions do.
+    BN and leaky ReLU in encoder and decoder; dropout and no BN in D. On 8x8 images dense layers learn more a
+    second than convolutions do.
     """
     hidden = Row("dense", 1, 1, 128, BN, 0.0, "leaky")
     return Family(
         shape=None,
         std=None,
         style=Style(slope=0.1),
+        # D sees images in [-1, 1]
         centre=0.5,
         gain=2.0,
         embedding=16,
         encoder=(hidden, hidden, Row("dense", 1, 1, FILLED)),
         decoder=(hidden, hidden, Row("dense", 1, 1, FILLED)),
+        # no towers: x and z enter the joint one side by side
         dx=(),
         dz=(),
         dxz=(
@@ -34,8 +35,9 @@ def digits() -> Family:
 
 
 def plane() -> Family:
-    """Points in the plane; the networks of ALI's own toy are `toy`."""
-    hidden, critic = Row("dense", 1, 1, 128, NO, 0.0, "leaky"), Row("dense", 1, 1, 192, NO, 0.0, "leaky")
+    """Points in the plane; the networks of ALI's own toy are `ali.toy`."""
+    hidden = Row("dense", 1, 1, 128, NO, 0.0, "leaky")
+    wide = Row("dense", 1, 1, 192, NO, 0.0, "leaky")
     return Family(
         shape=(2,),
         std=None,
@@ -46,5 +48,5 @@ def plane() -> Family:
         decoder=(hidden, hidden, hidden, Row("dense", 1, 1, FILLED)),
         dx=(),
         dz=(),
-        dxz=(critic, critic, Row("dense", 1, 1, 1)),
+        dxz=(wide, wide, Row("dense", 1, 1, 1)),
     )

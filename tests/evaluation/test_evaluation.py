@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from alibench.benchmarks.data.datasets import load
 from alibench.evaluation.data import Data, Split, as_float, as_uint8
+from alibench.evaluation.measurement import Measurement
 from alibench.evaluation.metrics import (
     fidelity,
     measure,
@@ -20,9 +21,10 @@ from alibench.evaluation.metrics import (
     svm,
     throughput,
 )
-from alibench.evaluation.own import Own
+from alibench.evaluation.objects import ObjectModel
 from alibench.evaluation.seeds import generator
-from alibench.evaluation.subject import Baseline, Measurement, Settings, Subject
+from alibench.evaluation.settings import Settings
+from alibench.evaluation.subject import ReferenceInput, Subject
 from alibench.models import REGISTRY
 from alibench.models.base import Model
 from alibench.models.networks import Networks
@@ -39,8 +41,8 @@ def value(rows: list[Measurement], metric: str, **where: object) -> float:
     return row.value
 
 
-def baseline(data: Data, seeds: int = 1) -> Baseline:
-    return Baseline(data, FEW, 8, range(seeds), lambda seed: build("ali", seed, data.name))
+def baseline(data: Data, seeds: int = 1) -> ReferenceInput:
+    return ReferenceInput(data, FEW, 8, range(seeds), lambda seed: build("ali", seed, data.name))
 
 
 # ------------------------------------------------------------------------------------------------ modes
@@ -72,7 +74,7 @@ def test_the_modes_histogram_is_even_uneven_or_empty() -> None:
     assert modes.count(mixture.centres[:1].repeat(40, 1), mixture).divergence == pytest.approx(np.log(25))
     data = load("grid25_easy")
     far = SimpleNamespace(sample=lambda n: torch.full((n, 2), 50.0))
-    rows = {row.metric: row for row in modes.measure(Subject(Own(far), data, POINTS, 0))}
+    rows = {row.metric: row for row in modes.measure(Subject(ObjectModel(far), data, POINTS, 0))}
     assert (rows["mode_divergence"].value, rows["mode_divergence"].status) == (None, "refused")
     assert rows["mode_divergence"].reason == "no sample is within 3 sigma"
     assert (rows["high_quality"].value, rows["modes_paper"].value) == (0.0, 1)
@@ -247,7 +249,7 @@ def test_an_exact_reconstruction_has_no_psnr(digits: Data) -> None:
     own = SimpleNamespace(encode=lambda x: x.flatten(1), decode=lambda z: z.view(-1, 1, 8, 8))
     rows = {
         row.metric: row
-        for row in reconstruction.measure(Subject(Own(own), digits, FEW, 0))
+        for row in reconstruction.measure(Subject(ObjectModel(own), digits, FEW, 0))
         if row.protocol == "mean code"
     }
     assert rows["reconstruction_error"].value == 0
@@ -290,7 +292,7 @@ def test_a_class_that_train_does_not_have_has_no_mean(digits: Data) -> None:
     train = Split(digits.train.x[digits.train.y != 3], digits.train.y[digits.train.y != 3])
     data = replace(digits, train=train, class_names=tuple("abcdefghij"))
     rows = reconstruction.references(
-        Baseline(data, Settings(), 4, range(1), lambda seed: build("vae"), "test")
+        ReferenceInput(data, Settings(), 4, range(1), lambda seed: build("vae"), "test")
     )
     of_class = [row for row in rows if row.reference == "class mean"]
     assert {row.metric for row in of_class} == {"reconstruction_error", "psnr", "ssim", "lpips"}
@@ -332,7 +334,12 @@ def test_throughput_scales_with_the_work() -> None:
 
     def work(times: int) -> float:
         rows = throughput.rate(
-            "train_rate", lambda: [x @ x for _ in range(times)], 100, "test", 0.2, torch.device("cpu")
+            "train_rate",
+            lambda: [x @ x for _ in range(times)],
+            100,
+            "test",
+            0.2,
+            throughput.Machine(torch.device("cpu")),
         )
         assert [row.kind for row in rows] == ["timing", "timing"]
         return value(rows, "train_rate")

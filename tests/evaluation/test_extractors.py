@@ -17,24 +17,32 @@ from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from alibench.benchmarks.commands.cli import main
+from alibench.benchmarks.data import cache
 from alibench.benchmarks.data import datasets as sets
 from alibench.benchmarks.data.published import PUBLISHED
 from alibench.benchmarks.data.sources import Options
-from alibench.evaluation import files
+from alibench.evaluation import sealed
 from alibench.evaluation.data import Data, Split, as_float
 from alibench.evaluation.errors import BadInput
-from alibench.evaluation.features import extractors
+from alibench.evaluation.features import (
+    classifier_networks,
+    classifiers,
+    extractors,
+    fitting,
+    inception_weights,
+)
+from alibench.evaluation.features import extractor as features_extractor
 from alibench.evaluation.metrics import fidelity
 from alibench.evaluation.seeds import generator
+from alibench.evaluation.settings import Settings
 from alibench.evaluation.store import home
-from alibench.evaluation.subject import Settings
 
 
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give each test its own folder of downloads and caches."""
     monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path / "home"))
-    sets.forget()
+    cache.forget()
     return tmp_path / "home"
 
 
@@ -52,7 +60,7 @@ def some(shape: tuple[int, ...], classes: int = 2, name: str = "some") -> Data:
 
 
 def test_the_shipped_extractor_is_what_its_command_makes_and_knows_digits(digits: Data) -> None:
-    shipped, fitted = extractors.get(digits, Settings()), extractors.fit(digits)
+    shipped, fitted = extractors.get(digits, Settings()), fitting.fit(digits)
     x, y = digits.test.x, digits.test.y
     guesses = shipped(x)[1].argmax(1)  # type: ignore[union-attr]
     assert (guesses == y).double().mean() > 0.95
@@ -62,7 +70,7 @@ def test_the_shipped_extractor_is_what_its_command_makes_and_knows_digits(digits
     assert said["command"] == "alibench fit-extractor digits"
     assert digits.sha256 in said["data"]
     assert said["identity"] == f"digits-cnn@{said['sha256'][:8]}" == "digits-cnn@6dd237b5"
-    assert hashlib.sha256(extractors.path(digits).read_bytes()).hexdigest() == said["sha256"]
+    assert hashlib.sha256(classifiers.path(digits).read_bytes()).hexdigest() == said["sha256"]
 
 
 @pytest.fixture
@@ -83,14 +91,14 @@ def test_one_command_fits_a_classifier_to_any_data_with_classes(
 ) -> None:
     name = f"npz:{stripes}"
     data = sets.load(name)
-    assert fidelity.refuses(data, Settings()).startswith(
-        "data set 'stripes' has no classifier yet: run 'alibench fit-extractor stripes'"
+    assert fidelity.unsupported_reason(data, Settings()).startswith(
+        "dataset 'stripes' has no classifier yet: run 'alibench fit-extractor stripes'"
     )
     assert main(["fit-extractor", name]) == 0
     file = home() / "extractors" / f"stripes-cnn-{data.sha256[:16]}.safetensors"
     assert str(file) in capsys.readouterr().out
     assert [p.name for p in file.parent.iterdir()] == [file.name]
-    assert fidelity.refuses(data, Settings()) == ""
+    assert fidelity.unsupported_reason(data, Settings()) == ""
     extractor = extractors.get(data, Settings())
     features, logits = extractor(data.test.x)
     assert logits is not None
@@ -111,10 +119,10 @@ def test_one_command_fits_a_classifier_to_any_data_with_classes(
 
 def test_a_classifier_no_better_than_chance_is_refused_with_both_numbers() -> None:
     data = some((1, 8, 8), name="noise")
-    network = extractors.ImageCNN(1, 2)
+    network = classifier_networks.ImageCNN(1, 2)
     torch.nn.init.zeros_(network.head.weight)  # it says one class of all
-    extractors.save(network, data, "a test")
-    reason = fidelity.refuses(data, Settings())
+    fitting.save(network, data, "a test")
+    reason = fidelity.unsupported_reason(data, Settings())
     assert (
         "is right in 6 of 12 validation images, and 6 are of the largest class: that is not better than "
         "chance" in reason
@@ -123,10 +131,10 @@ def test_a_classifier_no_better_than_chance_is_refused_with_both_numbers() -> No
         extractors.get(data, Settings())
 
     # weights of earlier versions say nothing of it: it is counted
-    kept, about = files.read_tensors(extractors.path(data), "classifier", 1)
-    about = {key: value for key, value in about.items() if key not in extractors.COUNTS}
-    files.write_tensors(extractors.path(data), "classifier", 1, kept, about)
-    assert fidelity.refuses(data, Settings()) == reason
+    kept, about = sealed.read_tensors(classifiers.path(data), "classifier", 1)
+    about = {key: value for key, value in about.items() if key not in classifiers.COUNTS}
+    sealed.write_tensors(classifiers.path(data), "classifier", 1, kept, about)
+    assert fidelity.unsupported_reason(data, Settings()) == reason
 
 
 @pytest.mark.parametrize(
@@ -134,7 +142,7 @@ def test_a_classifier_no_better_than_chance_is_refused_with_both_numbers() -> No
 )
 def test_few_images_are_enough_for_a_clear_case(right: int, largest: int, images: int, refused: bool) -> None:
     try:
-        extractors.Skill(right, largest, images).check(some((1, 8, 8)))
+        classifiers.Skill(right, largest, images).check(some((1, 8, 8)))
     except BadInput:
         assert refused
     else:
@@ -146,17 +154,17 @@ def test_weights_for_published_images_come_with_the_project(name: str, least: fl
     splits = [Split(images(20, (1, 28, 28), seed), torch.arange(20) % 10) for seed in range(3)]
     data = Data(name, *splits, classes=10, extractor=f"{name}-cnn")
     extractor = extractors.get(data, Settings())
-    assert extractor.identity == f"{name}-cnn@{extractors.SHA256_SHIPPED[f'{name}-cnn'][:8]}"
+    assert extractor.identity == f"{name}-cnn@{classifiers.SHA256_SHIPPED[f'{name}-cnn'][:8]}"
     features, logits = extractor(data.test.x)
     assert (features.shape, logits.shape) == ((20, 64), (20, 10))  # type: ignore[union-attr]
     said = extractors.provenance(data, Settings())
     assert said["command"] == f"alibench fit-extractor {name}"
     assert float(said["accuracy"].split()[0]) >= least
-    assert extractors.path(data).stat().st_size < 1_000_000
+    assert classifiers.path(data).stat().st_size < 1_000_000
     # found by the name of the set, in whatever order its images are; other images called so have none
     flipped = replace(data, train=Split(splits[0].x.flip(0), splits[0].y.flip(0)))
     assert extractors.get(flipped, Settings()).identity == extractor.identity
-    assert "has no classifier yet" in extractors.refuses(replace(data, extractor=""), Settings())
+    assert "has no classifier yet" in extractors.unsupported_reason(replace(data, extractor=""), Settings())
     source = PUBLISHED[name]()
     found = [
         source.extractor(options)
@@ -166,18 +174,18 @@ def test_weights_for_published_images_come_with_the_project(name: str, least: fl
 
 
 def test_to_fit_again_leaves_shipped_weights_alone(digits: Data, own_home: Path) -> None:
-    before = extractors.path(digits).read_bytes()
-    file, _ = extractors.save(extractors.DigitsCNN(), digits, "a test")
+    before = classifiers.path(digits).read_bytes()
+    file, _ = fitting.save(classifier_networks.DigitsCNN(), digits, "a test")
     assert file.is_relative_to(own_home)
-    assert extractors.path(digits).read_bytes() == before
+    assert classifiers.path(digits).read_bytes() == before
     assert extractors.get(digits, Settings()).identity == "digits-cnn@6dd237b5"
 
 
 def test_a_fit_sees_so_many_images_that_it_takes_a_minute() -> None:
-    def of(n: int, name: str = "") -> extractors.Schedule:
+    def of(n: int, name: str = "") -> fitting.Schedule:
         x = torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(n, 1, 28, 28)
         part = Split(x, torch.arange(n) % 10)
-        return extractors.schedule(Data("set", part, part, part, classes=10, extractor=name))
+        return fitting.schedule(Data("set", part, part, part, classes=10, extractor=name))
 
     for plan, seen in (
         (of(50_000, "mnist-cnn"), 100_000),
@@ -199,40 +207,42 @@ def test_a_classifier_belongs_to_the_data_that_it_was_fitted_to(
     name, options = f"npz:{stripes}", ["--size", "16", "--channels", "3"]
     assert main(["fit-extractor", name, *options]) == 0
     resized = sets.load(name, sets.Options(size=16, channels=3))
-    assert extractors.refuses(resized, Settings()) == ""
+    assert extractors.unsupported_reason(resized, Settings()) == ""
     assert extractors.provenance(resized, Settings())["command"].endswith("--size=16 --channels=3")
     plain = sets.load(name)
-    assert "has no classifier yet" in extractors.refuses(plain, Settings())
+    assert "has no classifier yet" in extractors.unsupported_reason(plain, Settings())
     other = replace(resized, name="other", content="f" * 64)
-    extractors.path(resized).rename(extractors.path(other))
-    assert "was fitted to other data" in extractors.refuses(other, Settings())
-    extractors.path(other).write_bytes(extractors.path(other).read_bytes()[:1000])
-    assert "cannot be used" in extractors.refuses(other, Settings())
+    classifiers.path(resized).rename(classifiers.path(other))
+    assert "was fitted to other data" in extractors.unsupported_reason(other, Settings())
+    classifiers.path(other).write_bytes(classifiers.path(other).read_bytes()[:1000])
+    assert "cannot be used" in extractors.unsupported_reason(other, Settings())
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 7, 5), (3, 32, 32), (3, 64, 48)])
 def test_the_network_takes_images_of_any_size(shape: tuple[int, int, int]) -> None:
-    features, logits = extractors.ImageCNN(shape[0], 3)(as_float(images(2, shape)))
+    features, logits = classifier_networks.ImageCNN(shape[0], 3)(as_float(images(2, shape)))
     assert (features.shape, logits.shape) == ((2, 64), (2, 3))
 
 
 def test_data_without_classes_are_sent_to_inception(digits: Data) -> None:
-    refusal = extractors.refuses(replace(digits, classes=0, extractor=""), Settings())
-    assert refusal.startswith("data set 'digits' has no feature extractor")
+    refusal = extractors.unsupported_reason(replace(digits, classes=0, extractor=""), Settings())
+    assert refusal.startswith("dataset 'digits' has no feature extractor")
     assert "evaluation.extractor=inception" in refusal
     with pytest.raises(BadInput, match="points, not images"):
-        extractors.fit(sets.load("grid25"))
-    assert "points, not images" in extractors.refuses(sets.load("grid25"), Settings(extractor="inception"))
+        fitting.fit(sets.load("grid25"))
+    assert "points, not images" in extractors.unsupported_reason(
+        sets.load("grid25"), Settings(extractor="inception")
+    )
 
 
 # -------------------- the user's own
 
 
 def test_an_extractor_of_the_users_is_found_by_name(digits: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extractors, "_MADE", {})
+    monkeypatch.setattr(extractors, "MAKERS", {})
     extractors.register(
         "brightness",
-        lambda data, settings, device: extractors.Extractor(
+        lambda data, settings, device: features_extractor.Extractor(
             "brightness", "ab" * 32, 1, lambda x: (as_float(x).mean((1, 2, 3))[:, None], None), device
         ),
     )
@@ -244,7 +254,7 @@ def test_an_extractor_of_the_users_is_found_by_name(digits: Data, monkeypatch: p
     with pytest.raises(
         BadInput, match=r"did you mean 'brightness'\? there are: classifier, inception, brightness"
     ):
-        extractors.refuses(digits, Settings(extractor="brightnes"))
+        extractors.unsupported_reason(digits, Settings(extractor="brightnes"))
     with pytest.raises(BadInput, match="built in"):
         extractors.register("inception", lambda data, settings, device: found)
 
@@ -305,7 +315,7 @@ def test_features_are_those_of_torch_fidelitys_own_extractor(shape: tuple[int, .
 
 def test_fidelity_by_inception_says_so_and_refuses_fid_of_too_few(weights: Path) -> None:
     data, settings = some((3, 9, 9), classes=0), Settings(extractor="inception", inception=str(weights))
-    assert fidelity.refuses(data, settings) == ""
+    assert fidelity.unsupported_reason(data, settings) == ""
     rows = fidelity.Against.of(data, settings, "test").rows(data.validation.x)
     by_metric = {row.metric: row for row in rows}
     assert by_metric["inception_score"].value is not None
@@ -332,7 +342,9 @@ def test_weights_may_be_safetensors(weights: Path, tmp_path: Path) -> None:
 
 
 def refusal(path: Path) -> str:
-    said = extractors.refuses(some((3, 8, 8)), Settings(extractor="inception", inception=str(path)))
+    said = extractors.unsupported_reason(
+        some((3, 8, 8)), Settings(extractor="inception", inception=str(path))
+    )
     assert "\n" not in said
     assert str(path) in said
     return said
@@ -409,20 +421,20 @@ def test_weights_are_downloaded_once_and_verified(
 ) -> None:
     data, settings = some((3, 8, 8)), Settings(extractor="inception")
     kept = own_home / "extractors" / "weights-inception-2015-12-05-6726825d.pth"
-    monkeypatch.setattr(extractors, "URL", weights.as_uri())
-    refused = extractors.refuses(data, settings)
+    monkeypatch.setattr(inception_weights, "URL", weights.as_uri())
+    refused = extractors.unsupported_reason(data, settings)
     assert "gave something else than was published" in refused
     assert f"put {kept.name} into {kept.parent}, or name a file by evaluation.inception" in refused
     assert not kept.parent.exists()
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-    monkeypatch.setattr(extractors, "SHA256", sha256)
+    monkeypatch.setattr(inception_weights, "SHA256", sha256)
     assert extractors.get(data, settings).sha256 == sha256
     assert [p.name for p in kept.parent.iterdir()] == [kept.name]
     assert "downloading Inception's weights" in capsys.readouterr().err
-    monkeypatch.setattr(extractors, "URL", (own_home / "nowhere").as_uri())
-    assert extractors.refuses(data, settings) == ""  # offline, from the file that is there
+    monkeypatch.setattr(inception_weights, "URL", (own_home / "nowhere").as_uri())
+    assert extractors.unsupported_reason(data, settings) == ""  # offline, from the file that is there
     assert capsys.readouterr().err == ""
     kept.write_bytes(kept.read_bytes()[:-1])
-    assert "is not what was published" in extractors.refuses(data, settings)
+    assert "is not what was published" in extractors.unsupported_reason(data, settings)
     kept.unlink()
-    assert "cannot download Inception's weights from file://" in extractors.refuses(data, settings)
+    assert "cannot download Inception's weights from file://" in extractors.unsupported_reason(data, settings)

@@ -15,12 +15,14 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from alibench.evaluation import files, manifold, store
 from alibench.evaluation.data import Data, Split, as_float
 from alibench.evaluation.features import extractors
-from alibench.evaluation.features.extractors import Extractor
+from alibench.evaluation.features.extractor import Extractor
+from alibench.evaluation.measurement import Measurement
 from alibench.evaluation.metrics import fidelity, health
 from alibench.evaluation.metrics.fidelity import Features
-from alibench.evaluation.own import Own
+from alibench.evaluation.objects import ObjectModel
 from alibench.evaluation.seeds import generator
-from alibench.evaluation.subject import Baseline, Measurement, Settings, Subject
+from alibench.evaluation.settings import Settings
+from alibench.evaluation.subject import ReferenceInput, Subject
 from alibench.models.base import Model
 from tests.conftest import build
 
@@ -34,8 +36,8 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
-    """Register an extractor for this test alone, made of a function of images; return settings that name it."""
-    monkeypatch.setattr(extractors, "_MADE", {})
+    """Register an extractor for this test alone, of a function of images; return settings that name it."""
+    monkeypatch.setattr(extractors, "MAKERS", {})
 
     def register(
         network: Callable[[Tensor], Any], width: int = 4, name: str = "mine", sha256: str = "0" * 64
@@ -66,7 +68,7 @@ def cell(rows: list[Measurement], metric: str, **where: object) -> Measurement:
 
 def returning(x: Tensor) -> Model:
     """Return a model whose samples are x, from the first on."""
-    return Own(SimpleNamespace(sample=lambda n: x[:n]))
+    return ObjectModel(SimpleNamespace(sample=lambda n: x[:n]))
 
 
 def measured(x: Tensor, data: Data, settings: Settings | None = None) -> list[Measurement]:
@@ -74,8 +76,10 @@ def measured(x: Tensor, data: Data, settings: Settings | None = None) -> list[Me
     return fidelity.measure(Subject(returning(x), data, settings or Settings(), 0))
 
 
-def baseline(data: Data, settings: Settings | None = None, seeds: int = 1) -> Baseline:
-    return Baseline(data, settings or Settings(), 8, range(seeds), lambda seed: build("ali", seed, data.name))
+def baseline(data: Data, settings: Settings | None = None, seeds: int = 1) -> ReferenceInput:
+    return ReferenceInput(
+        data, settings or Settings(), 8, range(seeds), lambda seed: build("ali", seed, data.name)
+    )
 
 
 # -------------------- by independent means
@@ -261,7 +265,7 @@ def test_precision_and_recall_are_the_right_way_round() -> None:
 
 
 def test_equal_pictures_are_covered_by_themselves_and_by_what_lies_beside_them() -> None:
-    """Six or more equal ones have their nearest neighbours at distance 0, where no sample of a model falls."""
+    """Six or more equal ones have their nearest neighbours at distance 0, where no model's sample falls."""
     equal = torch.full((7, 3), 0.5)
     assert manifold.density_coverage(equal, equal)[1] == 1.0
     assert manifold.density_coverage(equal, equal + 0.1)[1] == 0.0
@@ -494,10 +498,12 @@ def test_a_reference_without_variance_and_features_that_are_no_numbers_are_refus
 
 
 def test_what_cannot_be_measured_is_refused_by_name(digits: Data) -> None:
-    assert fidelity.refuses(digits, Settings()) == ""
-    assert "evaluation.reference=train" in fidelity.refuses(digits, Settings(reference="train"))
+    assert fidelity.unsupported_reason(digits, Settings()) == ""
+    assert "evaluation.reference=train" in fidelity.unsupported_reason(digits, Settings(reference="train"))
     unlabelled = replace(digits, classes=0, extractor="", name="bare")
-    assert fidelity.refuses(unlabelled, Settings()).startswith("data set 'bare' has no feature extractor")
+    assert fidelity.unsupported_reason(unlabelled, Settings()).startswith(
+        "dataset 'bare' has no feature extractor"
+    )
 
 
 # -------------------- torch-fidelity's traps

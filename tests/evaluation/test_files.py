@@ -22,11 +22,11 @@ from alibench.benchmarks.data import cache
 from alibench.benchmarks.data import datasets as sets
 from alibench.benchmarks.running import outputs, trained
 from alibench.benchmarks.training.checkpoints import Checkpoints
-from alibench.evaluation import files, pictures, store
+from alibench.evaluation import files, pictures, sealed, store
 from alibench.evaluation.data import Data
 from alibench.evaluation.errors import BadInput
-from alibench.evaluation.features import extractors
-from alibench.evaluation.subject import Settings
+from alibench.evaluation.features import classifiers, extractors
+from alibench.evaluation.settings import Settings
 from alibench.results import baseline, rows
 from alibench.results.baseline import Baseline
 from tests.conftest import TINY, build, in_this_process
@@ -102,12 +102,14 @@ def cached(place: Path) -> Any:
 
 
 def statistics(place: Path) -> Any:
-    return files.read_tensors(place / "home" / "statistics" / "mine.safetensors", "statistics", store.VERSION)
+    return sealed.read_tensors(
+        place / "home" / "statistics" / "mine.safetensors", "statistics", store.VERSION
+    )
 
 
 def classifier(place: Path) -> Any:
     path = next((place / "home" / "extractors").iterdir())
-    return files.read_tensors(path, extractors.KIND, extractors.VERSION)
+    return sealed.read_tensors(path, classifiers.KIND, classifiers.VERSION)
 
 
 def checkpoint(place: Path) -> Any:
@@ -301,17 +303,17 @@ def test_a_part_that_cannot_be_removed_keeps_nobody_from_writing(
 def test_equal_contents_make_equal_files(tmp_path: Path) -> None:
     tensors = {"b": torch.ones(3), "a": torch.zeros(2, dtype=torch.int64), "c": torch.tensor(1.0).bfloat16()}
     for name in ("one", "two"):
-        files.write_tensors(tmp_path / name, "kind", 1, tensors, {"x": [1, 2], "y": "z"})
+        sealed.write_tensors(tmp_path / name, "kind", 1, tensors, {"x": [1, 2], "y": "z"})
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    found, about = files.read_tensors(tmp_path / "one", "kind", 1)
+    found, about = sealed.read_tensors(tmp_path / "one", "kind", 1)
     assert comparable(found) == comparable(tensors)
     assert about == {"x": [1, 2], "y": "z"}
 
 
 def test_a_file_of_another_version_or_kind_is_named(tmp_path: Path) -> None:
-    files.write_json(tmp_path / "a.json", "kind", 2, {"x": 1})
-    files.write_tensors(tmp_path / "a.safetensors", "kind", 2, {"x": torch.ones(1)})
-    for name, read in (("a.json", files.read_json), ("a.safetensors", files.read_tensors)):
+    sealed.write_json(tmp_path / "a.json", "kind", 2, {"x": 1})
+    sealed.write_tensors(tmp_path / "a.safetensors", "kind", 2, {"x": torch.ones(1)})
+    for name, read in (("a.json", sealed.read_json), ("a.safetensors", sealed.read_tensors)):
         with pytest.raises(files.Damaged, match=r"a\.\w+ has version 2 of the format, this is 3"):
             read(tmp_path / name, "kind", 3)  # type: ignore[operator]
         with pytest.raises(files.Damaged, match=r"a\.\w+ is damaged"):
@@ -320,8 +322,8 @@ def test_a_file_of_another_version_or_kind_is_named(tmp_path: Path) -> None:
 
 def test_tensors_that_share_memory_are_stored_apart(tmp_path: Path) -> None:
     x = torch.arange(4.0)
-    files.write_tensors(tmp_path / "file", "kind", 1, {"x": x, "again": x, "half": x[:2]})
-    found, _ = files.read_tensors(tmp_path / "file", "kind", 1)
+    sealed.write_tensors(tmp_path / "file", "kind", 1, {"x": x, "again": x, "half": x[:2]})
+    found, _ = sealed.read_tensors(tmp_path / "file", "kind", 1)
     assert (found["again"].tolist(), found["half"].tolist()) == ([0, 1, 2, 3], [0, 1])
 
 

@@ -11,10 +11,12 @@ from alibench.benchmarks.data.datasets import load
 from alibench.benchmarks.training.recipe import Recipe
 from alibench.benchmarks.training.trainer import Trainer
 from alibench.evaluation.data import Data, Split, as_float
+from alibench.evaluation.measurement import Measurement
 from alibench.evaluation.metrics import health
-from alibench.evaluation.own import Own
+from alibench.evaluation.objects import ObjectModel
 from alibench.evaluation.seeds import generator
-from alibench.evaluation.subject import Baseline, Measurement, Settings, Subject
+from alibench.evaluation.settings import Settings
+from alibench.evaluation.subject import ReferenceInput, Subject
 from alibench.models.ali import ALI
 from alibench.models.base import LOG_SIGMA, Model, Phase
 from tests.conftest import MODELS, build
@@ -110,14 +112,14 @@ class Mirror(nn.Module):
 
 
 def test_codes_that_say_all(digits: Data) -> None:
-    found = rows(Own(Mirror()), digits)
+    found = rows(ObjectModel(Mirror()), digits)
     assert found["code_use"].value == pytest.approx(100.0)
     assert "codes ignore x" not in found["alarms"].reason
 
 
 def test_data_that_any_code_reconstructs(digits: Data) -> None:
     black = replace(digits, test=Split(torch.zeros_like(digits.test.x), digits.test.y))
-    row = rows(Own(Mirror()), black)["code_use"]
+    row = rows(ObjectModel(Mirror()), black)["code_use"]
     assert (row.value, row.status, row.reason) == (None, "refused", "any code reconstructs the data exactly")
 
 
@@ -159,9 +161,9 @@ class Samples(nn.Module):
 
 def test_collapse_shows_in_coverage(digits: Data) -> None:
     train = as_float(digits.train.x)
-    assert values(Own(Samples(train)), digits)["data_coverage"] > 80
+    assert values(ObjectModel(Samples(train)), digits)["data_coverage"] > 80
     for collapsed in (train[:1], torch.zeros(1, 1, 8, 8)):
-        found = rows(Own(Samples(collapsed)), digits)
+        found = rows(ObjectModel(Samples(collapsed)), digits)
         assert found["data_coverage"].value is not None
         assert found["data_coverage"].value < 10
         assert "samples collapsed" in found["alarms"].reason
@@ -171,19 +173,19 @@ def test_a_mode_collapse_on_the_plane_alarms() -> None:
     grid = load("grid25_easy")
     centres = grid.train.y  # which mode each point is of
     for modes, alarming in ((25, False), (4, True)):
-        found = rows(Own(Samples(grid.train.x[centres < modes])), grid)
+        found = rows(ObjectModel(Samples(grid.train.x[centres < modes])), grid)
         assert ("samples collapsed" in found["alarms"].reason) == alarming
 
 
 def test_real_data_are_covered_by_other_real_data(digits: Data) -> None:
-    (row,) = health.references(Baseline(digits, Settings(), 8, range(1), build))  # type: ignore[arg-type]
+    (row,) = health.references(ReferenceInput(digits, Settings(), 8, range(1), build))  # type: ignore[arg-type]
     assert row.reference == "held-out data"
     assert row.value is not None
     assert row.value > 90
 
 
 def test_what_is_no_image_alarms(digits: Data) -> None:
-    found = rows(Own(Samples(torch.full((1, 1, 8, 8), float("nan")))), digits)
+    found = rows(ObjectModel(Samples(torch.full((1, 1, 8, 8), float("nan")))), digits)
     assert (found["data_coverage"].value, found["data_coverage"].status) == (None, "refused")
     assert found["alarms"].reason == "output cannot be measured"
 

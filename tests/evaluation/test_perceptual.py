@@ -12,9 +12,10 @@ from alibench.evaluation.data import Data, Split
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.features import perceptual
 from alibench.evaluation.metrics import reconstruction
-from alibench.evaluation.own import Own
+from alibench.evaluation.objects import ObjectModel
 from alibench.evaluation.seeds import generator
-from alibench.evaluation.subject import Settings, Subject
+from alibench.evaluation.settings import Settings
+from alibench.evaluation.subject import Subject
 
 Weights = tuple[Path, dict[str, torch.Tensor], dict[str, torch.Tensor]]
 
@@ -25,8 +26,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
     rng, folder = generator(0, "lpips"), tmp_path_factory.mktemp("lpips")
     shapes = {name: tensor.shape for name, tensor in vgg16(weights=None).features.state_dict().items()}
     vgg = {
-        f"features.{name}": torch.randn(shape, generator=rng) * (2 / max(1, shape[1:].numel())) ** 0.5 if len(shape) > 1
-        else 0.1 * torch.randn(shape, generator=rng)
+        f"features.{name}": torch.randn(shape, generator=rng)
+        * ((2 / max(1, shape[1:].numel())) ** 0.5 if len(shape) > 1 else 0.1)
         for name, shape in shapes.items()
     }  # fmt: skip
     widths = (64, 128, 256, 512, 512)
@@ -80,7 +81,7 @@ def test_it_stands_in_the_table_where_its_weights_are_there(weights: Weights, di
             return z.view(-1, 1, side, side)
 
     def lpips(data: Data, settings: Settings) -> object:
-        rows = reconstruction.measure(Subject(Own(Halves()), data, settings, 0))
+        rows = reconstruction.measure(Subject(ObjectModel(Halves()), data, settings, 0))
         return next(row for row in rows if row.metric == "lpips" and row.protocol == "mean code")
 
     row = lpips(data, Settings(perceptual=str(weights[0])))

@@ -16,8 +16,10 @@ from torch import Tensor
 from alibench.evaluation import labels, linear_svm, representation
 from alibench.evaluation.data import Data, Split, as_float
 from alibench.evaluation.errors import BadInput
+from alibench.evaluation.measurement import Measurement
 from alibench.evaluation.metrics import neighbours, probe, svm
-from alibench.evaluation.subject import Baseline, Measurement, Settings, Subject
+from alibench.evaluation.settings import Settings
+from alibench.evaluation.subject import ReferenceInput, Subject
 from alibench.models import REGISTRY
 from alibench.models.networks import Networks
 from alibench.models.tables import FAMILIES
@@ -251,7 +253,7 @@ def test_rows_are_paired_by_draw_beside_raw_pixels_and_an_untrained_encoder(
     protocol: Any, digits: Data
 ) -> None:
     rows = protocol.measure(Subject(build("ali"), digits, FEW, 0))
-    rows += protocol.references(Baseline(digits, FEW, 8, range(1), lambda seed: build("ali", seed)))
+    rows += protocol.references(ReferenceInput(digits, FEW, 8, range(1), lambda seed: build("ali", seed)))
     accuracies = [row for row in rows if row.unit == "%"]
     kinds = {(row.metric, row.protocol) for row in accuracies}
     assert {(r.reference, (r.metric, r.protocol), r.draw) for r in accuracies} == {
@@ -307,18 +309,18 @@ def test_too_few_labels_of_a_class_are_refused_by_its_name(digits: Data) -> None
     keep = torch.ones(len(y), dtype=torch.bool)
     keep[threes] = False
     few = replace(digits, train=Split(digits.train.x[keep], y[keep]), class_names=tuple("abcdefghij"))
-    assert svm.refuses(few, FEW) == "class 'd' has 4 images in the pool of labels, 5 are needed"
-    assert "must be between 50 (5 a class)" in svm.refuses(digits, Settings(labels=30))
-    assert "class" in svm.refuses(digits, Settings(labels=1087))
-    assert svm.refuses(digits, FEW) == ""
+    assert svm.unsupported_reason(few, FEW) == "class 'd' has 4 images in the pool of labels, 5 are needed"
+    assert "must be between 50 (5 a class)" in svm.unsupported_reason(digits, Settings(labels=30))
+    assert "class" in svm.unsupported_reason(digits, Settings(labels=1087))
+    assert svm.unsupported_reason(digits, FEW) == ""
     with pytest.raises(BadInput, match="20 labels need 6 images of each of the 3 classes"):
         labels.draw(np.array([0, 0, 1] * 5 + [2]), 20, 0)
 
 
 def test_an_svm_of_too_many_labels_is_refused(digits: Data) -> None:
     many = replace(digits, train=Split(digits.train.x.repeat(12, 1, 1, 1), digits.train.y.repeat(12)))
-    assert "at most 10,000" in svm.refuses(many, Settings(labels="all"))
-    assert neighbours.refuses(many, Settings(labels="all")) == ""
+    assert "at most 10,000" in svm.unsupported_reason(many, Settings(labels="all"))
+    assert neighbours.unsupported_reason(many, Settings(labels="all")) == ""
 
 
 class Constant(torch.nn.Module):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from alibench.evaluation import files
+from alibench.evaluation import sealed
 from alibench.results import rows
 from tests.gpu.cases import SMALL
 
@@ -89,7 +89,7 @@ def test_it_comes_to_the_weights_of_one_that_nobody_stopped(
         assert command.wait(LONGEST) == 0
     for run in RUNS:
         expected, found = (
-            files.read_tensors(out / "runs" / run / "model.safetensors", "model", 1)[0]
+            sealed.read_tensors(out / "runs" / run / "model.safetensors", "model", 1)[0]
             for out in (tmp_path / "whole", resumed)
         )
         assert all(torch.equal(found[key], expected[key]) for key in expected)

@@ -7,8 +7,10 @@ import torch
 
 from alibench.benchmarks.training.loop import train
 from alibench.evaluation.data import Data
+from alibench.evaluation.measurement import Measurement
 from alibench.evaluation.metrics import measure
-from alibench.evaluation.subject import Measurement, Settings, Subject
+from alibench.evaluation.settings import Settings
+from alibench.evaluation.subject import Subject
 from tests.conftest import build as on_digits
 from tests.gpu.cases import CPU, SMALL, apart, build, recipe, split
 

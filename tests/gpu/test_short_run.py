@@ -6,7 +6,8 @@ import torch
 from alibench.benchmarks.training.loop import train
 from alibench.evaluation.data import Data
 from alibench.evaluation.metrics import reconstruction
-from alibench.evaluation.subject import Settings, Subject
+from alibench.evaluation.settings import Settings
+from alibench.evaluation.subject import Subject
 from tests.conftest import build
 from tests.gpu.cases import SMALL, recipe
 

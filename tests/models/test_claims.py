@@ -44,7 +44,7 @@ def test_the_easy_grid_is_covered(means: pd.Series) -> None:
 
 
 @pytest.mark.xfail(
-    reason="not reached: GAN + regression has by far the lowest error of the three, docs/results.md and docs/evaluation.md",
+    reason="not reached: GAN + regression has by far the lowest error, docs/results.md, docs/evaluation.md",
     strict=True,
 )
 def test_ali_reconstructs_the_easy_grid_better_than_bigan_and_gan(means: pd.Series) -> None:

@@ -18,10 +18,11 @@ from alibench.evaluation.data import Data, Split, as_float
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.metrics import classifier
 from alibench.evaluation.seeds import generator
-from alibench.evaluation.subject import Settings, Subject
+from alibench.evaluation.settings import Settings
+from alibench.evaluation.subject import Subject
 from alibench.models import REGISTRY
 from alibench.models.base import Batch, Model
-from alibench.models.layers import Discriminator
+from alibench.models.discriminator import Discriminator
 from alibench.models.networks import Networks
 from alibench.models.ssgan import feature_matching
 from alibench.models.tables import FAMILIES
@@ -266,8 +267,8 @@ def test_accuracy_is_the_share_of_scored_images_named_right(digits: Data) -> Non
     assert classifier.measure(own)[0].n == 100  # those that no label comes from
     (empty,) = classifier.measure(Subject(build("ali"), digits, Settings(), 0))
     assert (empty.value, empty.status, empty.reason) == (None, "not applicable", "it learns no classes")
-    assert classifier.refuses(digits, Settings(labels=20))
-    assert not classifier.refuses(digits, Settings(labels=50))
+    assert classifier.unsupported_reason(digits, Settings(labels=20))
+    assert not classifier.unsupported_reason(digits, Settings(labels=50))
 
 
 @pytest.mark.parametrize("suite", ["digits", "cifar10", "svhn"])

@@ -16,7 +16,7 @@ import pytest
 from alibench import results
 from alibench.benchmarks.commands.cli import main
 from alibench.evaluation.errors import BadInput
-from alibench.evaluation.subject import Measurement
+from alibench.evaluation.measurement import Measurement
 from alibench.results import formats, papers, rows
 from tests.conftest import origin
 

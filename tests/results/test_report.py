@@ -18,7 +18,9 @@ from scipy import stats
 from alibench.benchmarks.commands.cli import main
 from alibench.evaluation import pictures
 from alibench.evaluation.data import Data, as_uint8
-from alibench.evaluation.subject import Measurement, Settings, Subject
+from alibench.evaluation.measurement import Measurement
+from alibench.evaluation.settings import Settings
+from alibench.evaluation.subject import Subject
 from alibench.models import REGISTRY
 from alibench.results import figures, formats, report, rows, stored
 from tests.conftest import build, origin

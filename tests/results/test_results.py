@@ -14,7 +14,7 @@ from scipy import stats
 
 from alibench.benchmarks.config import loading
 from alibench.evaluation import files, pictures
-from alibench.evaluation.subject import Measurement
+from alibench.evaluation.measurement import Measurement
 from alibench.models import REGISTRY
 from alibench.results import figures, formats, layouts, rows, tables
 from tests.conftest import origin

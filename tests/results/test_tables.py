@@ -10,7 +10,8 @@ from torch import nn
 from alibench.evaluation.seeds import generator
 from alibench.models import REGISTRY
 from alibench.models.base import Model
-from alibench.models.layers import Discriminator, Layer, Row, Stack, Style, initialise
+from alibench.models.discriminator import Discriminator
+from alibench.models.layers import Layer, Row, Stack, Style, initialise
 from alibench.models.networks import Networks
 from alibench.models.tables import FAMILIES
 

@@ -107,7 +107,7 @@ class Plain(nn.Module):
     def encode(self, x: Tensor, draw: bool = True) -> Tensor:
         """Return codes (B, latent), drawn where the encoder draws."""
         encoder, model = self.model[0].encoder, self.model[0]
-        h = self.e((x / encoder.scale - encoder.centre) * encoder.gain).flatten(1)
+        h = self.e(encoder.scaling(x / encoder.scale)).flatten(1)
         if not model.stochastic:
             return 2 * torch.sigmoid(h.float()) - 1 if self.squashed else h
         mean, log_sigma = h.float().chunk(2, dim=1)
@@ -124,7 +124,7 @@ class Plain(nn.Module):
         """Return logits (B,) of one kind of pair, which so has batch statistics of its own."""
         d: Any = self.model[0].discriminator
         dx, dz, dxz = self.towers
-        parts = [dx((x - d.centre) * d.gain).flatten(1)]
+        parts = [dx(d.scaling(x)).flatten(1)]
         parts += [] if d.dz is None or z is None else [dz(z.view(len(z), *d.dz.shape)).flatten(1)]
         h = torch.cat(parts, 1).view(len(x), *d.dxz.shape)
         return (dxz(h, z) if isinstance(dxz, Tower) else dxz(h)).flatten().float()

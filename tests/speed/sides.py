@@ -22,7 +22,8 @@ from alibench.benchmarks.training.trainer import Trainer
 from alibench.evaluation.arithmetic import tf32
 from alibench.evaluation.data import Data, Split, as_float
 from alibench.evaluation.seeds import generator
-from alibench.evaluation.subject import Settings, Subject
+from alibench.evaluation.settings import Settings
+from alibench.evaluation.subject import Subject
 from alibench.models import REGISTRY
 from alibench.models.base import Model
 from alibench.models.networks import Networks

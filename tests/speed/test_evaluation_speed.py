@@ -26,11 +26,13 @@ from alibench import evaluate
 from alibench.benchmarks.data import datasets
 from alibench.evaluation import labels
 from alibench.evaluation.data import Data, Split, as_float, as_uint8
+from alibench.evaluation.features import extractor as features_extractor
 from alibench.evaluation.features import extractors
 from alibench.evaluation.metrics import METRICS, svm
 from alibench.evaluation.representation import Sets
 from alibench.evaluation.seeds import generator
-from alibench.evaluation.subject import Settings, Subject
+from alibench.evaluation.settings import Settings
+from alibench.evaluation.subject import Subject
 from alibench.models.base import Model
 from tests.conftest import build
 from tests.speed import sides
@@ -275,7 +277,7 @@ def test_evaluation_by_every_metric(benchmark: Any, speeds: Speeds, size: str, n
     )
 
 
-def random_features(own: Data, settings: Settings, device: torch.device) -> extractors.Extractor:
+def random_features(own: Data, settings: Settings, device: torch.device) -> features_extractor.Extractor:
     """Return an extractor of untrained convolutions, as wide as the project's own: for the time that it takes
     alone.
     """
@@ -290,4 +292,4 @@ def random_features(own: Data, settings: Settings, device: torch.device) -> extr
             h = network(x.float() / 255).flatten(1)
             return h, head(h)
 
-    return extractors.Extractor("speed", sha256="0" * 64, width=64, device=device, network=features)
+    return features_extractor.Extractor("speed", sha256="0" * 64, width=64, device=device, network=features)

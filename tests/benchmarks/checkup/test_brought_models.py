@@ -29,7 +29,7 @@ from alibench.evaluation.data import Data, as_float
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.representation import CODE_ALONE
 from alibench.evaluation.seeds import generator
-from alibench.evaluation.subject import Settings
+from alibench.evaluation.settings import Settings
 from alibench.models import REGISTRY
 from alibench.models.ali import ALI
 from alibench.models.base import Batch, Model

@@ -217,7 +217,7 @@ def test_one_run_by_other_metrics_and_settings(
         (["{finished}", "--metrics", "fidelty"], "unknown metric 'fidelty'; did you mean 'fidelity'?"),
         (
             ["{finished}", "--metrics", "modes"],
-            "metric 'modes' cannot be measured: data set 'digits' is no known mixture",
+            "metric 'modes' cannot be measured: dataset 'digits' is not a known mixture",
         ),
         (["{finished}", "--set", "recipe.lr=1"], "a trained model takes settings of its evaluation alone"),
         (
@@ -393,7 +393,7 @@ BAD = {
         ["run", "digits", "--set", 'metrics=["fidelty"]'],
         "unknown metric 'fidelty'; did you mean 'fidelity'?",
     ),
-    "metric without its data": (["run", "digits", "--set", 'metrics=["modes"]'], "is no known mixture"),
+    "metric without its data": (["run", "digits", "--set", 'metrics=["modes"]'], "is not a known mixture"),
     "unknown device": (["run", "quick", "--device", "gpu"], "unknown device 'gpu'"),
     "no seeds": (["run", "quick", "--seeds", "0"], "at least one seed"),
     "seeds no number": (["run", "quick", "--seeds", "three"], "invalid int value: 'three'"),
@@ -531,8 +531,8 @@ def test_odd_sizes_and_one_class_run_with_the_metrics_that_they_allow(
     arguments += [*TINY, "--set", "batch=8", "--set", 'metrics=["reconstruction","fidelity","svm"]']
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().err
-    assert "metric 'fidelity' is left out: data set 'odd' has no feature extractor" in said
-    assert "metric 'svm' is left out: data set 'odd' has no two classes" in said
+    assert "metric 'fidelity' is left out: dataset 'odd' has no feature extractor" in said
+    assert "metric 'svm' is left out: dataset 'odd' has no two classes" in said
     frame = rows.read(tmp_path / "out")
     assert set(frame.dataset) == {"odd"}
     assert frame[(frame.model == "ae") & (frame.metric == "reconstruction_error")].value.notna().any()
@@ -590,7 +590,7 @@ def test_discrete_data_are_refused_before_anything_runs(
     suite.write_text(SUITE.replace('dataset = "digits"', 'dataset = "bits"'))
     assert main(["run", str(suite), "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert "data set 'bits' holds int64" in error
+    assert "dataset 'bits' holds int64" in error
     assert "continuous" in error
     assert error.count("\n") == 1
     assert list(tmp_path.iterdir()) == [suite]

@@ -21,9 +21,9 @@ from alibench.benchmarks.running.execute import execute
 from alibench.benchmarks.running.jobs import Job
 from alibench.evaluation import labels
 from alibench.evaluation.data import Data, Split
-from alibench.evaluation.features import extractors
+from alibench.evaluation.features import extractor, extractors
 from alibench.evaluation.metrics import METRICS
-from alibench.evaluation.subject import Settings
+from alibench.evaluation.settings import Settings
 from alibench.models.tables import FAMILIES
 from alibench.results import rows
 from tests.conftest import in_this_process
@@ -199,7 +199,7 @@ def test_pictures_without_classes_are_measured_by_what_needs_none(tmp_path: Path
     assert "evaluation.extractor=inception" in made.text
     # with an extractor the name may be added: nothing else of the file is in the way
     table = made.table | {"metrics": [*made.metrics, "fidelity"], "evaluation": {"extractor": "corners"}}
-    made_here = extractors.Extractor("corners", "0" * 64, 4, lambda x: (x[:, 0, 0], None))
+    made_here = extractor.Extractor("corners", "0" * 64, 4, lambda x: (x[:, 0, 0], None))
     extractors.register("corners", lambda data, settings, device: made_here)
     assert loading.of_table("mine", table)[0].metrics == table["metrics"]
 
@@ -238,7 +238,7 @@ def test_labels_fit_few_pictures_and_many_classes(counts: tuple[int, ...], expec
     loaded = Data("mine", split, split, split, classes=len(counts))
     settings = config_pictures._settings(loaded, Settings(standardise=True))
     assert (settings.labels, settings.standardise) == (expected, True)
-    assert labels.refuses(loaded, settings) == ""
+    assert labels.unsupported_reason(loaded, settings) == ""
 
 
 def test_a_class_of_too_few_pictures_leaves_the_classifiers_out(tmp_path: Path) -> None:

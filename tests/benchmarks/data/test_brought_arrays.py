@@ -18,10 +18,10 @@ from alibench.benchmarks.data.datasets import Options
 from alibench.evaluation import files
 from alibench.evaluation.data import Data
 from alibench.evaluation.errors import BadInput
-from alibench.evaluation.features.extractors import Extractor
+from alibench.evaluation.features.extractor import Extractor
 from alibench.evaluation.metrics.fidelity import Against
 from alibench.evaluation.seeds import generator
-from alibench.evaluation.subject import Settings
+from alibench.evaluation.settings import Settings
 
 
 @pytest.fixture(autouse=True)

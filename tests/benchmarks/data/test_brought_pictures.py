@@ -23,7 +23,7 @@ from alibench.benchmarks.running.provenance import of
 from alibench.evaluation import files
 from alibench.evaluation.data import Data
 from alibench.evaluation.errors import BadInput
-from alibench.evaluation.features import extractors
+from alibench.evaluation.features import classifiers, fitting
 
 
 @pytest.fixture(autouse=True)
@@ -217,10 +217,10 @@ def test_a_folders_name_may_be_as_long_as_the_system_allows(tmp_path: Path, leng
     for name in "ab":
         draw(tmp_path / ("猫" * 10 + "l" * (length - 30)) / name, 10, first=ord(name))
     loaded = read(next(path for path in tmp_path.iterdir() if path.name != "home"))
-    path, _ = extractors.save(extractors._network(loaded), loaded, "a test")
+    path, _ = fitting.save(classifiers._network(loaded), loaded, "a test")
     assert path.exists()
     assert len(os.fsencode(path.name)) <= files.LONGEST_NAME
-    assert path == extractors.path(loaded)
+    assert path == classifiers.path(loaded)
 
 
 def test_names_that_are_not_utf8_are_read_and_as_classes_refused(

@@ -30,7 +30,7 @@ from torchvision import datasets
 from alibench.benchmarks.data import cache, images, published
 from alibench.benchmarks.data.datasets import Options, forget, load
 from alibench.benchmarks.data.sources import Contents, Folder, Part
-from alibench.evaluation import files
+from alibench.evaluation import sealed
 from alibench.evaluation.data import Data, Split
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.store import home
@@ -513,7 +513,7 @@ def test_known_files_are_not_hashed_again_and_a_damaged_hash_is_made_again(tmp_p
         assert read(tmp_path / "set").sha256 == content
         assert memory.read_text() == raw
     assert len(caches()) == 1
-    files.write_json(memory, "hash", cache.HASH, {"stamp": memory.name, "content": "0" * 64})
+    sealed.write_json(memory, "hash", cache.HASH, {"stamp": memory.name, "content": "0" * 64})
     read(tmp_path / "set")
     assert len(caches()) == 2  # it was believed
 

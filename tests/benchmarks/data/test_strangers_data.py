@@ -23,11 +23,11 @@ from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.data import cache, datasets, images, published, samples
 from alibench.benchmarks.data.datasets import Options
 from alibench.benchmarks.training.checkpoints import Checkpoints
-from alibench.evaluation import files, pictures, store
+from alibench.evaluation import files, pictures, sealed, store
 from alibench.evaluation.data import Data
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.features import extractors, perceptual
-from alibench.evaluation.subject import Settings
+from alibench.evaluation.settings import Settings
 from alibench.results import stored
 
 PATIENCE = 20  # seconds
@@ -306,7 +306,7 @@ def test_a_header_of_another_shape_is_not_mapped(place: Path, capsys: pytest.Cap
         {**body, "class_names": "ab"},
         {**body, "content": 7},
     ):
-        files.write_json(folder / "header.json", "cache", cache.FORMAT, damage)
+        sealed.write_json(folder / "header.json", "cache", cache.FORMAT, damage)
         cache.forget()
         assert datasets.load(f"folder:{place / 'set'}").sha256 == content
         assert re.fullmatch(r"alibench: the cache of 'set' is built again: .*\n", capsys.readouterr().err), (
@@ -347,7 +347,7 @@ def trained_on(place: Path, dataset: str, sha256: str) -> Path:
     """Write a run as someone else would send it, and return its folder."""
     folder = place / "run"
     folder.mkdir()
-    files.write_tensors(folder / "model.safetensors", "model", 1, {"weight": torch.zeros(1)})
+    sealed.write_tensors(folder / "model.safetensors", "model", 1, {"weight": torch.zeros(1)})
     config = {
         "name": "digits",
         "models": ["ali"],

@@ -21,7 +21,7 @@ from alibench.benchmarks.training.trainer import Trainer, parameters
 from alibench.evaluation import representation
 from alibench.evaluation.data import Data
 from alibench.evaluation.seeds import generator
-from alibench.evaluation.subject import Settings
+from alibench.evaluation.settings import Settings
 from alibench.models import games
 from alibench.models.ali import ALI
 from alibench.models.base import Model

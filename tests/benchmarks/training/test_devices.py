@@ -35,9 +35,10 @@ from alibench.benchmarks.training.stopping import Request
 from alibench.benchmarks.training.trainer import Trainer
 from alibench.evaluation.data import Data, Split
 from alibench.evaluation.features import extractors, perceptual
-from alibench.evaluation.features.extractors import Extractor
+from alibench.evaluation.features.extractor import Extractor
 from alibench.evaluation.metrics import fidelity, reconstruction, throughput
-from alibench.evaluation.subject import Baseline, Settings
+from alibench.evaluation.settings import Settings
+from alibench.evaluation.subject import ReferenceInput
 from tests.conftest import build
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -432,7 +433,12 @@ def test_speed_on_an_accelerator_is_that_of_warm_calls(
 
     monkeypatch.setattr("torch.utils.benchmark.Timer", Timer)
     rows = throughput.rate(
-        "train_rate", lambda: calls.append(None), 7, "batch 7", 0.1, device, "tf32", "graphs"
+        "train_rate",
+        lambda: calls.append(None),
+        7,
+        "batch 7",
+        0.1,
+        throughput.Machine(device, "tf32", "graphs"),
     )
     assert [(row.value, row.protocol) for row in rows] == [(14.0, protocol), (0.0, protocol)]
 
@@ -488,12 +494,14 @@ def test_lpips_is_computed_on_the_device_and_its_numbers_are_on_the_cpu(
             seen.update((tensor.device, self.weight.device, tensor.dtype) for tensor in (x, y))
             return torch.full((len(x),), 0.25)
 
-    monkeypatch.setattr(perceptual, "refuses", lambda data, settings: "")
+    monkeypatch.setattr(perceptual, "unsupported_reason", lambda data, settings: "")
     monkeypatch.setattr(perceptual, "load", lambda settings: Distance())
     few = replace(digits, test=Split(digits.test.x[:60], digits.test.y[:60]))
     for device in (place, CPU):
         seen.clear()
-        baseline = Baseline(few, Settings(), 4, range(1), lambda seed: build("ali", seed), device=device)
+        baseline = ReferenceInput(
+            few, Settings(), 4, range(1), lambda seed: build("ali", seed), device=device
+        )
         found = [row.value for row in reconstruction.references(baseline) if row.metric == "lpips"]
         assert found == [0.25] * 3  # the mean, the class mean, PCA
         assert {where for *where_, _ in seen for where in where_} == {device}

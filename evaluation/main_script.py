@@ -1,7 +1,6 @@
-"""The script that Python was started with, as the processes see it that it starts: they import it again, or
-cannot.
+"""The script that Python was started with: the processes that it starts import it again, or cannot.
 
-Python's own way to start a process (spawn) runs the script there under another name than `__main__`. What is
+Python's own way to start a process (spawn) runs the script there under another name than `__main__`. Code
 typed in a notebook, or given to `python -c`, is not a file and is not run there.
 """
 
@@ -21,7 +20,8 @@ def file() -> Path | None:
 
 
 def line() -> int:
-    """Return the line at which the script is now; 0 if this is not called by it."""
+    """Return the line at which the script is now; 0 if the script is not among the callers."""
+    # outwards through the callers, to the script's own level
     frame = inspect.currentframe()
     while frame is not None:
         if frame.f_globals is vars(sys.modules["__main__"]) and frame.f_code.co_name == "<module>":
@@ -38,31 +38,30 @@ def is_conditional(line: int) -> bool:
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
-        return True  # it is not Python as it stands there: nothing is known
+        return True  # the file is not Python any more: nothing is known
     conditions = (node for node in ast.walk(tree) if isinstance(node, ast.If))
     return any(node.lineno <= line <= (node.end_lineno or node.lineno) for node in conditions)
 
 
 def problem(extractor: str) -> str:
     """Say why processes that are started now could not do runs with an extractor; nothing if they can."""
-    path, here, at = file(), line(), REGISTERED.get(extractor)
-    if path is None and at is not None:
+    path, here, registered_at = file(), line(), REGISTERED.get(extractor)
+
+    if path is None and registered_at is not None:
         return (
-            f"extractor '{extractor}' was registered in a notebook or by python -c, and the processes that "
-            "do runs do not "
-            "see it: put it into a file and name that by --plugin FILE, or measure here by "
-            "evaluation.evaluate"
+            f"extractor '{extractor}' was registered in a notebook or by python -c, where the processes that "
+            "do runs do not see it: put it into a file and name that by --plugin FILE, or measure here by "
+            "alibench.evaluate"
         )
     if path is not None and here and not is_conditional(here):
         return (
             f"{path}, line {here}: the processes that do runs import this script, and would run it again: "
-            "put this line "
-            f"under '{GUARD}', and what they need, as extractors.register, before it"
+            f"put this line under '{GUARD}', and what they need, as extractors.register, before it"
         )
-    if at and is_conditional(at):
+    if registered_at and is_conditional(registered_at):
         return (
-            f"{path}, line {at}: extractor '{extractor}' is registered under an 'if' that the processes "
-            "that do runs do not "
-            f"enter: register it before '{GUARD}', or in a file that --plugin names"
+            f"{path}, line {registered_at}: extractor '{extractor}' is registered under an 'if' that the "
+            f"processes that do runs do not enter: register it before '{GUARD}', or in a file that --plugin "
+            "names"
         )
     return ""

@@ -1,4 +1,4 @@
-"""What the processes that do runs see of the script that started them is known before any of them is started."""
+"""What processes that do runs see of their script is known before any of them is started."""
 
 import sys
 from collections.abc import Iterator
@@ -12,16 +12,17 @@ import torch
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import plugins
 from alibench.benchmarks.running.local import Local
-from alibench.evaluation import script
+from alibench.evaluation import main_script
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.features import extractors
-from alibench.evaluation.subject import Settings
+from alibench.evaluation.settings import Settings
 from tests.benchmarks.config.test_plugins import nothing_left_behind, written
 
 HEAD = """from alibench.evaluation.features import extractors
 
 def make(data, settings, device):
-    return extractors.Extractor("corners", "0" * 64, 4, lambda x: (x[:, 0, ::4, ::4].flatten(1) / 255, None), device)
+    corners = lambda x: (x[:, 0, ::4, ::4].flatten(1) / 255, None)
+    return extractors.Extractor("corners", "0" * 64, 4, corners, device)
 
 """
 REGISTER, RUN = "extractors.register('corners', make)\n", "run('corners')\n"
@@ -31,8 +32,8 @@ GUARDED = 'if __name__ == "__main__":\n    '
 @pytest.fixture(autouse=True)
 def apart(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leave no extractor of a test behind."""
-    monkeypatch.setattr(extractors, "_MADE", {})
-    monkeypatch.setattr(script, "REGISTERED", {})
+    monkeypatch.setattr(extractors, "MAKERS", {})
+    monkeypatch.setattr(main_script, "REGISTERED", {})
     with nothing_left_behind():
         yield
 
@@ -64,11 +65,11 @@ ACCEPTED = {
 REFUSED = {
     "no guard": (
         HEAD + REGISTER + RUN,
-        "line 7: the processes that do runs import this script, and would run it again",
+        "line 8: the processes that do runs import this script, and would run it again",
     ),
     "no guard around a function": (
         HEAD + REGISTER + f"def go():\n    {RUN}\ngo()\n",
-        "line 10: the processes that do",
+        "line 11: the processes that do",
     ),
     "no guard, an extractor of ours": (
         "run('classifier')\n",
@@ -76,7 +77,7 @@ REFUSED = {
     ),
     "registered under the guard": (
         HEAD + GUARDED + REGISTER + "    " + RUN,
-        "line 7: extractor 'corners' is registered under an 'if' that the processes that do runs do not "
+        "line 8: extractor 'corners' is registered under an 'if' that the processes that do runs do not "
         "enter",
     ),
 }
@@ -113,10 +114,10 @@ def test_a_plug_in_brings_an_extractor_to_the_workers(
 ) -> None:
     path = written(tmp_path, HEAD + REGISTER)
     assert main(["list", "--plugin", str(path)]) == 0
-    assert "corners" not in extractors._MADE  # one command leaves another nothing
+    assert "corners" not in extractors.MAKERS  # one command leaves another nothing
     assert plugins.load(path) == ()
     assert list(plugins.LOADED) == [plugins.Source(path)]
-    assert extractors.maker("corners") is extractors._MADE["corners"]
+    assert extractors.maker("corners") is extractors.MAKERS["corners"]
     execute("run('corners')", monkeypatch, None)
     with pytest.raises(BadInput, match="defines no model"):
         plugins.load(written(tmp_path, HEAD, "other.py"))

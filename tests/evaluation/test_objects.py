@@ -10,7 +10,8 @@ from alibench import evaluate
 from alibench.evaluation.data import Data, as_float
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.metrics import METRICS
-from alibench.evaluation.subject import Settings, Subject
+from alibench.evaluation.settings import Settings
+from alibench.evaluation.subject import Subject
 from tests.conftest import build
 
 FEW = Settings(labels=50, draws=2)
@@ -96,7 +97,7 @@ def test_a_users_module_is_evaluated_without_dropout_and_left_as_it_was(digits: 
         ),
         (SimpleNamespace(encode=lambda x: x), ["neighbours"], "latent) is needed"),
         (SimpleNamespace(sample=lambda n: torch.rand(n, 1, 8, 8)), ["fidelty"], "did you mean 'fidelity'?"),
-        (SimpleNamespace(sample=lambda n: torch.rand(n, 1, 8, 8)), ["modes"], "is no known mixture"),
+        (SimpleNamespace(sample=lambda n: torch.rand(n, 1, 8, 8)), ["modes"], "is not a known mixture"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(

@@ -1,0 +1,38 @@
+"""How much is measured, and by which of the published protocols."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from alibench.evaluation.data import Amount
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A suite's [evaluation] table."""
+
+    # drawn from a model; none: 10,000 points, or as many images as the scored split holds
+    samples: Amount | None = None
+    # of fidelity; none: the split that is scored
+    reference: Literal["", "train", "validation", "test"] = ""
+    # of fidelity: the dataset's own "classifier", "inception", or a registered one
+    extractor: str = "classifier"
+    # file of Inception's weights; none: the one in ALIBENCH_DATA, downloaded if it is not there
+    inception: str = ""
+    # folder of LPIPS's two files of weights; none: ALIBENCH_DATA/extractors, if they are there
+    perceptual: str = ""
+
+    # labelled images: of the classifiers on features, and of semi-supervised training
+    labels: Amount | Literal["all"] = 100
+    labels_from: Literal["train", "validation"] = "train"  # the split they are drawn from
+    # of that split, its last images, to choose on where labels come from validation
+    kept_back: Amount = 10_000
+    draws: Amount = 10  # of labels
+
+    # draws of samples and codes from the same weights, for measures that depend on them
+    resamples: Amount = 1
+    # features, by the labelled images' mean and deviation; ALI's protocol leaves them as they are
+    standardise: bool = False
+    neighbours: Amount = 5  # of the k-nearest-neighbour classifier next to 1-NN
+    seconds: Annotated[float, Meta(gt=0, le=3600)] = 0.5  # that each speed is measured for

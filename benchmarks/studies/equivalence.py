@@ -23,7 +23,7 @@ from alibench.benchmarks.running.outputs import Output
 from alibench.benchmarks.running.provenance import command
 from alibench.results import baseline, formats, gate
 from alibench.results.baseline import Baseline
-from alibench.results.gate import Cell
+from alibench.results.cells import Cell
 from alibench.results.statistics import LEVEL, equivalence, equivalence_power, holm, welch
 
 FEW = 10  # seeds

@@ -37,7 +37,7 @@ from alibench.evaluation import files
 from alibench.evaluation.errors import BadInput
 from alibench.results import baseline, formats, gate
 from alibench.results.baseline import Baseline
-from alibench.results.gate import Cell
+from alibench.results.cells import Cell
 from alibench.results.statistics import holm
 
 SUITE = "gate"
@@ -117,7 +117,7 @@ class Study:
 
 def planted(cell: Cell, away: float, seeds: int) -> Cell:
     """Return the cell with its first seeds worse by `away` on its scale."""
-    away *= gate.sign(cell.gated) or 1
+    away *= cell.gated.sign() or 1
     moved = dict(cell.by_seed)
     for seed in list(moved)[:seeds]:
         value = moved[seed]

@@ -1,6 +1,4 @@
-"""Which tables there are, and which columns each has; what columns are called and which direction is better
-comes from the metrics.
-"""
+"""Which tables there are, and which columns each has; a column's title and better direction are its metric's."""
 
 from dataclasses import dataclass
 
@@ -21,17 +19,24 @@ DRAWN = (
 )
 CATALOGUE = COLUMNS | {column.metric: column for column in BUDGET}
 ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
+# protocols by which a measure is taken in several ways
+MEAN_CODE, DRAWN_CODE = "mean code", "drawn code"
+BY_VALIDATION, BY_LABELS = "C by validation", "C by labels"
+NEAREST, WITHIN_3SIGMA = "nearest centre", "3 sigma"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One column of a table: a metric by one protocol, under the metric's title or another."""
+class Measure:
+    """A metric by one protocol, under the metric's title or another: what a table's column shows.
+
+    `derived` says what is computed of it: "error" is 100 - value; "over NAME" the paired difference to a
+    reference; "spread" the deviation over label draws; "same labels" takes the draw that semi-supervised training
+    had; "reasons" are in words, with the number of runs.
+    """
 
     metric: str
     protocol: str = ""  # or the beginning of it; how features were scaled, say, may follow
     title: str = ""
-    # "error": 100 - value; "over NAME": paired difference to a reference; "spread": over label draws; "same
-    # labels": of the draw that semi-supervised training had; "reasons": in words, and in how many runs
     derived: str = ""
 
 
@@ -41,17 +46,29 @@ class Table:
 
     name: str
     caption: str
-    cells: tuple[Cell, ...]
+    measures: tuple[Measure, ...]
     needs: str = ""  # a metric without which there is no such table
 
 
-def _svm(protocol: str, by: str) -> tuple[Cell, ...]:
+def _plain(*metrics: str) -> tuple[Measure, ...]:
+    return tuple(Measure(metric) for metric in metrics)
+
+
+def _svm(protocol: str, by: str) -> tuple[Measure, ...]:
     return (
-        Cell("svm_accuracy", protocol, f"accuracy, {by}, %"),
-        Cell("svm_accuracy", protocol, f"error, {by}, %", "error"),
-        Cell("svm_accuracy", protocol, "− raw pixels", "over raw pixels"),
-        Cell("svm_accuracy", protocol, "− untrained", "over untrained encoder"),
-        Cell("svm_accuracy", protocol, "std over label draws", "spread"),
+        Measure("svm_accuracy", protocol, f"accuracy, {by}, %"),
+        Measure("svm_accuracy", protocol, f"error, {by}, %", "error"),
+        Measure("svm_accuracy", protocol, "− raw pixels", "over raw pixels"),
+        Measure("svm_accuracy", protocol, "− untrained", "over untrained encoder"),
+        Measure("svm_accuracy", protocol, "std over label draws", "spread"),
+    )
+
+
+def _against_references(metric: str, name: str) -> tuple[Measure, ...]:
+    return (
+        Measure(metric, title=f"{name}, %"),
+        Measure(metric, title=f"{name} − raw pixels", derived="over raw pixels"),
+        Measure(metric, title=f"{name} − untrained", derived="over untrained encoder"),
     )
 
 
@@ -59,16 +76,13 @@ OVERVIEW = Table(
     "overview",
     "The models at a glance. {facts}",
     (
-        Cell("modes_3sigma"),
-        Cell("reconstruction_error", "mean code", "reconstruction"),
-        Cell("reconstruction_error", "drawn code", "reconstruction, drawn code"),
-        Cell("kid"),
-        Cell("fid"),
-        Cell("inception_score"),
-        Cell("classifier_score"),
-        Cell("svm_accuracy", "C by validation", "SVM accuracy, %"),
-        Cell("class_accuracy", title="K+1 accuracy, %"),
-        Cell("train_rate"),
+        Measure("modes_3sigma"),
+        Measure("reconstruction_error", MEAN_CODE, "reconstruction"),
+        Measure("reconstruction_error", DRAWN_CODE, "reconstruction, drawn code"),
+        *_plain("kid", "fid", "inception_score", "classifier_score"),
+        Measure("svm_accuracy", BY_VALIDATION, "SVM accuracy, %"),
+        Measure("class_accuracy", title="K+1 accuracy, %"),
+        Measure("train_rate"),
     ),
 )
 TABLES = (
@@ -77,125 +91,95 @@ TABLES = (
         "quality",
         "Samples and reconstructions. {facts}",
         (
-            Cell("modes_3sigma"),
-            Cell("high_quality"),
-            Cell("mode_divergence"),
-            Cell("mixture_score"),
-            Cell("kid"),
-            Cell("fid"),
-            Cell("inception_score"),
-            Cell("classifier_score"),
-            Cell("reconstruction_error", "mean code", "reconstruction, mean code"),
-            Cell("reconstruction_error", "drawn code", "drawn code"),
+            *_plain("modes_3sigma", "high_quality", "mode_divergence", "mixture_score"),
+            *_plain("kid", "fid", "inception_score", "classifier_score"),
+            Measure("reconstruction_error", MEAN_CODE, "reconstruction, mean code"),
+            Measure("reconstruction_error", DRAWN_CODE, "drawn code"),
         ),
     ),
     Table(
         "fidelity",
-        "Samples against held-out data: FID's dependence on n, then realism (precision, density) and "
-        "variety (recall, "
-        "coverage) apart. {facts}",
-        tuple(
-            Cell(metric)
-            for metric in ("fid_half", "fid_extrapolated", "precision", "recall", "density", "coverage")
-        ),
+        "Samples against held-out data: FID's dependence on n, then realism (precision, density) and variety "
+        "(recall, coverage) apart. {facts}",
+        _plain("fid_half", "fid_extrapolated", "precision", "recall", "density", "coverage"),
         needs="fid",
     ),
     Table(
         "reconstruction",
-        "Reconstructions by other measures, through mean codes; prior codes decoded and encoded again. "
-        "{facts}",
+        "Reconstructions by other measures, through mean codes; prior codes decoded and encoded again. {facts}",
         (
-            *(Cell(metric, "mean code") for metric in ("psnr", "ssim", "lpips", "latent_error")),
-            *(
-                Cell(metric, "drawn code", f"{title}, drawn code")
-                for metric, title in (("psnr", "PSNR, dB"), ("ssim", "SSIM"))
-            ),
-            Cell("posterior_sigma"),
+            *(Measure(metric, MEAN_CODE) for metric in ("psnr", "ssim", "lpips", "latent_error")),
+            Measure("psnr", DRAWN_CODE, "PSNR, dB, drawn code"),
+            Measure("ssim", DRAWN_CODE, "SSIM, drawn code"),
+            Measure("posterior_sigma"),
         ),
     ),
     Table(
         "health",
-        "Did it train? D's verdicts on held-out data, what codes carry, how much of the data samples reach. "
-        "Alarms name "
-        "what went wrong, and in how many runs. {facts}",
+        "Did it train? D's verdicts on held-out data, what codes carry, how much of the data the samples cover. "
+        "Alarms name what went wrong, and in how many runs. {facts}",
         (
-            *(
-                Cell(m)
-                for m in ("d_accuracy_q", "d_accuracy_p", "d_saturation", "code_use", "posterior_sigma")
-            ),
-            *(Cell(m) for m in ("drawing_cost", "data_coverage")),
-            Cell("alarms", title="alarms", derived="reasons"),
+            *_plain("d_accuracy_q", "d_accuracy_p", "d_saturation", "code_use", "posterior_sigma"),
+            *_plain("drawing_cost", "data_coverage"),
+            Measure("alarms", title="alarms", derived="reasons"),
         ),
         needs="alarms",
     ),
     Table(
         "modes-paper",
-        "Modes by the paper's rule, which uniform noise passes: never to be compared with the 3σ rule. "
-        "{facts}",
-        (Cell("modes_paper"),),
+        "Modes by the paper's rule, which uniform noise passes: never to be compared with the 3σ rule. {facts}",
+        _plain("modes_paper"),
     ),
     Table(
         "svm",
-        "L2-SVM on encoded features; C chosen on the full validation split, as in the paper. Differences "
-        "are paired: "
-        "the same draws of labels. {facts}",
-        _svm("C by validation", "C by validation"),
+        "L2-SVM on encoded features; C chosen on the full validation split, as in the paper. Differences are "
+        "paired: the same draws of labels. {facts}",
+        _svm(BY_VALIDATION, "C by validation"),
     ),
     Table(
         "svm-labels",
-        "L2-SVM on encoded features; C chosen by cross-validation within the labels. Differences are "
-        "paired. {facts}",
-        _svm("C by labels", "C by the labels"),
+        "L2-SVM on encoded features; C chosen by cross-validation within the labels. Differences are paired. "
+        "{facts}",
+        _svm(BY_LABELS, "C by the labels"),
     ),
     Table(
         "neighbours",
-        "Nearest neighbours and a linear probe on the last hidden layer. Differences are paired: the same "
-        "draws of labels. "
-        "{facts}",
-        tuple(
-            Cell(metric, title=title.format(name), derived=derived)
-            for metric, name in (
-                ("nn_accuracy", "1-NN"),
-                ("knn_accuracy", "k-NN"),
-                ("probe_accuracy", "linear probe"),
-            )
-            for title, derived in (
-                ("{}, %", ""),
-                ("{} − raw pixels", "over raw pixels"),
-                ("{} − untrained", "over untrained encoder"),
-            )
+        "Nearest neighbours and a linear probe on the last hidden layer. Differences are paired: the same draws "
+        "of labels. {facts}",
+        (
+            *_against_references("nn_accuracy", "1-NN"),
+            *_against_references("knn_accuracy", "k-NN"),
+            *_against_references("probe_accuracy", "linear probe"),
         ),
     ),
     Table(
         "semi-supervised",
-        "Test error with few labels: classes learnt in training (K+1) and an SVM on features, on the same "
-        "labels. {facts}",
+        "Test error with few labels: classes learnt in training (K+1) and an SVM on features, on the same labels. "
+        "{facts}",
         (
-            Cell("class_accuracy", title="K+1 error, %", derived="error"),
-            Cell("svm_accuracy", "C by validation", "SVM error, C by validation, %", "same labels error"),
-            Cell("svm_accuracy", "C by labels", "SVM error, C by the labels, %", "same labels error"),
+            Measure("class_accuracy", title="K+1 error, %", derived="error"),
+            Measure("svm_accuracy", BY_VALIDATION, "SVM error, C by validation, %", "same labels error"),
+            Measure("svm_accuracy", BY_LABELS, "SVM error, C by the labels, %", "same labels error"),
         ),
         needs="class_accuracy",
     ),
     Table(
         "cost",
-        "What a training takes: updates of each network, floating-point operations, seconds beside other "
-        "runs. {facts}",
-        tuple(Cell(column.metric) for column in BUDGET),
+        "What a training takes: updates of each network, floating-point operations, seconds while other runs "
+        "share the machine. {facts}",
+        _plain(*(column.metric for column in BUDGET)),
     ),
     Table(
         "fidelity-cost",
-        "Samples against what training them took; seconds beside other runs. {facts}",
-        tuple(Cell(metric) for metric in ("fid", "kid", "updates_decoder", "train_gflop", "train_seconds")),
+        "Samples against what training them took; seconds while other runs share the machine. {facts}",
+        _plain("fid", "kid", "updates_decoder", "train_gflop", "train_seconds"),
         needs="fid",
     ),
     Table(
         "throughput",
         "Speed measured alone after all training, median over repeats ± interquartile range. {facts}",
-        (Cell("train_rate"), Cell("sample_rate"), Cell("encode_rate")),
+        _plain("train_rate", "sample_rate", "encode_rate"),
     ),
 )
-
-
-# tables whose measures stand in the one of statistics
+# tables whose measures stand in the table of statistics
 SPREAD = ("quality", "fidelity", "reconstruction", "svm", "svm-labels", "neighbours", "semi-supervised")

@@ -8,7 +8,7 @@ from typing import Any
 from alibench.evaluation.messages import listed
 
 Keys = tuple[str, ...]
-EMPTY = (None, "", {})  # defaults of what a later version added
+EMPTY: tuple[Any, ...] = (None, "", {})  # defaults of what a later version added
 
 
 def changed(

@@ -16,7 +16,7 @@ from alibench.benchmarks.config import loading
 from alibench.evaluation import files, pictures
 from alibench.evaluation.subject import Measurement
 from alibench.models import REGISTRY
-from alibench.results import figures, formats, layouts, rows, tables, values
+from alibench.results import figures, formats, layouts, pixels, rows, tables, values
 from tests.conftest import origin
 
 
@@ -274,7 +274,7 @@ def test_a_references_note_stands_in_its_title(tmp_path: Path) -> None:
 
 def test_tiles_show_every_image_once_in_reading_order() -> None:
     images = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 2, 2), np.uint8)
-    canvas = figures.tile(images, 3)[..., 0]
+    canvas = pixels.tile(images, 3)[..., 0]
     assert canvas.shape == (7, 10)
     assert [int(canvas[1 + 3 * (i // 3), 1 + 3 * (i % 3)]) for i in range(6)] == [0, 1, 2, 3, 4, 5]
 

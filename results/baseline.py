@@ -1,4 +1,5 @@
-"""Baselines: the values that a gate compares fresh seeds with, in one file each, with checksum and provenance.
+"""Baselines: the values that a gate compares fresh seeds with, in one file each, with checksum and
+provenance.
 
 A file holds a value for every cell and seed, so that any test can be computed from it again, and what the
 numbers mean: suite and settings, data, units, protocols, weights, versions. Whatever differs is refused by

@@ -33,7 +33,7 @@ class Gated:
     over: str = ""  # a speed as its ratio to this model's, measured in the same run
 
     def sign(self) -> int:
-        """Return 1 if higher is worse, -1 if lower is, 0 for either. Raises BadInput if nothing says which."""
+        """Return 1 if higher is worse, -1 if lower is, 0 for either. Raises BadInput if none is named."""
         worse = self.worse or {"higher": "lower", "lower": "higher", "": ""}[COLUMNS[self.metric].better]
         if not worse:
             remedy = "it has no better direction, so say worse = 'either' (or which)"
@@ -55,7 +55,7 @@ class Cell:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """Model, metric, and the protocol as the suite names it, with the model that a speed is a ratio to."""
+        """Model, metric, and the suite's protocol, with the model that a speed is a ratio to."""
         over = f" over {self.gated.over}" if self.gated.over else ""
         return self.model, self.gated.metric, self.gated.protocol + over
 

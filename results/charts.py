@@ -29,7 +29,8 @@ def _label(axes: Axes, title: str, rows: pd.Index) -> None:
 
 
 def spread(sheet: Sheet, rows: Sequence[str], most: int = 6) -> Figure | None:
-    """Draw the first columns of a table for some rows: a ring a seed, a dot for the mean, a line for its interval.
+    """Draw the first columns of a table for some rows: a ring a seed, a dot for the mean, a line for its
+    interval.
 
     Returns None where there is no number.
     """

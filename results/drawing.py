@@ -10,9 +10,8 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any
 
-# Whoever starts us from a notebook hands down its backend, which need not be installed here: then matplotlib
-# cannot even be imported. Nothing here needs a backend; other code of this process keeps the one that was asked
-# for, if it is there.
+# A notebook hands down its backend, which need not be installed here; then matplotlib cannot be imported.
+# Nothing here needs a backend; other code of this process keeps the notebook's, if it is there.
 _backend = os.environ.pop("MPLBACKEND", "")
 import matplotlib.style  # noqa: E402
 from matplotlib import font_manager  # noqa: E402
@@ -48,7 +47,7 @@ LONGEST_NAME = 24  # characters of a name in a legend
 
 @cache
 def fonts() -> list[str]:
-    """Return the fonts that a picture's text is drawn in: matplotlib's, then the installed ones of WIDE_FONTS."""
+    """Return the fonts of a picture's text: matplotlib's, then the installed ones of WIDE_FONTS."""
     installed = set(font_manager.get_font_names())
     return ["DejaVu Sans", *(font for font in WIDE_FONTS if font in installed)]
 
@@ -63,7 +62,7 @@ def styled(more: Mapping[str, Any] | None = None) -> Iterator[None]:
 
 
 def svg(figure: Figure, name: str) -> str:
-    """Return a figure as SVG for a page, text in the page's ink; `name` tells its marks from other figures'."""
+    """Return a figure as SVG for a page, text in the page's ink; `name` makes its marks unique."""
     file = io.StringIO()
     with styled({"svg.hashsalt": name}):
         figure.savefig(file, format="svg", transparent=True, dpi=100, metadata={"Date": None})

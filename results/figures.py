@@ -1,4 +1,4 @@
-"""Pictures of a trained model from its arrays (evaluation/pictures.py) and curves, as matplotlib draws them."""
+"""Pictures of a trained model, from its arrays (evaluation/pictures.py) and its curves."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -88,8 +88,8 @@ def walk(arrays: Mapping[str, np.ndarray]) -> Picture:
 def latent(codes: np.ndarray, y: np.ndarray, names: Sequence[str] = ()) -> tuple[Figure, str]:
     """Draw codes (N, L) coloured by class, and return on which axes.
 
-    They are both coordinates of the code, or the two principal axes; next to these, where there are three classes
-    or more, the two linear discriminants, fitted on every other code and drawn with the rest.
+    They are both coordinates of the code, or the two principal axes; next to these, where there are three
+    classes or more, the two linear discriminants, fitted on every other code and drawn with the rest.
     """
     finite = np.isfinite(codes).all(1)
     codes, y = codes[finite].astype(np.float64), y[finite]
@@ -142,7 +142,7 @@ def _axes(codes: np.ndarray, y: np.ndarray) -> tuple[list[Panel], str]:
 
 
 def curves(by_seed: Mapping[int, pd.DataFrame]) -> Figure:
-    """Draw the players' losses and D's mean logits against updates, a line a seed, one phase after the other."""
+    """Draw the players' losses and D's mean logits against updates, a line a seed; phases follow in turn."""
     first = next(iter(by_seed.values()))
     kinds = {
         kind: [name for name in first.columns if name.startswith(f"{kind} ")] for kind in ("loss", "logit")

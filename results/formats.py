@@ -15,8 +15,8 @@ from alibench.evaluation import files
 class Sheet(NamedTuple):
     """A finished table: cells as they are read, a caption above and notes below.
 
-    `best` has the frame's shape: which cells are bold. `seeds` holds the numbers behind a cell, a tuple with one a
-    seed, for the columns that are means.
+    `best` has the frame's shape: which cells are bold. `seeds` holds the numbers behind a cell, a tuple with
+    one a seed, for the columns that are means.
     """
 
     caption: str
@@ -73,7 +73,7 @@ _NUMBER = re.compile(r"[+-]?[\d.,]+(e[+-]?\d+)?( ± [\d.,]+(e[+-]?\d+)?)?[†‡
 
 
 def _in_csv(cell: Any) -> Any:
-    """Return a cell that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe."""
+    """Return a cell that no spreadsheet takes for a formula: an apostrophe before a text like one."""
     is_formula = isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell)
     return f"'{cell}" if is_formula else cell
 
@@ -130,7 +130,7 @@ def html(sheets: Mapping[str, Sheet], title: str) -> str:
 
 
 def write(out: Path, sheets: Mapping[str, Sheet]) -> None:
-    """Write every table as Markdown, CSV and LaTeX below `out`/tables, and all in tables.md and tables.html."""
+    """Write every table as Markdown, CSV and LaTeX in tables/, and all in tables.md and tables.html."""
     folder = files.subfolder(out, "tables")
     for name, sheet in sheets.items():
         files.replace(files.child(folder, f"{name}.md"), markdown(sheet))

@@ -3,18 +3,19 @@
 A suite lists what is gated in [[gate]] tables, at most 40 cells (a measure of a model). Each cell is judged
 twice.
 
-    all seeds    the mean of the current seeds against the baseline's mean, in standard errors by the baseline's
-                 spread over its seeds; one-sided t, Holm's correction over all cells. The current spread is not
-                 used, so a wild seed cannot hide a shift.
-    each seed    how far a single seed lies outside the baseline's spread, t of a new observation, corrected for
-                 all cells and seeds, and at least six deviations: one collapsed seed of five is found, which a
-                 mean or a rank test cannot show.
+    all seeds  the mean of the current seeds against the baseline's mean, in standard errors by the baseline's
+               spread over its seeds; one-sided t, Holm's correction over all cells. The current spread is not
+               used, so a wild seed cannot hide a shift.
+    each seed  how far a single seed lies outside the baseline's spread, t of a new observation, corrected for
+               all cells and seeds, and at least six deviations: one collapsed seed of five is found, which a
+               mean or a rank test cannot show.
 
 Each of the two has half of LEVEL. That is the error rate of a whole decision on unchanged code if seeds are
 spread normally; real ones have somewhat longer tails, so it is half of the one in a hundred that is wanted.
 Error rates of real runs are in results/baselines/error-rates.md. Nothing within a cell's floor is a
 regression, however sure. A cell without a number is one: a missing measure, or more diverged seeds than the
-baseline's share of them explains. Speed is judged only as a ratio of two models of one run, by its floor alone.
+baseline's share of them explains. Speed is judged only as a ratio of two models of one run, by its floor
+alone.
 """
 
 import math
@@ -120,7 +121,7 @@ def compare(old: Cell, new: Cell) -> Comparison:
 
 
 def conclude(old: Cell, new: Cell, test: Comparison, worse: float, better: float, number: int) -> Finding:
-    """Return the finding on a cell by its corrected p for worse and for better, of `number` seeds in all cells."""
+    """Return the finding on a cell by its corrected p for worse and better; all cells have `number` seeds."""
     seeds, least = _outside(old, new, number), floor(old, new)
     verdict: Verdict = "unchanged"
     p = worse

@@ -48,7 +48,7 @@ def _arrow(
 
 
 def game() -> Figure:
-    """Draw ALI's game (Dumoulin et al. 2017, figure 1): the two kinds of pairs, who sees them, who learns what."""
+    """Draw ALI's game (Dumoulin et al. 2017, figure 1): the pairs, who sees them, who learns what."""
     with styled():
         figure = Figure(figsize=(9.6, 3.5))
         axes = figure.add_axes((0, 0, 1, 1))

@@ -1,4 +1,4 @@
-"""Which tables there are, and which columns each has; a column's title and better direction are its metric's."""
+"""The tables and their columns; a column's title and better direction are its metric's."""
 
 from dataclasses import dataclass
 
@@ -30,8 +30,8 @@ class Measure:
     """A metric by one protocol, under the metric's title or another: what a table's column shows.
 
     `derived` says what is computed of it: "error" is 100 - value; "over NAME" the paired difference to a
-    reference; "spread" the deviation over label draws; "same labels" takes the draw that semi-supervised training
-    had; "reasons" are in words, with the number of runs.
+    reference; "spread" the deviation over label draws; "same labels" takes the draw that semi-supervised
+    training had; "reasons" are in words, with the number of runs.
     """
 
     metric: str
@@ -106,7 +106,8 @@ TABLES = (
     ),
     Table(
         "reconstruction",
-        "Reconstructions by other measures, through mean codes; prior codes decoded and encoded again. {facts}",
+        "Reconstructions by other measures, through mean codes; prior codes decoded and encoded again. "
+        "{facts}",
         (
             *(Measure(metric, MEAN_CODE) for metric in ("psnr", "ssim", "lpips", "latent_error")),
             Measure("psnr", DRAWN_CODE, "PSNR, dB, drawn code"),
@@ -116,8 +117,8 @@ TABLES = (
     ),
     Table(
         "health",
-        "Did it train? D's verdicts on held-out data, what codes carry, how much of the data the samples cover. "
-        "Alarms name what went wrong, and in how many runs. {facts}",
+        "Did it train? D's verdicts on held-out data, what codes carry, how much of the data the samples "
+        "cover. Alarms name what went wrong, and in how many runs. {facts}",
         (
             *_plain("d_accuracy_q", "d_accuracy_p", "d_saturation", "code_use", "posterior_sigma"),
             *_plain("drawing_cost", "data_coverage"),
@@ -127,7 +128,8 @@ TABLES = (
     ),
     Table(
         "modes-paper",
-        "Modes by the paper's rule, which uniform noise passes: never to be compared with the 3σ rule. {facts}",
+        "Modes by the paper's rule, which uniform noise passes: never to be compared with the 3σ rule. "
+        "{facts}",
         _plain("modes_paper"),
     ),
     Table(
@@ -144,8 +146,8 @@ TABLES = (
     ),
     Table(
         "neighbours",
-        "Nearest neighbours and a linear probe on the last hidden layer. Differences are paired: the same draws "
-        "of labels. {facts}",
+        "Nearest neighbours and a linear probe on the last hidden layer. Differences are paired: the same "
+        "draws of labels. {facts}",
         (
             *_against_references("nn_accuracy", "1-NN"),
             *_against_references("knn_accuracy", "k-NN"),
@@ -154,8 +156,8 @@ TABLES = (
     ),
     Table(
         "semi-supervised",
-        "Test error with few labels: classes learnt in training (K+1) and an SVM on features, on the same labels. "
-        "{facts}",
+        "Test error with few labels: classes learnt in training (K+1) and an SVM on features, on the same "
+        "labels. {facts}",
         (
             Measure("class_accuracy", title="K+1 error, %", derived="error"),
             Measure("svm_accuracy", BY_VALIDATION, "SVM error, C by validation, %", "same labels error"),

@@ -108,7 +108,7 @@ def _training(paper: Paper, trained: Iterable[str]) -> list[str]:
 
 
 def folders(paths: Iterable[Path] = ()) -> list[Path]:
-    """Return the folders of results that tables are made from, by default the committed ones. Raises BadInput."""
+    """Return the folders that tables are made from, by default the committed ones. Raises BadInput."""
     chosen = list(paths) or sorted(path for path in REFERENCE.iterdir() if (path / "runs").is_dir())
     for folder in chosen:
         stored.run_folders(folder)

@@ -22,7 +22,7 @@ class Picture:
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:
-    """Return images (N, C, H, W) as one picture (H', W', C) in rows of `columns`, light grey lines between them."""
+    """Return images (N, C, H, W) as one picture (H', W', C), `columns` in a row, light grey between."""
     n, channels, height, width = images.shape
     lines = -(-n // columns)
     canvas = np.full((lines * (height + 1) + 1, columns * (width + 1) + 1, channels), 200, np.uint8)

@@ -65,8 +65,8 @@ ALICE = "ALICE (Li et al., NeurIPS 2017) notebook"
 CLASSES = Measure("class_accuracy", derived="error")
 SVM = Measure("svm_accuracy", BY_VALIDATION, derived="error")
 SUM = (
-    "An error here is the squared distance summed over the two coordinates, a published one very likely their "
-    "mean; a score here is of the mixture's exact posterior, a published one of a fitted classifier.",
+    "An error here is the squared distance summed over the two coordinates, a published one very likely "
+    "their mean; a score here is of the mixture's exact posterior, a published one of a fitted classifier.",
 )
 
 
@@ -133,8 +133,8 @@ PAPERS = (
     ),
     Paper(
         "ali-25-gaussians",
-        "ALI, section 4.5: modes of 25 Gaussians with at least one sample nearest to them, ten runs with settings "
-        "drawn at random; smallest and largest in brackets",
+        "ALI, section 4.5: modes of 25 Gaussians with at least one sample nearest to them, ten runs with "
+        "settings drawn at random; smallest and largest in brackets",
         ALI,
         "Section 4.5 toy 25-Gaussian grid (10 runs)",
         "25-Gaussian grid",
@@ -202,6 +202,6 @@ PAPERS = (
 
 @cache
 def published() -> pd.DataFrame:
-    """Return the published numbers, a line each with its source; `bar` is as printed, in units of `bar_in_std`."""
+    """Return the published numbers, a line each with its source; `bar` is in `bar_in_std` deviations."""
     kinds = {"labels": "string", "bar_in_std": "float64"}
     return pd.read_csv(PUBLISHED, dtype=kinds, keep_default_na=False, na_values=[""])

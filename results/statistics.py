@@ -52,9 +52,11 @@ def equivalence(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray
 def equivalence_power(
     a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, margin: float
 ) -> float:
-    """Return how likely `equivalence` is to be shown at LEVEL if the means do not differ, at the samples' spread.
+    """Return how likely `equivalence` is to be shown at LEVEL if the means do not differ, at the samples'
+    spread.
 
-    By the normal approximation: the difference has to fall as far inside the margin as the tests' critical value.
+    By the normal approximation: the difference has to fall as far inside the margin as the tests' critical
+    value.
     """
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     error = float(np.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b)))

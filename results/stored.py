@@ -1,8 +1,8 @@
 """The files of an output folder: plan.json, and in each run's folder run.json, rows.json and curves.csv.
 
 A folder may be anyone's. Whoever reads one of these files reads it here, by one schema: names that become
-paths are names, numbers are finite, and a folder in `runs/` is called by the run that it holds, since a copied
-or renamed one would count twice.
+paths are names, numbers are finite, and a folder in `runs/` is called by the run that it holds, since a
+copied or renamed one would count twice.
 """
 
 import hashlib

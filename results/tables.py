@@ -30,7 +30,7 @@ class Filled(NamedTuple):
 
 
 def wide(rows: pd.DataFrame, table: Table) -> Sheet | None:
-    """Return a table of one suite's rows without its caption, titles as index; None if nothing was measured."""
+    """Return a table of one suite's rows without its caption, an index of titles; None if it is empty."""
     if table.needs and not (rows.metric == table.needs).any():
         return None
     metrics = {measure.metric for measure in table.measures}
@@ -145,8 +145,8 @@ def runs(rows: pd.DataFrame) -> pd.DataFrame:
 def spreads(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the statistics behind one suite's tables, a line a measure and model with two seeds or more.
 
-    The spread over training seeds stands apart from the spreads of the same weights: other draws of samples and
-    codes (`evaluation.resamples`), other draws of labels.
+    The spread over training seeds stands apart from the spreads of the same weights: other draws of samples
+    and codes (`evaluation.resamples`), other draws of labels.
     """
     rows = rows[rivals(rows) & (rows.kind == "quality")]
     listed = (each for table in TABLES if table.name in SPREAD for each in table.measures if not each.derived)

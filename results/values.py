@@ -11,7 +11,7 @@ from alibench.results.statistics import TESTED_FROM
 
 
 def of_seeds(rows: pd.DataFrame, measure: Measure) -> pd.Series:
-    """Return one value for each (model, seed). Draws are averaged: their spread is not the spread of training."""
+    """Return one value for each (model, seed), draws averaged: their spread is not that of training."""
     is_measured = (rows.metric == measure.metric) & (rows.status == "ok")
     chosen = rows.loc[is_measured, ["model", "seed", "protocol", "draw", "value"]]
     if measure.protocol:
@@ -44,7 +44,8 @@ def own(rows: pd.DataFrame) -> pd.Series:
 
 
 def rivals(rows: pd.DataFrame) -> pd.Series:
-    """Return which rows take part in comparisons: a model's own, and those on features of the D that it trained.
+    """Return which rows take part in comparisons: a model's own, and those on features of the D that it
+    trained.
 
     Nothing was trained for the others: raw pixels, untrained encoders, noise, held-out data.
     """

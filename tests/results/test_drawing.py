@@ -23,7 +23,7 @@ NOTEBOOKS = "module://matplotlib_inline.backend_inline"
 
 
 def test_figures_need_no_backend_and_no_settings_of_the_machine(tmp_path: Path) -> None:
-    """Before, a backend of a notebook's ended every command after its training, and usetex asked for LaTeX."""
+    """Once a notebook's backend ended every command after its training, and usetex asked for LaTeX."""
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfont.size: 40\n")
     script = (
         "import os, numpy as np; from alibench.results import drawing, figures; import matplotlib\n"

@@ -16,7 +16,7 @@ from alibench.benchmarks.studies import mistakes, study
 from alibench.benchmarks.training import average as training_average
 from alibench.benchmarks.training import trainer as training_trainer
 from alibench.benchmarks.training.average import Average
-from alibench.benchmarks.training.loop import gradients
+from alibench.benchmarks.training.gradients import gradients
 from alibench.benchmarks.training.trainer import Trainer, parameters
 from alibench.evaluation import representation
 from alibench.evaluation.data import Data

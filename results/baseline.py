@@ -67,6 +67,7 @@ class Baseline:
         return [replace(cell, by_seed={seed: cell.by_seed[seed] for seed in seeds}) for cell in self.cells]
 
 
+# -------------------- as a file has it
 class _Cell(msgspec.Struct):
     """A cell as a file has it; its seeds are pairs, since JSON's keys are texts."""
 
@@ -116,6 +117,7 @@ class _Content(msgspec.Struct):
 NAMED = ("suite", "dataset", "data_sha256", "protocols", "settings", "origin")  # as both have them
 
 
+# -------------------- from runs
 def collect(
     out: Path, suite: str, gated: Sequence[Gated], models: Sequence[str], seeds: range | None = None
 ) -> Baseline:
@@ -123,6 +125,7 @@ def collect(
 
     Raises BadInput if there are no runs, or runs of several kinds.
     """
+    # Rows and provenance of all runs.
     try:
         frame = rows.read(out)
     except rows.Damaged as damage:
@@ -132,6 +135,7 @@ def collect(
         raise BadInput(f"{out} holds no finished runs of suite '{suite}'")
 
     runs = [rows.read_origin(out / "runs" / run_id) for run_id in frame.run_id.unique()]
+    # Runs of one suite may still be of several settings or data.
     kinds = _distinct([[_settings(run["config"]), run["data_sha256"]] for run in runs])
     if len(kinds) > 1:
         different = ", ".join(_different(kinds[0][0], kinds[1][0])) or "data"
@@ -179,11 +183,13 @@ def _different(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [path[-1] for path in paths if not FREE.intersection(path)]
 
 
+# -------------------- comparing
 def check(baseline: Baseline, current: Baseline, path: Path) -> None:
     """Refuse by name what cannot be compared. Raises BadInput."""
     if problem := _incomparable(baseline, current) or next(_other_measures(baseline, current), ""):
         raise BadInput(f"baseline {path} {problem}: {RENEW}")
 
+    # Fresh seeds, and enough of them.
     if same := sorted(set(baseline.seeds) & set(current.seeds)):
         remedy = "a seed says nothing new of itself; choose others with --first-seed"
         raise BadInput(
@@ -226,10 +232,12 @@ def _other_measures(baseline: Baseline, current: Baseline) -> Iterator[str]:
             yield f"has {name} by another measure ({values})"
         if cell.protocol and cell.protocol != old.protocol:
             yield f"has {name} by the protocol '{old.protocol}', now '{cell.protocol}'"
+        # a ratio of speeds is judged by its floor alone
         if not cell.gated.over and len(old.numbers) < FEWEST:
             yield f"has {len(old.numbers)} seeds with {name}, {FEWEST} are needed"
 
 
+# -------------------- files
 def write(path: Path, baseline: Baseline) -> None:
     """Store a baseline, whole or not at all. Raises BadInput for one that no gate could use."""
     for cell in baseline.cells:
@@ -242,6 +250,7 @@ def write(path: Path, baseline: Baseline) -> None:
                 f"{name} has a number of {len(cell.numbers)} seeds{lost}: a baseline needs {FEWEST}"
             )
 
+    # JSON has no integers as keys, so seeds are pairs.
     content: dict[str, Any] = {name: getattr(baseline, name) for name in NAMED}
     content["seeds"] = baseline.seeds
     content["cells"] = [
@@ -279,6 +288,7 @@ def read(path: Path) -> Baseline:
 
 def changes(old: Baseline | None, new: Baseline) -> pd.DataFrame:
     """Return what a new baseline changes, a line for each cell: mean and deviation before and now."""
+    # Cells of the new one, then cells that are no longer gated.
     before = {cell.key: cell for cell in old.cells} if old else {}
     now = {cell.key: cell for cell in new.cells}
     lines = [

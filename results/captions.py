@@ -22,6 +22,7 @@ def _facts(rows: pd.DataFrame, table: Table, tests: str) -> str:
     if len(quality):
         parts = [*_conditions(quality), tests]
 
+    # Speed has conditions of its own; seconds of a training are a part of its cost.
     if len(timed) and not (measured.kind == "budget").any():
         ways = sorted(set(timed.protocol))
         spread = "± the interquartile range of repeats"
@@ -31,11 +32,13 @@ def _facts(rows: pd.DataFrame, table: Table, tests: str) -> str:
 
 def _conditions(quality: pd.DataFrame) -> list[str]:
     """Return split, number of samples, extractor, labels and weights of rows, and what is unusual of them."""
+    # Every table names these.
     splits = sorted(set(quality.split) - {""})
     parts = [f"Split: {', '.join(splits) or 'none'}", _sizes(quality)]
     parts += [f"extractor {name}" for name in sorted(set(quality.extractor) - {""})]
     parts += [f"{labels} labels" for labels in sorted(quality.labels.dropna().unique())]
 
+    # Some tables need a warning.
     if quality.protocol.str.endswith(", standardised").any():
         parts.append("features standardised by the labelled images")
     if alone := sorted(set(quality[quality.protocol.str.contains(f", {CODE_ALONE}")].title)):
@@ -53,6 +56,7 @@ def _sizes(rows: pd.DataFrame) -> str:
     sizes = {metric: size for metric, size in sizes.items() if size}
     if not sizes:
         return ""
+    # Most measures share one number; name the others.
     usual = max(sizes.values(), key=list(sizes.values()).count)
     others = [f"{CATALOGUE[metric].title}: {size}" for metric, size in sizes.items() if size != usual]
     return f"n = {usual}" + "".join(f" ({other})" for other in others)
@@ -63,6 +67,7 @@ def _tests(rows: pd.DataFrame, table: Table, best: pd.DataFrame) -> str:
     if best.to_numpy().any():
         test = f"Welch's t, Holm over all pairs of a column, {100 * statistics.LEVEL:.0f} %"
         return f"bold: the best, and every model that does not differ significantly from it ({test})"
+    # Of one model alone there is nothing to test.
     metrics = {measure.metric for measure in table.measures if better(measure)}
     compared = rows[rivals(rows) & rows.metric.isin(metrics) & (rows.status == "ok")].model.nunique()
     untested = f"differences between models: not tested (fewer than {TESTED_FROM} seeds)"

@@ -50,6 +50,7 @@ def card(
     """Return the card of a model by its rows in a suite, and what of its runs in `folder` cannot be read."""
     row, runs = rows.iloc[0], rows.drop_duplicates("run_id")
     folders = {int(seed): folder / "runs" / run for seed, run in zip(runs.seed, runs.run_id, strict=True)}
+    # Alarms of the health metric, by seed.
     alarms = rows[(rows.metric == "alarms") & (rows.reason != "")]
     named = [f"seed {seed}: {reason}" for seed, reason in zip(alarms.seed, alarms.reason, strict=True)]
     made = Card(label, str(row.title), "", "; ".join(named))
@@ -65,6 +66,7 @@ def card(
     curves, unread = _curves(made.title, folders, origins, key)
     made.figures += curves
 
+    # A line about it: source, seeds, length of training.
     config = origins[row.run_id]["config"]
     kind = config.get("model", {}).get(row.model, {}).get("of") or row.model
     steps = rows.step.dropna().unique()
@@ -93,6 +95,7 @@ def _add_pictures(card: Card, folder: Path, origin: Mapping[str, Any], key: str)
         said = f"{path} lacks {damage}" if isinstance(damage, KeyError) else str(damage)
         return [f"{said}: no pictures of {card.title}; evaluate this run again"]
 
+    # arrays of an earlier version
     if "interpolations" not in arrays and "reconstructions" in arrays:
         remedy = "an earlier version evaluated this run; 'alibench evaluate' adds them"
         card.problems.append(f"No interpolations: {remedy}.")
@@ -114,6 +117,7 @@ def _images(title: str, arrays: Arrays) -> Iterator[Figure]:
         start = end = None
         caption = "Decoded from the straight line between two draws of the prior."
         if "reconstructions" in arrays:
+            # every line begins at one image and ends at the next
             ends = arrays["x"][: 2 * lines].reshape(lines, 2, *arrays["x"].shape[1:])
             start, end = (pixels.picture(pixels.tile(ends[:, side], lines)) for side in range(2))
             images = "two held-out images, the one above and the one below"
@@ -171,6 +175,7 @@ def _curves(
             yield seed, frame
 
     by_seed = dict(islice(readable(), CURVES))
+    # the caption says how many seeds are drawn
     if not by_seed:
         return [], problems
     seeds = f"{len(by_seed)} seeds, a line each" if len(by_seed) > 1 else f"seed {next(iter(by_seed))}"

@@ -79,6 +79,7 @@ class Cell:
     def scaled(self, values: Iterable[float]) -> np.ndarray:
         """Return values on the cell's scale. Raises BadInput for a logarithm of what is not positive."""
         array = np.array(list(values), dtype=float)
+        # differences on the logarithm are ratios
         if self.gated.scale == "linear":
             return array
         if (array <= 0).any():
@@ -100,6 +101,7 @@ def check(gate: Sequence[Gated], models: Sequence[str], where: str) -> None:
         if gated.over:
             check_name(gated.over, models, f"{named}, over: unknown model")
 
+    # Few enough to see something of each, and each once.
     keys = [(model, gated.metric, gated.protocol) for gated in gate for model in gated.models or models]
     if len(keys) > MOST:
         remedy = f"at most {MOST}, so that each can be seen: name models in [[gate]]"
@@ -129,17 +131,20 @@ def from_rows(
 def _cell(rows: pd.DataFrame, gated: Gated, model: str, title: str, seeds: Sequence[int]) -> Cell:
     of_model = rows[rows.model == model]
     measured = of_model[(of_model.status == "ok") & of_model.protocol.str.startswith(gated.protocol)]
+    # Numbers by different measures have no mean.
     ways = measured[["protocol", *IDENTITY]].drop_duplicates()
     if len(ways) > 1:
         remedy = "say 'protocol' in its [[gate]] table"
         raise BadInput(f"{title}, {gated.metric}: measured in {len(ways)} ways; {remedy}")
 
+    # One value a seed, draws averaged.
     way = {} if ways.empty else ways.iloc[0].to_dict()
     protocol = str(way.pop("protocol", ""))
     identity = {str(name): None if pd.isna(value) else value for name, value in way.items()}
     means = measured.groupby("seed").value.mean()
     values: dict[int, float | None] = {int(seed): float(value) for seed, value in means.items()}  # type: ignore[call-overload]
 
+    # A speed is a ratio within one run: machines differ.
     if gated.over:
         other = rows[(rows.model == gated.over) & (rows.status == "ok")].value
         over = float(other.mean()) if len(other) else 0.0
@@ -150,6 +155,7 @@ def _cell(rows: pd.DataFrame, gated: Gated, model: str, title: str, seeds: Seque
     # where one of several draws has no number, the mean of the others would be another measure
     partly = set(lost.seed[lost.draw.notna() & lost.protocol.str.startswith(gated.protocol)])
     values = {seed: value for seed, value in values.items() if seed not in partly}
+    # Every seed without a number gets a reason.
     named = {
         int(seed): f"{status}: {reason}".removesuffix(": ")
         for seed, status, reason in zip(lost.seed, lost.status, lost.reason, strict=True)

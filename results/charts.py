@@ -18,6 +18,7 @@ from alibench.results.formats import Sheet
 
 def _numbers(sheet: Sheet, rows: Sequence[str]) -> pd.DataFrame:
     """Return the numbers behind some rows of a table, of the columns that have any."""
+    # a row may be missing: nothing of it was measured
     assert sheet.seeds is not None
     kept = sheet.seeds.loc[[row for row in rows if row in sheet.seeds.index]]
     return kept[[name for name in kept.columns if kept[name].map(len).any()]]
@@ -37,6 +38,7 @@ def spread(sheet: Sheet, rows: Sequence[str], most: int = 6) -> Figure | None:
     numbers = _numbers(sheet, rows).iloc[:, :most]
     if numbers.empty:
         return None
+    # Three panels in a row, which share the names of rows.
     across = min(3, numbers.shape[1])
     down = -(-numbers.shape[1] // across)
     with styled():
@@ -71,6 +73,7 @@ def bars(sheet: Sheet, rows: Sequence[str]) -> Figure | None:
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(1, numbers.shape[1], squeeze=False, sharey=True)
         for axes, name in zip(grid[0], numbers.columns, strict=True):
+            # a row without a number keeps its place
             heights = [float(np.mean(values)) if len(values) else 0.0 for values in numbers[name]]
             colours = [COLOURS[place % len(COLOURS)] for place in range(len(numbers))]
             axes.barh(range(len(numbers)), heights, color=colours, height=0.6)

@@ -19,6 +19,7 @@ def changed(
     `common`: entries that only one of the tables has do not count.
     """
     for key in dict.fromkeys([*before, *now]):
+        # an older table need not have what a later version added
         if common and not (key in before and key in now):
             continue
 
@@ -40,11 +41,13 @@ def differences(begun: Mapping[str, Any], now: Mapping[str, Any], when: str = "n
     for keys, before, after in changed(begun, now):
         kind, *rest = keys
         name = ".".join(rest)
+        # Moved files are the same data; the machine and the order of computing change no number.
         moved = (kind, *rest[1:]) == ("suites", "dataset") and only_moved(rest[0], begun, now)
         free = kind == "runs" or rest[1:2] == ["resources"] or rest[-2:] == ["recipe", "execution"]
         if moved or free or (before in EMPTY and after in EMPTY):
             continue
 
+        # hashes say nothing to a reader
         said = {"code": f"{name} (its code)", "data": f"the data of suite '{name}'", "device": "the device"}
         values = "" if kind in ("code", "data") else f" ({before!r}, {when} {after!r})"
         named.append(said.get(kind, name) + values)
@@ -53,6 +56,7 @@ def differences(begun: Mapping[str, Any], now: Mapping[str, Any], when: str = "n
 
 def only_moved(suite: str, begun: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Return whether two plans have the same data of a suite under the same name, maybe in other folders."""
+    # the same content
     hashes = [plan.get("data", {}).get(suite) for plan in (begun, now)]
     if hashes[0] is None or hashes[0] != hashes[1]:
         return False

@@ -67,6 +67,7 @@ def svg(figure: Figure, name: str) -> str:
     with styled({"svg.hashsalt": name}):
         figure.savefig(file, format="svg", transparent=True, dpi=100, metadata={"Date": None})
 
+    # The page gives ink and size; names of groups would be the same in every figure.
     text = file.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
     text = re.sub(r' id="[a-zA-Z]+[\w.]*_\d+"', "", text)  # names of groups, the same in every figure

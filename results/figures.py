@@ -40,6 +40,7 @@ def plane(arrays: Mapping[str, np.ndarray], across: int = 4, size: float = 3.4) 
     Panels are `size` inches wide, `across` in a row.
     """
     x, codes, colour = arrays["x"], arrays.get("codes"), _colours(arrays["y"])
+    # What there is: a GAN has no codes, and so no reconstructions.
     limit = 1.15 * float(np.abs(x).max())
     panels = [("held-out data", x, limit, colour)]
     if codes is not None and codes.shape[1] > 1:
@@ -49,6 +50,7 @@ def plane(arrays: Mapping[str, np.ndarray], across: int = 4, size: float = 3.4) 
     if "samples" in arrays:
         panels.append(("samples", arrays["samples"], limit, {"color": "#777777"}))
 
+    # One grid, the last places empty.
     across = min(across, len(panels))
     down = -(-len(panels) // across)
     with styled():
@@ -74,6 +76,7 @@ def walk(arrays: Mapping[str, np.ndarray]) -> Picture:
         figure = Figure(figsize=(size, size * steps), dpi=90)
         axes = figure.add_axes((0, 0, 1, 1))
         for step in range(steps):
+            # points outside the frame would fall into the next one
             data, decoded = (arrays["x"][:1500], 1, COLOURS[6]), (lines[:, step], 4, COLOURS[0])
             for points, mark, colour in (data, decoded):
                 seen = points[(np.abs(points) < limit).all(1)]
@@ -93,6 +96,7 @@ def latent(codes: np.ndarray, y: np.ndarray, names: Sequence[str] = ()) -> tuple
     """
     finite = np.isfinite(codes).all(1)
     codes, y = codes[finite].astype(np.float64), y[finite]
+    # Only ten classes can be told apart by colour, and have a legend.
     panels, about = _axes(codes, y)
     colour = _colours(y) if len(y) else {}
     shown = np.unique(y) if y.ndim == 1 and "vmax" in colour else np.array([], dtype=int)
@@ -120,6 +124,7 @@ def latent(codes: np.ndarray, y: np.ndarray, names: Sequence[str] = ()) -> tuple
 def _axes(codes: np.ndarray, y: np.ndarray) -> tuple[list[Panel], str]:
     """Return the panels that codes are drawn in, and what their axes are."""
     size = codes.shape[1]
+    # Codes in the plane, or codes of which some numbers never vary, are drawn as they are.
     vary = len(codes) > 2 and bool((codes.std(0) > FLAT * np.abs(codes).max()).all())
     if size <= 2 or not vary:
         about = "both coordinates of the code" if size > 1 else "the code, drawn twice"
@@ -127,10 +132,12 @@ def _axes(codes: np.ndarray, y: np.ndarray) -> tuple[list[Panel], str]:
             about = f"its first and last number of {size}: some numbers are the same for all"
         return [("the code's coordinates", codes[:, [0, -1]], slice(None))], about
 
+    # The axes of most variance, whatever the classes.
     principal = PCA(2, svd_solver="full").fit(codes)
     share = principal.explained_variance_ratio_.sum()
     panels = [("where codes spread most", principal.transform(codes), slice(None))]
     about = f"the two principal axes of {size}, which hold {share:.0%} of the codes' variance"
+    # Axes that separate classes would separate any, if they were fitted to the codes drawn.
     fitted, drawn = slice(0, None, 2), slice(1, None, 2)
     if y.ndim == 1 and len(np.unique(y[fitted])) > 2 and len(codes) >= 8 * size:
         parting = LinearDiscriminantAnalysis(n_components=2).fit(codes[fitted], y[fitted])
@@ -143,6 +150,7 @@ def _axes(codes: np.ndarray, y: np.ndarray) -> tuple[list[Panel], str]:
 
 def curves(by_seed: Mapping[int, pd.DataFrame]) -> Figure:
     """Draw the players' losses and D's mean logits against updates, a line a seed; phases follow in turn."""
+    # A panel for losses, a panel for logits, if there are any.
     first = next(iter(by_seed.values()))
     kinds = {
         kind: [name for name in first.columns if name.startswith(f"{kind} ")] for kind in ("loss", "logit")
@@ -162,6 +170,7 @@ def curves(by_seed: Mapping[int, pd.DataFrame]) -> Figure:
 
 def _lines(axes: Axes, frame: pd.DataFrame, names: Sequence[str], ends: pd.Series, named: bool) -> None:
     """Draw one seed's lines; with `named` their legend, and where the phases end."""
+    # phases follow in turn, and each counts its updates from 1
     at = frame.step + frame.phase.map(ends.cumsum() - ends)
     lines = [
         axes.plot(at, frame[name], color=colour, linewidth=1, alpha=0.8)[0]

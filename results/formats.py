@@ -92,6 +92,7 @@ def _tex(text: str) -> str:
 
 def _stacked(title: str) -> str:
     """Return a column's title in short lines, one above the other: numbers are narrow."""
+    # numbers are narrow, so titles are stacked
     lines = [_tex(line) for line in textwrap.wrap(title, 12, break_long_words=False, break_on_hyphens=False)]
     stacked = r" \\ ".join(lines)
     return stacked if len(lines) == 1 else rf"\shortstack[r]{{{stacked}}}"
@@ -99,9 +100,11 @@ def _stacked(title: str) -> str:
 
 def latex(sheet: Sheet) -> str:
     """Return a table for LaTeX with booktabs; a page that is too narrow for it shrinks it (graphicx)."""
+    # Cells are escaped before they are bold, or braces would be escaped too.
     escaped = Sheet("", sheet.frame.map(_tex), sheet.best)
     body = _bold(escaped, r"\textbf{{{}}}").rename(index=_tex, columns=_stacked).reset_index()
     columns = "l" + "r" * (body.shape[1] - 1)
+    # pandas knows booktabs; the rest stands around its table.
     tabular: str = body.style.hide(axis="index").to_latex(hrules=True, column_format=columns)
     lines = [
         r"\begin{table}[htbp]",
@@ -116,6 +119,7 @@ def latex(sheet: Sheet) -> str:
     return "\n".join(lines) + "\n"
 
 
+# cells hold what users name, so everything is escaped
 PAGES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "page"),
     autoescape=True,

@@ -81,6 +81,7 @@ def judge(baseline: Sequence[Cell], current: Sequence[Cell]) -> list[Finding]:
 
     `results.baseline` checks beforehand that both are comparable and have seeds enough.
     """
+    # Cells of both, and cells that the suite no longer gates.
     by_key = {cell.key: cell for cell in current}
     dropped = [cell for cell in baseline if cell.key not in by_key]
     pairs = [(old, by_key[old.key]) for old in baseline if old.key in by_key]
@@ -94,6 +95,7 @@ def judge(baseline: Sequence[Cell], current: Sequence[Cell]) -> list[Finding]:
     )
     by_test = {new.key: (test, *p) for (_, new), test, p in zip(tested, tests, corrected, strict=True)}
 
+    # Dropped cells come first, then every cell with its verdict.
     findings = [Finding(cell, "missing", _spread(cell), reason=DROPPED) for cell in dropped]
     for old, new in pairs:
         if new.gated.over:
@@ -107,6 +109,7 @@ def judge(baseline: Sequence[Cell], current: Sequence[Cell]) -> list[Finding]:
 
 def compare(old: Cell, new: Cell) -> Comparison:
     """Compare the means of two cells, on today's scale, by the baseline's spread."""
+    # Means on the cell's scale; the shift is in the measure's unit.
     base, values, towards = new.scaled(old.numbers), new.scaled(new.numbers), new.gated.sign()
     n, m = len(base), len(values)
     shift = float(new.numbers.mean() - old.numbers.mean())
@@ -114,6 +117,7 @@ def compare(old: Cell, new: Cell) -> Comparison:
     error = float(base.std(ddof=1)) * math.sqrt(1 / n + 1 / m)
     errors = moved / error if error else math.copysign(math.inf, moved) if moved else 0.0
 
+    # Either direction is worse: a two-sided test.
     if towards == 0:
         return Comparison(abs(shift), abs(errors), float(2 * stdtr(n - 1, -abs(errors))), 1.0)
     errors *= towards
@@ -123,6 +127,7 @@ def compare(old: Cell, new: Cell) -> Comparison:
 def conclude(old: Cell, new: Cell, test: Comparison, worse: float, better: float, number: int) -> Finding:
     """Return the finding on a cell by its corrected p for worse and better; all cells have `number` seeds."""
     seeds, least = _outside(old, new, number), floor(old, new)
+    # The mean first, then single seeds, then what got better.
     verdict: Verdict = "unchanged"
     p = worse
     if worse < LEVEL / 2 and test.shift > least:
@@ -138,10 +143,12 @@ def _outside(old: Cell, new: Cell, number: int) -> dict[int, float]:
     """Return the seeds that the baseline's spread does not explain, with their distance in deviations."""
     base, towards = new.scaled(old.numbers), new.gated.sign()
     n, spread = len(base), float(base.std(ddof=1))
+    # How far each seed lies outside, on the scale and in the measure's unit.
     away, change = new.scaled(new.numbers) - base.mean(), new.numbers - old.numbers.mean()
     away, change = (away * towards, change * towards) if towards else (abs(away), abs(change))
     distance = away / spread if spread else np.where(away == 0, 0.0, np.copysign(np.inf, away))
 
+    # The p of a new observation, for all seeds of all cells.
     p = stdtr(n - 1, -distance / math.sqrt(1 + 1 / n)) * (1 if towards else 2)
     is_bad = (p * number < LEVEL / 2) & (distance > OUTLIER) & (change > floor(old, new))
     seeds = [seed for seed, value in new.by_seed.items() if value is not None]
@@ -161,6 +168,7 @@ def _spread(cell: Cell) -> Spread:
 
 def _lacks(old: Cell, new: Cell) -> str:
     """Return which of a cell's numbers are missing, if more are than the baseline's share explains."""
+    # Nothing at all.
     if set(new.reasons.values()) == {NOT_THERE} and not len(new.numbers):
         return "no run has it: the metric or the model is gone, or every run failed"
 
@@ -171,6 +179,7 @@ def _lacks(old: Cell, new: Cell) -> str:
         seeds = ", ".join(f"seed {seed}: {reason}" for seed, reason in new.reasons.items())
         return f"{lost} of {len(new.by_seed)} seeds have no number ({seeds})"
 
+    # Too few to judge by.
     if len(new.numbers) < FEWEST:
         return f"{len(new.numbers)} seeds have a number: {FEWEST} are needed"
     return ""
@@ -181,6 +190,7 @@ def _ratio(old: Cell, new: Cell) -> Finding:
     (before, _), (now, _) = _spread(old), _spread(new)
     if math.isnan(now):
         return Finding(new, "missing", _spread(old), reason="this run has no such ratio of speeds")
+    # positive: worse
     shift = (now - before) * new.gated.sign()
     verdict: Verdict = "unchanged"
     if abs(shift) > floor(old, new):

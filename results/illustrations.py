@@ -1,6 +1,7 @@
 """The documentation's pictures and README's table, made from committed results by `nox -s pictures`."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,14 @@ def game() -> Figure:
         axes.set(xlim=(0, 12), ylim=(0, 4.4))
         axes.axis("off")
 
+        # Two players, each with its pair.
         top, bottom, middle = 3.35, 1.05, 2.2
         encoder = ("x from the data", "encoder", "ẑ = μ(x) + σ(x) ε", "encoder pair (x, ẑ)")
         decoder = ("z from the prior", "decoder", "x̃ = G(z)", "decoder pair (x̃, z)")
-        _player(axes, top, *encoder, ENCODER, 0.62)
-        _player(axes, bottom, *decoder, DECODER, -0.62)
+        _player(axes, top, encoder, ENCODER, 0.62)
+        _player(axes, bottom, decoder, DECODER, -0.62)
 
+        # The judge sees both pairs; its gradient goes back to both networks.
         _box(axes, 10.6, middle, "discriminator D(x, z):\nwhich kind of pair?", JUDGE, 2.2)
         _arrow(axes, (8.85, top - 0.2), (9.75, middle + 0.42))
         _arrow(axes, (8.85, bottom + 0.2), (9.75, middle - 0.42))
@@ -73,10 +76,9 @@ def game() -> Figure:
     return figure
 
 
-def _player(
-    axes: Axes, y: float, start: str, network: str, end: str, pair: str, colour: str, away: float
-) -> None:
-    """Draw a network with its input, its output, and the pair of both."""
+def _player(axes: Axes, y: float, names: Sequence[str], colour: str, away: float) -> None:
+    """Draw a network with its input, its output, and the pair of both; `away` is the line past the network."""
+    start, network, end, pair = names
     _box(axes, 1.15, y, start, "#8c8c8c", 1.85)
     _box(axes, 3.55, y, network, colour, 1.35)
     axes.text(5.55, y, end, ha="center", va="center", fontsize=11)
@@ -95,6 +97,7 @@ def overview() -> Sheet:
     sheet = tables.sheet(frame, layouts.OVERVIEW)
     assert sheet is not None
     assert sheet.seeds is not None
+    # every model, and few references: README is short
     rivals = set(frame[tables.rivals(frame)].title)
     kept = [title for title in sheet.frame.index if title in rivals or title in LINES]
 
@@ -125,6 +128,7 @@ def write(root: Path) -> None:
         with styled({"svg.fonttype": "path", "svg.hashsalt": name}):
             figure.savefig(folder / f"{name}.svg", facecolor="white", metadata={"Date": None})
 
+    # only what is between the two marks is replaced
     readme = root / "README.md"
     files.replace(readme, PLACE.sub(lambda _: table(), readme.read_text(encoding="utf-8")))
 

@@ -45,6 +45,7 @@ def _theirs(numbers: pd.DataFrame, model: str, column: Theirs) -> tuple[str, str
             text += f" ± {row.bar / row.bar_in_std:.2f}†"
             note = f"† printed with {_number(row.bar_in_std)} standard deviations, shown here with one."
 
+    # Further values, such as smallest and largest, in brackets.
     if column.beside:
         others = [of_model[of_model.metric == metric].value for metric in column.beside]
         text += f" ({' to '.join(_number(value.iloc[0]) for value in others if len(value))})"
@@ -61,6 +62,7 @@ def _ours(frame: pd.DataFrame, line: Line, column: Ours) -> tuple[str, str]:
     if numbers.empty:
         return "", ""
 
+    # Mean ± deviation over seeds, and how the runs were trained.
     digits = CATALOGUE[measure.metric].digits
     text = f"{numbers.mean():.{digits}f}" + (f" ± {numbers.std():.{digits}f}" if len(numbers) > 1 else "")
     if column.extremes:
@@ -72,12 +74,14 @@ def _ours(frame: pd.DataFrame, line: Line, column: Ours) -> tuple[str, str]:
 
 def sheet(paper: Paper, frame: pd.DataFrame) -> Sheet:
     """Return a published table with this suite's numbers from rows next to it."""
+    # The published rows of this table.
     numbers = published()
     is_in = (numbers.source == paper.source) & (numbers.table == paper.table)
     numbers = numbers[is_in & (numbers.dataset == paper.dataset)]
     # samples from the prior alone belong to no split
     frame = frame[(frame.dataset == paper.data) & (frame.status == "ok") & frame.split.isin(["test", ""])]
 
+    # Its lines: those with a counterpart here first, then every other published model.
     known = [line.model for line in paper.lines]
     lines = [*paper.lines, *(Line(model) for model in dict.fromkeys(numbers.model) if model not in known)]
     cells, footnotes, trained = [], [], []
@@ -92,6 +96,7 @@ def sheet(paper: Paper, frame: pd.DataFrame) -> Sheet:
                 trained.append(how)
         cells.append(shown)
 
+    # Notes say what signs mean, how far runs were trained, where numbers are published.
     index = pd.Index([line.model.replace("lambda=", "λ = ") for line in lines], name="model")
     notes = [*filter(None, dict.fromkeys(footnotes)), *_training(paper, trained), *paper.notes]
     notes.append(f"Published numbers: {numbers.found_in.iloc[0]}.")
@@ -125,6 +130,7 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
     except rows.Damaged as damage:
         raise BadInput(str(damage)) from None
 
+    # Seeds of several folders may be the same, so one folder is taken.
     frame = pd.concat(frames, ignore_index=True)
     kept = []
     for _, of_suite in frame.groupby(["suite", "dataset"], sort=False):
@@ -154,6 +160,7 @@ def table(name: str, *paths: str | Path) -> pd.DataFrame:
     """
     frame = read(folders(map(Path, paths)))
     made = sheets(frame)
+    # every table of every run takes a while
     if name not in made:
         made |= tables.tables(frame)
     check_name(name, made, "unknown table")

@@ -24,6 +24,7 @@ class Picture:
 def tile(images: np.ndarray, columns: int) -> np.ndarray:
     """Return images (N, C, H, W) as one picture (H', W', C), `columns` in a row, light grey between."""
     n, channels, height, width = images.shape
+    # a line of grey around every image, and the rest of the last row
     lines = -(-n // columns)
     canvas = np.full((lines * (height + 1) + 1, columns * (width + 1) + 1, channels), 200, np.uint8)
     for i, image in enumerate(images):
@@ -50,6 +51,7 @@ def frames(interpolations: np.ndarray) -> Picture:
 
 def embedded(image: Image.Image) -> Picture:
     """Return an image for a page."""
+    # PNG loses nothing; a large picture would make the page too heavy to mail
     file, kind = io.BytesIO(), "png"
     image.save(file, "png", optimize=True)
     if file.tell() > EXACT:

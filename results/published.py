@@ -11,6 +11,7 @@ import pandas as pd
 
 from alibench.results.layouts import BY_VALIDATION, DRAWN_CODE, NEAREST, WITHIN_3SIGMA, Measure
 
+# a line a number: source, table, dataset, metric, model, value, bar
 PUBLISHED = Path(__file__).parent / "published.csv"
 
 
@@ -60,6 +61,7 @@ class Paper:
     notes: tuple[str, ...] = ()
 
 
+# sources as published.csv names them, measures and notes of several tables
 ALI = "ALI (Dumoulin et al., ICLR 2017)"
 ALICE = "ALICE (Li et al., NeurIPS 2017) notebook"
 CLASSES = Measure("class_accuracy", derived="error")
@@ -203,5 +205,6 @@ PAPERS = (
 @cache
 def published() -> pd.DataFrame:
     """Return the published numbers, a line each with its source; `bar` is in `bar_in_std` deviations."""
+    # numbers of labels are names of columns, and some tables have none
     kinds = {"labels": "string", "bar_in_std": "float64"}
     return pd.read_csv(PUBLISHED, dtype=kinds, keep_default_na=False, na_values=[""])

@@ -43,6 +43,7 @@ def read(path: Path, label: str = "", sheets: Mapping[str, Sheet] | None = None)
 
     Raises BadInput if it holds no finished run.
     """
+    # Finished runs; a damaged one is named and left out.
     damaged: dict[str, str] = {}
     frame = rows.read(path, lambda folder, damage: damaged.update({folder.name: str(damage)}))
     problems = list(damaged.values())
@@ -50,6 +51,7 @@ def read(path: Path, label: str = "", sheets: Mapping[str, Sheet] | None = None)
         why = f" ({problems[0]})" if problems else ""
         raise BadInput(f"{path} holds no finished runs{why}: finish or repeat them first")
 
+    # Runs that were begun or planned and are not finished.
     origins = {run_id: rows.read_origin(path / "runs" / run_id) for run_id in frame.run_id.unique()}
     begun = dict.fromkeys(folder.name for folder in stored.run_folders(path))
     try:
@@ -77,6 +79,7 @@ def interval(sheet: Sheet, line: int, cell: int) -> str:
     values = sheet.seeds[column].iloc[line]
     if len(values) < 2:
         return ""
+    # as many digits as the mean shows
     digits = len(str(sheet.frame.iloc[line, cell]).split(" ")[0].partition(".")[2])
     low, high = statistics.interval(values)
     return f"{low:.{digits}f} to {high:.{digits}f}"
@@ -88,12 +91,14 @@ def _suite(name: str, number: int, outputs: Sequence[Results]) -> dict[str, Any]
     sheets: dict[str, list[dict[str, Any]]] = {}
     for output in outputs:
         frame = output.frame[output.frame.suite == name]
+        # A card for each model that was trained here.
         trained = frame[tables.own(frame) & frame.seed.notna() & frame.run_id.str.contains("-seed")]
         for model, of_model in trained.groupby("model", sort=False):
             made, problems = card(output.label, output.path, of_model, output.origins)
             cards.setdefault(str(model), []).append(made)
             output.problems += problems
 
+        # Its tables, some with a drawing.
         for title, sheet in output.tables.items():
             short = title.removeprefix(f"{name}-")
             if short in SHORT and len(frame):  # else another suite's
@@ -146,6 +151,7 @@ def _provenance(output: Results) -> dict[str, Any]:
     def values(get: Callable[[Mapping[str, Any]], Any]) -> str:
         return ", ".join(dict.fromkeys(str(value) for origin in origins if (value := get(origin))))
 
+    # How to repeat it.
     commit = values(lambda origin: origin["commit"])
     command = values(lambda origin: rows.anew(shlex.split(origin["command"])))
     if re.fullmatch(r"[0-9a-f]{40}\+?", commit):
@@ -155,6 +161,7 @@ def _provenance(output: Results) -> dict[str, Any]:
     def plugins(origin: Mapping[str, Any]) -> str:
         return ", ".join(f"{path} (sha256 {sha[:16]})" for path, sha in origin.get("plugins", {}).items())
 
+    # Where and with what it ran.
     versions = {key: value for origin in origins for key, value in origin["versions"].items()}
     facts = {
         "folder": output.path,
@@ -184,6 +191,7 @@ def _provenance(output: Results) -> dict[str, Any]:
 
 def html(outputs: Sequence[Results]) -> str:
     """Return the page. What pictures lack is added to the outputs' problems."""
+    # cards are made first: they add to the problems
     names = dict.fromkeys(suite for output in outputs for suite in output.frame.suite)
     suites = [_suite(name, number, outputs) for number, name in enumerate(names)]
     return formats.PAGES.get_template(NAME).render(
@@ -199,6 +207,7 @@ def html(outputs: Sequence[Results]) -> str:
 
 def _labels(paths: Sequence[Path]) -> list[str]:
     """Return the end of each path that tells it from the others."""
+    # the folder's name, or as much above it as makes a difference
     for depth in range(1, max(len(path.resolve().parts) for path in paths) + 1):
         labels = ["/".join(path.resolve().parts[-depth:]) for path in paths]
         if len(set(labels)) == len(labels):

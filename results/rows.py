@@ -21,6 +21,7 @@ from alibench.evaluation.messages import say
 from alibench.results import formats, stored
 from alibench.results.stored import StoredRow, read_origin, read_run
 
+# columns of the table, and which hold integers or nothing
 COLUMNS = StoredRow.__struct_fields__
 INTEGERS = ("seed", "step", "n", "labels", "draw")
 KEY = ("run_id", "model", "seed", "metric", "protocol", "labels", "draw")  # no two rows have the same
@@ -43,6 +44,7 @@ class Run:
 
 def anew(command: Sequence[str]) -> str:
     """Return a command without what ties it to a folder, to be typed again for the same results elsewhere."""
+    # --out DIR and --out=DIR
     words = iter(command)
     kept = []
     for word in words:
@@ -67,6 +69,7 @@ def write(
     rows = []
     for measurement in measurements:
         row = {**vars(run), **measurement, "seed": run.seed}
+        # A reference has its own seed where its run has none.
         if reference := measurement["reference"]:
             note = f" ({measurement['note']})" if measurement["note"] else ""
             seed = run.seed if run.seed is not None else measurement["seed"]
@@ -78,6 +81,7 @@ def write(
 def _measured(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row with texts of one line, and with status ok only where it holds a number."""
     row = {column: files.one_line(cell) if isinstance(cell, str) else cell for column, cell in row.items()}
+    # a number that cannot be compared is not a measurement
     if row["status"] == "ok" and not stored.is_measured(row["value"]):
         lacks = "no number" if row["value"] is None else f"the number is {row['value']}"
         row |= {"status": "refused", "reason": row["reason"] or lacks}
@@ -86,6 +90,7 @@ def _measured(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def keep(folder: Path, origin: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """Store rows as they are, with what `read_origin` returns. Raises ValueError if two have the same KEY."""
+    # A number is stored once, or a mean would count it twice.
     counts = Counter(map(key, rows))
     if twice := [name for name, count in counts.items() if count > 1]:
         raise ValueError(f"rows of {origin['run_id']} hold a number twice: {twice[0]}")
@@ -112,6 +117,7 @@ def read(out: Path, damaged: Callable[[Path, Damaged], None] | None = None) -> p
                     raise
                 damaged(folder, damage)
 
+    # The order comes from the plan, since machines may have trained some models each.
     origins = dict(each(stored.finished(out), read_origin))
     orders = _orders(out)
     places = {folder: _place(origin, orders) for folder, origin in origins.items()}
@@ -132,6 +138,7 @@ def read(out: Path, damaged: Callable[[Path, Damaged], None] | None = None) -> p
 def _place(run: Mapping[str, Any], orders: Mapping[str, Sequence[str]]) -> tuple[str, int, int]:
     """Return where a run's rows stand: by suite, by the suite's order of models, by seed, references last."""
     order = orders.get(run["suite"]) or run["config"]["models"]
+    # a reference stands below every model of its suite
     if run["seed"] is None:
         return run["suite"], len(order), -1
     return run["suite"], order.index(run["model"]) if run["model"] in order else len(order), run["seed"]

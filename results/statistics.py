@@ -28,6 +28,7 @@ def interval(values: Sequence[float] | np.ndarray, level: float = LEVEL) -> tupl
 
 def welch(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float:
     """Return the two-sided p of Welch's t-test; for samples without spread 1 if they are equal, else 0."""
+    # there is no t without spread
     if np.ptp(a) == 0 and np.ptp(b) == 0:
         return float(np.mean(a) == np.mean(b))
     (mean_a, std_a, n_a), (mean_b, std_b, n_b) = (
@@ -44,6 +45,7 @@ def equivalence(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if np.ptp(a) == 0 and np.ptp(b) == 0:
         return float(abs(a[0] - b[0]) >= margin)
+    # not below the margin, and not above it
     below = stats.ttest_ind(a, b + margin, equal_var=False, alternative="less").pvalue
     above = stats.ttest_ind(a, b - margin, equal_var=False, alternative="greater").pvalue
     return float(max(below, above))
@@ -73,6 +75,7 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     """
     p = np.asarray(p, dtype=float)
     order = np.argsort(p)
+    # the smallest p counts n times, the next n - 1 times, and never less than the one before
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(stepped, 1.0)
@@ -87,6 +90,7 @@ def against_best(samples: Mapping[str, np.ndarray], better: Literal["higher", "l
     """
     if len(samples) < 2:
         return {}
+    # Every pair is tested, since the best is chosen by the same numbers.
     sign = 1 if better == "lower" else -1
     best = min(samples, key=lambda name: sign * float(np.mean(samples[name])))
     pairs = list(combinations(samples, 2))

@@ -23,6 +23,7 @@ from alibench.evaluation import files
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.files import Count, Damaged, Line, Name, RunName, Seed, Sha256
 
+# files of an output, the version of each format, and the key of its body
 PLAN, ORIGIN, ROWS, CURVES = "plan.json", "run.json", "rows.json", "curves.csv"
 WRITTEN = ("runs", "tables", "figures", "tensorboard", "slurm")  # folders in an output
 VERSIONS = {PLAN: 1, ORIGIN: 2, ROWS: 1}
@@ -37,6 +38,7 @@ Models = Annotated[list[Name], Meta(min_length=1, max_length=10_000)]
 Side = Annotated[int, Meta(ge=1, le=100_000)]  # of an image
 
 
+# -------------------- schemas: what older files lack has a default
 class StoredRow(msgspec.Struct, forbid_unknown_fields=True):
     """One number of a run."""
 
@@ -62,6 +64,7 @@ class StoredRow(msgspec.Struct, forbid_unknown_fields=True):
     reason: Line
 
     def __post_init__(self) -> None:
+        # a table shows every number that is ok, and nothing else
         if (self.status == "ok") != (self.value is not None):
             held = "no number" if self.value is None else "a number"
             raise ValueError(f"{held} for {self.metric}, with status '{self.status}'")
@@ -88,6 +91,7 @@ class StoredSuite(msgspec.Struct):
     evaluation: dict[str, Any] = {}
 
 
+# bounds differ from the bounds of a suite that anybody trains
 class PlannedSuite(StoredSuite, kw_only=True):
     """A suite in a plan: a collected one spans the seeds of all its parts, with gaps between them."""
 
@@ -128,9 +132,11 @@ class Origin(msgspec.Struct, forbid_unknown_fields=True):
     merged: list[dict[str, Any]] = []  # provenance of reference rows that came from other folders
 
     def __post_init__(self) -> None:
+        # rows are placed in tables by the order of the suite's models
         if self.config.name != self.suite or (self.seed is not None and self.model not in self.config.models):
             raise ValueError("the settings of another run")
         try:
+            # the report shows it as a command to type
             shlex.split(self.command)
         except ValueError:
             raise ValueError("a command that no shell could read") from None
@@ -155,6 +161,7 @@ class Plan(msgspec.Struct, forbid_unknown_fields=True):
                 raise ValueError(f"the suite '{suite.name}' is called '{name}'")
 
 
+# -------------------- reading and writing
 def indented(body: Any) -> str:
     """Return JSON that a person reads."""
     return json.dumps(body, indent=1, default=str)
@@ -212,6 +219,7 @@ def read_origin(folder: Path, named: bool = True) -> dict[str, Any]:
     `named`: the folder has to be called by its run. A run that a user names by itself may lie anywhere.
     """
     origin: dict[str, Any] = _read_of_run(folder, ORIGIN)
+    # A copied or renamed folder would count twice.
     if named and origin["run_id"] != folder.name:
         remedy = "give the folder that name again, or remove it if it is a copy"
         raise Damaged(f"{folder} holds the run '{origin['run_id']}': {remedy}")
@@ -238,6 +246,7 @@ def read_curves(folder: Path, origin: Mapping[str, Any]) -> pd.DataFrame:
     path = folder / CURVES
     raw = files.read(path, links=False)
     kept = origin.get("curves_sha256")  # absent from older files
+    # The file is what its run wrote, byte by byte.
     if kept is not None and hashlib.sha256(raw).hexdigest() != kept:
         raise Damaged(f"{path} is not what its run wrote")
 
@@ -245,6 +254,7 @@ def read_curves(folder: Path, origin: Mapping[str, Any]) -> pd.DataFrame:
         frame = pd.read_csv(io.BytesIO(raw), encoding_errors="strict")
     except ValueError as error:  # pandas' own errors too
         raise Damaged(f"{path} cannot be read ({files.one_line(str(error))})") from None
+    # It has phases and steps, and numbers that can be drawn.
     if not {"phase", "step"} <= set(frame.columns) or frame.empty or frame.step.dtype.kind not in "iu":
         raise Damaged(f"{path} cannot be read (it has no phases and steps)")
 
@@ -268,6 +278,7 @@ def run_folders(out: Path) -> list[Path]:
     place = out / "runs"
     if not place.is_dir():
         raise BadInput(f"{out} holds no runs: name a folder that 'alibench run --out' made")
+    # one look at each entry: an output may hold ten thousand runs
     with os.scandir(place) as entries:
         names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
     return [place / name for name in sorted(names)]

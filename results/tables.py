@@ -33,12 +33,14 @@ def wide(rows: pd.DataFrame, table: Table) -> Sheet | None:
     """Return a table of one suite's rows without its caption, an index of titles; None if it is empty."""
     if table.needs and not (rows.metric == table.needs).any():
         return None
+    # Lines: every model that has a row of a metric of this table.
     metrics = {measure.metric for measure in table.measures}
     shown = rows[rows.metric.isin(metrics)]
     models = list(dict.fromkeys(shown.model))
     # columns look at spreads of speeds too, and at the draws that semi-supervised models were trained on
     rows = rows[rows.metric.isin(metrics | {"class_accuracy"} | {f"{metric}_iqr" for metric in metrics})]
 
+    # Columns: every measure that some model has.
     columns: dict[str, Filled] = {}
     for measure in table.measures:
         title = (measure.title or CATALOGUE[measure.metric].title) + ARROWS[better(measure)]
@@ -47,6 +49,7 @@ def wide(rows: pd.DataFrame, table: Table) -> Sheet | None:
     if not columns:
         return None
 
+    # Three frames of one shape: texts, bold cells, numbers behind them.
     titles = dict(zip(shown.model, shown.title, strict=True))
     index = pd.Index([titles[model] for model in models], name="model")
     texts = {"seeds": _counts(shown, models), **{title: filled.texts for title, filled in columns.items()}}
@@ -71,9 +74,11 @@ def _column(rows: pd.DataFrame, measure: Measure, models: Sequence[str]) -> Fill
     values, column = of_seeds(rows, measure), CATALOGUE[measure.metric]
     if values.empty:
         return None
+    # Words, not numbers.
     if measure.derived == "reasons":
         return Filled([_reasons(rows, model, measure.metric) for model in models], [False] * len(models))
 
+    # The spread of a speed is over repeats, since it is measured once.
     ranges = of_seeds(rows, Measure(f"{measure.metric}_iqr")).groupby(level="model").first()
     p = against_best(rows, measure)
     texts, behind = [], []
@@ -96,6 +101,7 @@ def _mean(values: pd.Series, column: Column, measure: Measure) -> str:
 def _absent(rows: pd.DataFrame, model: str, measure: Measure) -> str:
     """Return why a cell is empty: its runs diverged, or made what cannot be measured; else ""."""
     of_model = rows[(rows.model == model) & (rows.metric == measure.metric)]
+    # a diverged run has no protocol
     is_meant = of_model.protocol.str.startswith(measure.protocol)
     if (of_model.status == "diverged").any():
         return "diverged"
@@ -106,6 +112,7 @@ def _reasons(rows: pd.DataFrame, model: str, metric: str) -> str:
     """Return the reasons in a model's rows of a metric, each with the number of runs if not all have it."""
     of_model = rows[(rows.model == model) & (rows.metric == metric)]
     reasons = of_model.reason.str.split(", ").explode()
+    # in the order in which they first appear
     counts = reasons[reasons != ""].value_counts(sort=False)
     named = [
         str(reason) if count == len(of_model) else f"{reason} ({count} of {len(of_model)})"
@@ -127,6 +134,7 @@ def runs(rows: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame()
 
     lines = []
+    # A run that diverged shows that in place of its numbers.
     of_models = rows[rows.run_id.isin(drawn.run_id) & rows.model.isin(drawn.model)]
     for _, run in of_models.groupby("run_id", sort=False):
         line = {"model": run.title.iloc[0], "seed": str(run.seed.iloc[0])}
@@ -149,6 +157,7 @@ def spreads(rows: pd.DataFrame) -> pd.DataFrame:
     and codes (`evaluation.resamples`), other draws of labels.
     """
     rows = rows[rivals(rows) & (rows.kind == "quality")]
+    # Every measure once, under the metric's title.
     listed = (each for table in TABLES if table.name in SPREAD for each in table.measures if not each.derived)
     lines = []
     for measure in dict.fromkeys(replace(each, title="") for each in listed):
@@ -173,6 +182,7 @@ def _statistics(
     def over_draws(drawn: pd.DataFrame) -> str:
         return shown(drawn[drawn.draw.notna()].groupby("seed").value.std().mean())
 
+    # Spread over training seeds, then over draws from the same weights.
     low, high = map(shown, statistics.interval(numbers.to_numpy()))
     return {
         "measure": column.title + (f", {measure.protocol}" if measure.protocol else ""),
@@ -198,6 +208,7 @@ def tables(rows: pd.DataFrame) -> dict[str, Sheet]:
     sheets = {}
     for suite, of_suite in rows.groupby("suite"):
         dataset = of_suite.dataset.iloc[0]
+        # Settings that seeds drew, then the layouts, then statistics.
         if len(every := runs(of_suite)):
             text = f"{dataset}: every run, with the settings that its seed drew."
             sheets[f"{suite}-runs"] = formats.plain(text, every)

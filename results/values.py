@@ -14,6 +14,7 @@ def of_seeds(rows: pd.DataFrame, measure: Measure) -> pd.Series:
     """Return one value for each (model, seed), draws averaged: their spread is not that of training."""
     is_measured = (rows.metric == measure.metric) & (rows.status == "ok")
     chosen = rows.loc[is_measured, ["model", "seed", "protocol", "draw", "value"]]
+    # One protocol, and the draws of labels that are comparable.
     if measure.protocol:
         chosen = chosen[chosen.protocol.str.startswith(measure.protocol)]
 
@@ -23,6 +24,7 @@ def of_seeds(rows: pd.DataFrame, measure: Measure) -> pd.Series:
         is_reference = chosen.seed.isna() & chosen.draw.isin(trained)
         chosen = chosen[(chosen.draw == chosen.seed).fillna(False) | is_reference]
 
+    # What is shown instead of the value itself.
     if measure.derived.endswith("error"):
         chosen = chosen.assign(value=100 - chosen.value)
     elif measure.derived.startswith("over "):
@@ -38,6 +40,7 @@ def of_seeds(rows: pd.DataFrame, measure: Measure) -> pd.Series:
 
 def own(rows: pd.DataFrame) -> pd.Series:
     """Return which rows are a model's own, not those of a reference next to the models."""
+    # a run is called SUITE-MODEL-seedN, its references SUITE-references
     named = zip(rows.run_id, rows.suite, rows.model, strict=True)
     is_own = [run.startswith(f"{suite}-{model}-") for run, suite, model in named]
     return pd.Series(is_own, rows.index, dtype=bool)
@@ -67,6 +70,7 @@ def against_best(rows: pd.DataFrame, measure: Measure) -> dict[str, float]:
     direction = better(measure)
     if not direction or rows.seed.nunique() < TESTED_FROM:
         return {}
+    # A mean of few seeds is not tested.
     values = of_seeds(rows[rivals(rows)], measure).dropna()
     samples = {str(model): group.to_numpy() for model, group in values.groupby(level="model", sort=False)}
     tested = {model: sample for model, sample in samples.items() if len(sample) >= TESTED_FROM}

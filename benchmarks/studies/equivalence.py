@@ -77,6 +77,7 @@ def judge(plain: Sequence[Cell], other: Sequence[Cell], seeds: int) -> pd.DataFr
         if old.gated.scale == "log":
             margin, a, b = float(np.log1p(margin / a.mean())), np.log(a), np.log(b)
 
+        # On the scale: a ratio has its margin on the logarithm too.
         p = equivalence(b, a, margin)
         tests = {
             "difference": float(b.mean() - a.mean()),
@@ -93,6 +94,7 @@ def judge(plain: Sequence[Cell], other: Sequence[Cell], seeds: int) -> pd.DataFr
 
 def report(plain: Baseline, ways: dict[str, Baseline]) -> str:
     """Return what was shown, as Markdown."""
+    # A line a way, and a table of its cells.
     summary, tables = [], []
     for way, values in ways.items():
         n, title = len(values.seeds), WAYS[way].title

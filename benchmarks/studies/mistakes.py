@@ -35,6 +35,7 @@ from alibench.results.baseline import Baseline
 CURRENT = 5  # seeds of a decision
 
 
+# -------------------- the mistakes: each replaces a part of training or evaluation in this process
 def _wrong_sign() -> None:
     right = games.joint
 
@@ -125,6 +126,7 @@ BUGS = {
 }
 
 
+# -------------------- training with them
 def _start_worker(bug: str) -> None:
     torch.set_num_threads(1)
     BUGS[bug].plant()
@@ -140,6 +142,7 @@ def _train(suite: schema.Suite, name: str, seeds: Sequence[int], out: Path) -> N
     (out / "runs").mkdir(parents=True)
     entries, command = BUGS[name].models(suite), tuple(provenance.command())
     work = [Job("run", suite, entry, seed, out, "cpu", command) for seed in seeds for entry in entries]
+    # fresh processes: a mistake cannot be taken back
     context, count = get_context("spawn"), local.workers(torch.device("cpu"))
     with inherited({}), ProcessPoolExecutor(count, context, _start_worker, (name,)) as workers:
         list(workers.map(_work, work))
@@ -153,8 +156,10 @@ def _line(bug: Bug, suite: schema.Suite, name: str, committed: Baseline, pool: B
         _train(suite, name, seeds[: bug.seeds], out)
         trained = baseline.collect(out, suite.name, suite.gate, suite.models)
 
+    # Numbers with the mistake in place of the pool's.
     planted = {c.key: c.by_seed for c in trained.cells if len(c.numbers) or c.model in touched}
     current = [replace(c, by_seed={**c.by_seed, **planted.get(c.key, {})}) for c in pool.of(seeds)]
+    # The cells that fail, the most certain first.
     failed = [finding for finding in gate.judge(committed.cells, current) if finding.failed]
     failed.sort(key=lambda finding: -abs(finding.errors))
     first = []
@@ -178,6 +183,7 @@ def report(console: Console, committed: Baseline, pool: Baseline) -> str:
         console.print(f"{bug.what} ...", highlight=False)
         lines.append(_line(bug, suite, name, committed, pool))
 
+    # The same decision without any mistake.
     unchanged = any(finding.failed for finding in gate.judge(committed.cells, pool.of(seeds)))
     parts = [
         "# Planted mistakes",

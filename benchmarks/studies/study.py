@@ -100,6 +100,7 @@ class Study:
             for place, (old, new) in enumerate(zip(base, current, strict=True)):
                 if new.key not in hits:
                     continue
+                # only this cell's p changes; the correction is made anew
                 moved = planted(new, deviations * self.spread[new.key], worse)
                 comparison = gate.compare(old, moved)
                 corrected = holm(np.where(np.arange(len(p)) == place, comparison.p_worse, p))[place]
@@ -119,8 +120,10 @@ def planted(cell: Cell, away: float, seeds: int) -> Cell:
     return replace(cell, by_seed=moved)
 
 
+# -------------------- the page of error rates
 def false_alarms(study: Study, console: Console) -> pd.DataFrame:
     """Return how often unchanged code fails."""
+    # Groups without a seed in common give an interval; random splits a more exact estimate.
     pool, everything = study.groups(study.pool.seeds), study.groups(study.all.seeds)
     against = [bool(alarmed(study.committed.cells, study.pool.of(group.tolist()))) for group in pool]
     once = [bool(alarmed(study.base_without(group), study.all.of(group.tolist()))) for group in everything]
@@ -130,6 +133,7 @@ def false_alarms(study: Study, console: Console) -> pd.DataFrame:
     means, seeds = (sum(rule in each for each in verdicts) for rule in ("regression", "bad seed"))
     either = sum(map(bool, verdicts))
 
+    # Three estimates, a line each.
     size, five = len(study.committed.seeds), "disjoint groups of five"
     share = f"{100 * either / SPLITS:.2f} % (by means {means}, by single seeds {seeds})"
     lines = {
@@ -161,6 +165,7 @@ def powers(study: Study, sizes: Sequence[float], worse: int, console: Console) -
 def rates(study: Study, console: Console) -> str:
     """Return the error rates of the gate as Markdown."""
     size, others, cells = len(study.committed.seeds), len(study.pool.seeds), len(study.committed.cells)
+    # Numbers come from the committed files, so that the page and they agree.
     parts = [
         "# What the regression gate errs in",
         f"Suite `{SUITE}`: {cells} cells, {CURRENT} current seeds a decision. The pool: {size + others} real "
@@ -186,8 +191,10 @@ def rates(study: Study, console: Console) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+# -------------------- the command
 def keep(what: str, seeds: int, source: Path | None, console: Console) -> str:
     """Train the pool's seeds or a way's, or take their runs from `source`, and keep their gated values."""
+    # The pool's seeds follow those of the baseline.
     committed, path = baseline.read(COMMITTED), POOL
     if what == "pool":
         first = len(committed.seeds)
@@ -207,6 +214,7 @@ def page(what: str, console: Console) -> tuple[str, str]:
         return "error-rates.md", rates(study, console)
     if what == "bugs":
         return "planted-mistakes.md", mistakes.report(console, study.committed, study.pool)
+    # all seeds of the plain loop, against every way
     ways = {way: baseline.read(equivalence.place(way)) for way in WAYS}
     return "updates.md", equivalence.report(study.all, ways)
 
@@ -220,6 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=120, metavar="N", help=text)
     text = "take the values from finished runs"
     parser.add_argument("--from", dest="source", type=Path, metavar="DIR", help=text)
+    # `pool` and the ways train; the others make a committed page.
     options, console = parser.parse_args(arguments), Console()
     try:
         if options.what in ("pool", *WAYS):

@@ -1,4 +1,4 @@
-"""A model's card in the report: its pictures, and what is missing of them."""
+"""A model's card in the report: its pictures, and which of them are missing."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -81,7 +81,7 @@ def card(
 
 
 def _add_pictures(card: Card, folder: Path, origin: Mapping[str, Any], key: str) -> list[str]:
-    """Add what the arrays of a run show to a card; return what is wrong with them."""
+    """Add what the arrays of a run show to a card; return their problems."""
     path = folder / pictures.NAME
     try:
         arrays = pictures.read(folder)

@@ -77,7 +77,7 @@ def game() -> Figure:
 
 
 def _player(axes: Axes, y: float, names: Sequence[str], colour: str, away: float) -> None:
-    """Draw a network with its input, its output, and the pair of both; `away` is the line past the network."""
+    """Draw a network with its input, its output, and the pair of both; `away` is its bypass."""
     start, network, end, pair = names
     _box(axes, 1.15, y, start, "#8c8c8c", 1.85)
     _box(axes, 3.55, y, network, colour, 1.35)
@@ -128,7 +128,7 @@ def write(root: Path) -> None:
         with styled({"svg.fonttype": "path", "svg.hashsalt": name}):
             figure.savefig(folder / f"{name}.svg", facecolor="white", metadata={"Date": None})
 
-    # only what is between the two marks is replaced
+    # only the text between the two marks is replaced
     readme = root / "README.md"
     files.replace(readme, PLACE.sub(lambda _: table(), readme.read_text(encoding="utf-8")))
 

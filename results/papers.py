@@ -46,8 +46,8 @@ def _theirs(numbers: pd.DataFrame, model: str, column: Theirs) -> tuple[str, str
             note = f"† printed with {_number(row.bar_in_std)} standard deviations, shown here with one."
 
     # Further values, such as smallest and largest, in brackets.
-    if column.beside:
-        others = [of_model[of_model.metric == metric].value for metric in column.beside]
+    if column.extra:
+        others = [of_model[of_model.metric == metric].value for metric in column.extra]
         text += f" ({' to '.join(_number(value.iloc[0]) for value in others if len(value))})"
     return text, note
 

@@ -22,7 +22,7 @@ class Theirs:
     title: str
     metric: str  # in published.csv
     labels: str = ""  # number of labels, where a table has several
-    beside: tuple[str, ...] = ()  # metrics whose values follow the number, in brackets
+    extra: tuple[str, ...] = ()  # metrics whose values follow the number, in brackets
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ PAPERS = (
             Theirs(
                 "modes, published",
                 "modes covered (of 25) mean",
-                beside=("modes covered (of 25) min", "modes covered (of 25) max"),
+                extra=("modes covered (of 25) min", "modes covered (of 25) max"),
             ),
             Ours("modes, here", Measure("modes_paper", NEAREST), extremes=True),
             Ours("modes by the 3σ rule, here", Measure("modes_3sigma", WITHIN_3SIGMA), extremes=True),
@@ -177,7 +177,7 @@ PAPERS = (
     ),
     replace(
         _sweep("5-GMM toy", "inception score (5-way classifier)", "alice_toy"),
-        caption="ALICE's sweep over λ on five Gaussians, 576 runs; beside them ours at one setting",
+        caption="ALICE's sweep over λ on five Gaussians, 576 runs; next to them this suite's at one setting",
         table="576-run hyper-parameter grid",
         columns=(
             Theirs("score, published", "inception score (5-way classifier)"),

@@ -62,7 +62,7 @@ def read(path: Path, label: str = "", sheets: Mapping[str, Sheet] | None = None)
     except (files.Damaged, OSError) as problem:
         problems.append(f"{problem}: which runs it asks for is not known")
     if unfinished := [run for run in begun if run not in origins and run not in damaged]:
-        problems.append(f"{path}: not finished: {listed(unfinished, 5)}; go on with --resume")
+        problems.append(f"{path}: not finished: {listed(unfinished, 5)}; finish them with --resume")
 
     sheets = tables.tables(frame) if sheets is None else sheets
     return Results(path, label or path.name, frame, origins, sheets, problems)

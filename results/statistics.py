@@ -95,5 +95,5 @@ def against_best(samples: Mapping[str, np.ndarray], better: Literal["higher", "l
     best = min(samples, key=lambda name: sign * float(np.mean(samples[name])))
     pairs = list(combinations(samples, 2))
     adjusted = holm([welch(samples[a], samples[b]) for a, b in pairs])
-    found = {frozenset(pair): p for pair, p in zip(pairs, adjusted, strict=True)}
-    return {name: 1.0 if name == best else float(found[frozenset((name, best))]) for name in samples}
+    by_pair = {frozenset(pair): float(p) for pair, p in zip(pairs, adjusted, strict=True)}
+    return {name: 1.0 if name == best else by_pair[frozenset((name, best))] for name in samples}

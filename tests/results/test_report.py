@@ -273,7 +273,7 @@ def test_an_unfinished_run_is_named_and_the_others_stay(tmp_path: Path) -> None:
     begun = {"command": ["alibench"], "suites": {"digits": ORIGIN["config"]}, "data": {}, "device": "cpu"}
     stored.write(out, stored.PLAN, {**begun, "versions": {}, "code": {}, "runs": asked})
     page, problems = made(out)
-    assert problems == [f"{out}: not finished: digits-ali-seed0, digits-vae-seed1; go on with --resume"]
+    assert problems == [f"{out}: not finished: digits-ali-seed0, digits-vae-seed1; finish them with --resume"]
     assert problems[0] in page.text
     assert "0.0300" in page.text
     assert "0.0100" not in page.text

@@ -1,8 +1,8 @@
-"""What came out: rows, tables, figures, the gate. Code stands at this level; below it are data alone.
+"""Rows, tables, figures, the report, the gate.
 
-runs/ holds what runs wrote (ignored by git), reference/ results that the documentation shows, tuning/ the
-trials that learning rates were chosen by, baselines/ what the regression gate compares with; published.csv
-has the papers' numbers.
+Code is at this level; below it is data: runs/ (ignored by git) of runs, reference/ results that the
+documentation shows, tuning/ the trials that learning rates were chosen by, baselines/ what the regression
+gate compares with; published.csv has the papers' numbers.
 """
 
 from pathlib import Path
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def table(name: str, *folders: str | Path) -> "pd.DataFrame":
-    """Return one table by name: of a paper ("ali-table-2"), an overview ("overview-digits"), of a run
+    """Return one table by name: of a paper ("ali-table-2"), an overview ("overview-digits"), or of a run
     ("digits-svm").
 
-    `folders` are those that `alibench run --out` named; none: the committed results. Cells are texts, as they
-    are read; numbers are in `results.rows.read`. Raises BadInput for another name, or damaged files.
+    `folders` were named by `alibench run --out`; none: the committed results. Cells are texts, as they are
+    read; numbers are in `results.rows.read`. Raises BadInput for another name, or damaged files.
     """
     from alibench.results import papers  # here, since every room imports this page and few need the tables
 

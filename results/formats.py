@@ -1,4 +1,4 @@
-"""A table in every form that it is wanted in: Markdown, LaTeX with booktabs, CSV, HTML."""
+"""A table as Markdown, LaTeX with booktabs, CSV and HTML."""
 
 import re
 import textwrap
@@ -13,10 +13,10 @@ from alibench.evaluation import files
 
 
 class Sheet(NamedTuple):
-    """A finished table: cells as they are read, with what stands above and below it.
+    """A finished table: cells as they are read, a caption above and notes below.
 
-    `best` has the frame's shape: which cells are bold. `seeds`, where there are such, holds the values behind
-    cells, a tuple of one number a seed, for the columns that are means.
+    `best` has the frame's shape: which cells are bold. `seeds` holds the numbers behind a cell, a tuple with
+    one a seed, for the columns that are means.
     """
 
     caption: str
@@ -31,39 +31,19 @@ def plain(caption: str, frame: pd.DataFrame, notes: tuple[str, ...] = ()) -> She
     return Sheet(caption, frame, pd.DataFrame(False, frame.index, frame.columns), notes)
 
 
-_SIGNS = {
-    "±": r"$\pm$",
-    "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$",
-    "%": r"\%",
-    "σ": r"$\sigma$",
-    "≥": r"$\geq$",
-}
-_SIGNS |= {"×": r"$\times$", "→": r"$\to$", "∞": r"$\infty$", "−": "$-$", "–": "--", "²": "$^2$", "₁": "$_1$"}
-_SIGNS |= {
-    "β": r"$\beta$",
-    "λ": r"$\lambda$",
-    "&": r"\&",
-    "_": r"\_",
-    "#": r"\#",
-    "$": r"\$",
-    "†": r"$^\dagger$",
-    "‡": r"$^\ddagger$",
-}
-_SIGNS |= {
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "\\": r"\textbackslash{}",
-}
-_SIGNS |= {"ä": r"\"a", "é": r"\'e", "ń": r"\'n", "ü": r"\"u", "<": "$<$", ">": "$>$", "|": "$|$"}
+_TEX = str.maketrans({
+    "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "≥": r"$\geq$", "×": r"$\times$", "→": r"$\to$",
+    "∞": r"$\infty$", "−": "$-$", "²": "$^2$", "₁": "$_1$", "<": "$<$", ">": "$>$", "|": "$|$", "–": "--",
+    "σ": r"$\sigma$", "β": r"$\beta$", "λ": r"$\lambda$", "†": r"$^\dagger$", "‡": r"$^\ddagger$",
+    "%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}",
+    "ä": r"\"a", "é": r"\'e", "ń": r"\'n", "ü": r"\"u",
+})  # fmt: skip
 
 
 def _bold(sheet: Sheet, form: str) -> pd.DataFrame:
-    """Return the cells with the best of them in a form with a place for the text."""
-    marked = sheet.frame.map(lambda text: form.format(text))
-    return sheet.frame.where(~sheet.best, marked)
+    """Return the cells, the best of them in `form`, which has a place for the text."""
+    return sheet.frame.where(~sheet.best, sheet.frame.map(form.format))
 
 
 _MARKDOWN = re.compile(r"[<\[\]`|\\]")  # HTML, links, code, the borders of cells
@@ -75,9 +55,7 @@ def in_markdown(text: object) -> str:
 
 
 def table(frame: pd.DataFrame) -> str:
-    """Return a frame for Markdown, cells as they are: no digit or sign is parsed away, nothing is taken for
-    HTML.
-    """
+    """Return a frame for Markdown, cells as they are: no digit or sign is parsed away, nothing is HTML."""
     shown = frame.map(in_markdown).rename(index=in_markdown, columns=in_markdown)
     aligned: str = shown.to_markdown(disable_numparse=True, colalign=("left", *["right"] * frame.shape[1]))
     return aligned
@@ -89,35 +67,32 @@ def markdown(sheet: Sheet) -> str:
     return "\n\n".join([part for part in (above, table(_bold(sheet, "**{}**")), *below) if part]) + "\n"
 
 
-# what a spreadsheet takes for a formula, and what begins alike and is a number, maybe with its spread, range
-# or mark
+# what a spreadsheet takes for a formula; and a number that begins alike, maybe with its spread, range or mark
 _FORMULA = re.compile(r"[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?[\d.,]+(e[+-]?\d+)?( ± [\d.,]+(e[+-]?\d+)?)?[†‡]?( \([-+\d., to]+\))?")
 
 
 def _in_csv(cell: Any) -> Any:
-    """Return a cell that no spreadsheet takes for a formula: a text that begins like one stands behind an
-    apostrophe.
-    """
-    is_text = isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell)
-    return f"'{cell}" if is_text else cell
+    """Return a cell that no spreadsheet takes for a formula: an apostrophe before a text like one."""
+    is_formula = isinstance(cell, str) and _FORMULA.match(cell) and not _NUMBER.fullmatch(cell)
+    return f"'{cell}" if is_formula else cell
 
 
 def csv(frame: pd.DataFrame, index: bool = True) -> str:
     """Return a frame as CSV for a spreadsheet."""
-    shown = frame.apply(
-        lambda column: column.map(_in_csv) if not pd.api.types.is_numeric_dtype(column) else column
-    )
+    is_number = pd.api.types.is_numeric_dtype
+    shown = frame.apply(lambda column: column if is_number(column) else column.map(_in_csv))
     text: str = shown.rename(index=_in_csv, columns=_in_csv).to_csv(index=index)
     return text
 
 
 def _tex(text: str) -> str:
-    return "".join(_SIGNS.get(character, character) for character in text)
+    return text.translate(_TEX)
 
 
 def _stacked(title: str) -> str:
     """Return a column's title in short lines, one above the other: numbers are narrow."""
+    # numbers are narrow, so titles are stacked
     lines = [_tex(line) for line in textwrap.wrap(title, 12, break_long_words=False, break_on_hyphens=False)]
     stacked = r" \\ ".join(lines)
     return stacked if len(lines) == 1 else rf"\shortstack[r]{{{stacked}}}"
@@ -125,9 +100,11 @@ def _stacked(title: str) -> str:
 
 def latex(sheet: Sheet) -> str:
     """Return a table for LaTeX with booktabs; a page that is too narrow for it shrinks it (graphicx)."""
+    # Cells are escaped before they are bold, or braces would be escaped too.
     escaped = Sheet("", sheet.frame.map(_tex), sheet.best)
     body = _bold(escaped, r"\textbf{{{}}}").rename(index=_tex, columns=_stacked).reset_index()
     columns = "l" + "r" * (body.shape[1] - 1)
+    # pandas knows booktabs; the rest stands around its table.
     tabular: str = body.style.hide(axis="index").to_latex(hrules=True, column_format=columns)
     lines = [
         r"\begin{table}[htbp]",
@@ -142,6 +119,7 @@ def latex(sheet: Sheet) -> str:
     return "\n".join(lines) + "\n"
 
 
+# cells hold what users name, so everything is escaped
 PAGES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "page"),
     autoescape=True,
@@ -156,15 +134,13 @@ def html(sheets: Mapping[str, Sheet], title: str) -> str:
 
 
 def write(out: Path, sheets: Mapping[str, Sheet]) -> None:
-    """Write every table as Markdown, CSV and LaTeX below `out`/tables, all of them as tables.md and
-    tables.html.
-    """
+    """Write every table as Markdown, CSV and LaTeX in tables/, and all in tables.md and tables.html."""
     folder = files.subfolder(out, "tables")
     for name, sheet in sheets.items():
         files.replace(files.child(folder, f"{name}.md"), markdown(sheet))
         files.replace(folder / f"{name}.csv", csv(sheet.frame))
         files.replace(folder / f"{name}.tex", latex(sheet))
-    files.replace(
-        out / "tables.md", "# Tables\n\n" + "\n".join(f"## {n}\n\n{markdown(s)}" for n, s in sheets.items())
-    )
+
+    sections = (f"## {name}\n\n{markdown(sheet)}" for name, sheet in sheets.items())
+    files.replace(out / "tables.md", "# Tables\n\n" + "\n".join(sections))
     files.replace(out / "tables.html", html(sheets, "Tables"))

@@ -1,9 +1,9 @@
-"""The documentation's pictures and README's table, from committed results: `nox -s pictures` makes them
-again.
-"""
+"""The documentation's pictures and README's table, made from committed results by `nox -s pictures`."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from alibench.results.drawing import COLOURS, INK, styled
 
@@ -15,13 +15,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from alibench.evaluation import files
-from alibench.results import figures, formats, layouts, papers, rows, tables
+from alibench.results import charts, formats, layouts, papers, rows, tables
 from alibench.results.formats import Sheet
 
 ROOT = Path(__file__).parent.parent
 SHOWN = "digits"  # of results/reference/, in README
 LEFT_OUT = ("reconstruction, drawn code ↓", "training, samples/s ↑")
-LINES = ("held-out data", "noise", "raw pixels")  # beside the models
+LINES = ("held-out data", "noise", "raw pixels")  # next to the models
 PLACE = re.compile(r"(?<=<!-- made by nox -s pictures -->\n\n).*?(?=\n\n<!-- end -->)", re.DOTALL)
 
 ENCODER, DECODER, JUDGE = COLOURS[0], COLOURS[1], COLOURS[2]
@@ -30,84 +30,80 @@ ENCODER, DECODER, JUDGE = COLOURS[0], COLOURS[1], COLOURS[2]
 def _box(
     axes: Axes, x: float, y: float, text: str, colour: str, width: float = 1.5, filled: bool = True
 ) -> None:
-    shape = FancyBboxPatch(
-        (x - width / 2, y - 0.32), width, 0.64, boxstyle="round,pad=0.06", linewidth=1.6, edgecolor=colour,
-        facecolor=(*mpl.colors.to_rgb(colour), 0.16) if filled else "none",
-    )  # fmt: skip
-    axes.add_patch(shape)
+    face = (*mpl.colors.to_rgb(colour), 0.16) if filled else "none"
+    style: dict[str, Any] = {
+        "boxstyle": "round,pad=0.06",
+        "linewidth": 1.6,
+        "edgecolor": colour,
+        "facecolor": face,
+    }
+    axes.add_patch(FancyBboxPatch((x - width / 2, y - 0.32), width, 0.64, **style))
     axes.text(x, y, text, ha="center", va="center", fontsize=11)
 
 
 def _arrow(
     axes: Axes, start: tuple[float, float], end: tuple[float, float], colour: str = INK, style: str = "-"
 ) -> None:
-    drawn = {
-        "arrowstyle": "-|>",
-        "color": colour,
-        "linewidth": 1.4,
-        "linestyle": style,
-        "shrinkA": 2,
-        "shrinkB": 2,
-    }
-    axes.annotate("", end, start, arrowprops=drawn)
+    line = {"color": colour, "linewidth": 1.4, "linestyle": style}
+    axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "shrinkA": 2, "shrinkB": 2, **line})
 
 
 def game() -> Figure:
-    """Draw ALI's game (Dumoulin et al. 2017, figure 1): which pairs there are, who sees them, who learns
-    what.
-    """
+    """Draw ALI's game (Dumoulin et al. 2017, figure 1): the pairs, who sees them, who learns what."""
     with styled():
         figure = Figure(figsize=(9.6, 3.5))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, 12), ylim=(0, 4.4))
         axes.axis("off")
+
+        # Two players, each with its pair.
         top, bottom, middle = 3.35, 1.05, 2.2
-        for y, start, network, end, pair, colour in (
-            (top, "x from the data", "encoder", "ẑ = μ(x) + σ(x) ε", "encoder pair (x, ẑ)", ENCODER),
-            (bottom, "z from the prior", "decoder", "x̃ = G(z)", "decoder pair (x̃, z)", DECODER),
-        ):
-            _box(axes, 1.15, y, start, "#8c8c8c", 1.85)
-            _box(axes, 3.55, y, network, colour, 1.35)
-            axes.text(5.55, y, end, ha="center", va="center", fontsize=11)
-            _box(axes, 7.75, y, pair, colour, 2.05, filled=False)
-            _arrow(axes, (2.15, y), (2.8, y))
-            _arrow(axes, (4.3, y), (4.7, y))
-            _arrow(axes, (6.4, y), (6.65, y))
-            # the same x, or z, goes past the network into the pair
-            away = 0.62 if y == top else -0.62
-            axes.plot([1.15, 1.15, 7.75], [y + away * 0.62, y + away, y + away], color=INK, linewidth=1.1)
-            _arrow(axes, (7.75, y + away), (7.75, y + away * 0.6))
+        encoder = ("x from the data", "encoder", "ẑ = μ(x) + σ(x) ε", "encoder pair (x, ẑ)")
+        decoder = ("z from the prior", "decoder", "x̃ = G(z)", "decoder pair (x̃, z)")
+        _player(axes, top, encoder, ENCODER, 0.62)
+        _player(axes, bottom, decoder, DECODER, -0.62)
+
+        # The judge sees both pairs; its gradient goes back to both networks.
         _box(axes, 10.6, middle, "discriminator D(x, z):\nwhich kind of pair?", JUDGE, 2.2)
         _arrow(axes, (8.85, top - 0.2), (9.75, middle + 0.42))
         _arrow(axes, (8.85, bottom + 0.2), (9.75, middle - 0.42))
         axes.plot([9.4, 3.55], [middle, middle], color=JUDGE, linewidth=1.1, linestyle="--")
         for y in (top - 0.44, bottom + 0.44):
             _arrow(axes, (3.55, middle), (3.55, y), JUDGE, "--")
-        axes.text(
-            6.5,
-            middle + 0.12,
-            "encoder and decoder learn by D's gradient",
-            ha="center",
-            va="bottom",
-            fontsize=9.5,
-        )
-        axes.text(6.5, middle - 0.12, "until their pairs look alike", ha="center", va="top", fontsize=9.5)
+        place: dict[str, Any] = {"ha": "center", "fontsize": 9.5}
+        axes.text(6.5, middle + 0.12, "encoder and decoder learn by D's gradient", va="bottom", **place)
+        axes.text(6.5, middle - 0.12, "until their pairs look alike", va="top", **place)
     return figure
 
 
+def _player(axes: Axes, y: float, names: Sequence[str], colour: str, away: float) -> None:
+    """Draw a network with its input, its output, and the pair of both; `away` is its bypass."""
+    start, network, end, pair = names
+    _box(axes, 1.15, y, start, "#8c8c8c", 1.85)
+    _box(axes, 3.55, y, network, colour, 1.35)
+    axes.text(5.55, y, end, ha="center", va="center", fontsize=11)
+    _box(axes, 7.75, y, pair, colour, 2.05, filled=False)
+    _arrow(axes, (2.15, y), (2.8, y))
+    _arrow(axes, (4.3, y), (4.7, y))
+    _arrow(axes, (6.4, y), (6.65, y))
+    # the same x, or z, goes past the network into the pair
+    axes.plot([1.15, 1.15, 7.75], [y + away * 0.62, y + away, y + away], color=INK, linewidth=1.1)
+    _arrow(axes, (7.75, y + away), (7.75, y + away * 0.6))
+
+
 def overview() -> Sheet:
-    """Return the table that README shows: models and what stands beside them."""
+    """Return the table that README shows: the models, and LINES below them."""
     frame = rows.read(papers.REFERENCE / SHOWN)
     sheet = tables.sheet(frame, layouts.OVERVIEW)
     assert sheet is not None
+    assert sheet.seeds is not None
+    # every model, and few references: README is short
     rivals = set(frame[tables.rivals(frame)].title)
     kept = [title for title in sheet.frame.index if title in rivals or title in LINES]
-    columns = [name for name in sheet.frame.columns if name not in LEFT_OUT]
 
-    def part(of: pd.DataFrame) -> pd.DataFrame:
-        return of.loc[kept, [name for name in columns if name in of.columns]]
+    def part(whole: pd.DataFrame) -> pd.DataFrame:
+        return whole.loc[kept].drop(columns=list(LEFT_OUT), errors="ignore")
 
-    assert sheet.seeds is not None
     return Sheet(sheet.caption, part(sheet.frame), part(sheet.best), seeds=part(sheet.seeds))
 
 
@@ -119,19 +115,20 @@ def table() -> str:
 def spread() -> Figure:
     """Draw README's figure: the numbers of its table, each seed."""
     sheet = overview()
-    figure = figures.spread(sheet, [title for title in sheet.frame.index if title not in LINES])
+    figure = charts.spread(sheet, [title for title in sheet.frame.index if title not in LINES])
     assert figure is not None
     return figure
 
 
 def write(root: Path) -> None:
     """Write the pictures below docs/, and README's table into its place. Raises OSError."""
+    folder = root / "docs" / "figures"
+    folder.mkdir(exist_ok=True)
     for name, figure in (("game", game()), ("digits", spread())):
         with styled({"svg.fonttype": "path", "svg.hashsalt": name}):
-            (root / "docs" / "figures").mkdir(exist_ok=True)
-            figure.savefig(
-                root / "docs" / "figures" / f"{name}.svg", facecolor="white", metadata={"Date": None}
-            )
+            figure.savefig(folder / f"{name}.svg", facecolor="white", metadata={"Date": None})
+
+    # only the text between the two marks is replaced
     readme = root / "README.md"
     files.replace(readme, PLACE.sub(lambda _: table(), readme.read_text(encoding="utf-8")))
 

@@ -1,6 +1,4 @@
-"""Which tables there are, and which columns each has; what columns are called and which direction is better
-comes from the metrics.
-"""
+"""The tables and their columns; a column's title and better direction are its metric's."""
 
 from dataclasses import dataclass
 
@@ -25,14 +23,17 @@ ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One column of a table: a metric by one protocol, under the metric's title or another."""
+class Measure:
+    """A metric by one protocol, under the metric's title or another: what a table's column shows.
+
+    `derived` says what is computed of it: "error" is 100 - value; "over NAME" the paired difference to a
+    reference; "spread" the deviation over label draws; "same labels" takes the draw that semi-supervised
+    training had; "reasons" are in words, with the number of runs.
+    """
 
     metric: str
-    protocol: str = ""  # a key, or the beginning of several; how features were scaled, say, may follow
+    protocol: str = ""  # or the beginning of it; how features were scaled, say, may follow
     title: str = ""
-    # "error": 100 - value; "over NAME": paired difference to a reference; "spread": over label draws; "same
-    # labels": of the draw that semi-supervised training had; "reasons": in words, and in how many runs
     derived: str = ""
 
 
@@ -42,18 +43,30 @@ class Table:
 
     name: str
     caption: str
-    cells: tuple[Cell, ...]
+    measures: tuple[Measure, ...]
     needs: str = ""  # a metric without which there is no such table
 
 
-def _svm(protocol: str) -> tuple[Cell, ...]:
+def _plain(*metrics: str) -> tuple[Measure, ...]:
+    return tuple(Measure(metric) for metric in metrics)
+
+
+def _svm(protocol: str) -> tuple[Measure, ...]:
     by = prose(protocol)
     return (
-        Cell("svm_accuracy", protocol, f"accuracy, {by}, %"),
-        Cell("svm_accuracy", protocol, f"error, {by}, %", "error"),
-        Cell("svm_accuracy", protocol, "− raw pixels", "over raw pixels"),
-        Cell("svm_accuracy", protocol, "− untrained", "over untrained encoder"),
-        Cell("svm_accuracy", protocol, "std over label draws", "spread"),
+        Measure("svm_accuracy", protocol, f"accuracy, {by}, %"),
+        Measure("svm_accuracy", protocol, f"error, {by}, %", "error"),
+        Measure("svm_accuracy", protocol, "− raw pixels", "over raw pixels"),
+        Measure("svm_accuracy", protocol, "− untrained", "over untrained encoder"),
+        Measure("svm_accuracy", protocol, "std over label draws", "spread"),
+    )
+
+
+def _against_references(metric: str, name: str) -> tuple[Measure, ...]:
+    return (
+        Measure(metric, title=f"{name}, %"),
+        Measure(metric, title=f"{name} − raw pixels", derived="over raw pixels"),
+        Measure(metric, title=f"{name} − untrained", derived="over untrained encoder"),
     )
 
 
@@ -61,16 +74,13 @@ OVERVIEW = Table(
     "overview",
     "The models at a glance. {facts}",
     (
-        Cell("modes_3sigma"),
-        Cell("reconstruction_error", MEAN_CODE, "reconstruction"),
-        Cell("reconstruction_error", DRAWN_CODE, f"reconstruction, {prose(DRAWN_CODE)}"),
-        Cell("kid"),
-        Cell("fid"),
-        Cell("inception_score"),
-        Cell("classifier_score"),
-        Cell("svm_accuracy", C_BY_VALIDATION, "SVM accuracy, %"),
-        Cell("class_accuracy", title="K+1 accuracy, %"),
-        Cell("train_rate"),
+        Measure("modes_3sigma"),
+        Measure("reconstruction_error", MEAN_CODE, "reconstruction"),
+        Measure("reconstruction_error", DRAWN_CODE, f"reconstruction, {prose(DRAWN_CODE)}"),
+        *_plain("kid", "fid", "inception_score", "classifier_score"),
+        Measure("svm_accuracy", C_BY_VALIDATION, "SVM accuracy, %"),
+        Measure("class_accuracy", title="K+1 accuracy, %"),
+        Measure("train_rate"),
     ),
 )
 TABLES = (
@@ -79,27 +89,17 @@ TABLES = (
         "quality",
         "Samples and reconstructions. {facts}",
         (
-            Cell("modes_3sigma"),
-            Cell("high_quality"),
-            Cell("mode_divergence"),
-            Cell("mixture_score"),
-            Cell("kid"),
-            Cell("fid"),
-            Cell("inception_score"),
-            Cell("classifier_score"),
-            Cell("reconstruction_error", MEAN_CODE, f"reconstruction, {prose(MEAN_CODE)}"),
-            Cell("reconstruction_error", DRAWN_CODE, prose(DRAWN_CODE)),
+            *_plain("modes_3sigma", "high_quality", "mode_divergence", "mixture_score"),
+            *_plain("kid", "fid", "inception_score", "classifier_score"),
+            Measure("reconstruction_error", MEAN_CODE, f"reconstruction, {prose(MEAN_CODE)}"),
+            Measure("reconstruction_error", DRAWN_CODE, prose(DRAWN_CODE)),
         ),
     ),
     Table(
         "fidelity",
-        "Samples against held-out data: FID's dependence on n, then realism (precision, density) and "
-        "variety (recall, "
-        "coverage) apart. {facts}",
-        tuple(
-            Cell(metric)
-            for metric in ("fid_half", "fid_extrapolated", "precision", "recall", "density", "coverage")
-        ),
+        "Samples against held-out data: FID's dependence on n, then realism (precision, density) and variety "
+        "(recall, coverage) apart. {facts}",
+        _plain("fid_half", "fid_extrapolated", "precision", "recall", "density", "coverage"),
         needs="fid",
     ),
     Table(
@@ -107,26 +107,20 @@ TABLES = (
         "Reconstructions by other measures, through mean codes; prior codes decoded and encoded again. "
         "{facts}",
         (
-            *(Cell(metric, MEAN_CODE) for metric in ("psnr", "ssim", "lpips", "latent_error")),
-            *(
-                Cell(metric, DRAWN_CODE, f"{title}, {prose(DRAWN_CODE)}")
-                for metric, title in (("psnr", "PSNR, dB"), ("ssim", "SSIM"))
-            ),
-            Cell("posterior_sigma"),
+            *(Measure(metric, MEAN_CODE) for metric in ("psnr", "ssim", "lpips", "latent_error")),
+            Measure("psnr", DRAWN_CODE, f"PSNR, dB, {prose(DRAWN_CODE)}"),
+            Measure("ssim", DRAWN_CODE, f"SSIM, {prose(DRAWN_CODE)}"),
+            Measure("posterior_sigma"),
         ),
     ),
     Table(
         "health",
-        "Did it train? D's verdicts on held-out data, what codes carry, how much of the data samples reach. "
-        "Alarms name "
-        "what went wrong, and in how many runs. {facts}",
+        "Did it train? D's verdicts on held-out data, what codes carry, how much of the data the samples "
+        "cover. Alarms name what went wrong, and in how many runs. {facts}",
         (
-            *(
-                Cell(m)
-                for m in ("d_accuracy_q", "d_accuracy_p", "d_saturation", "code_use", "posterior_sigma")
-            ),
-            *(Cell(m) for m in ("drawing_cost", "data_coverage")),
-            Cell("alarms", title="alarms", derived="reasons"),
+            *_plain("d_accuracy_q", "d_accuracy_p", "d_saturation", "code_use", "posterior_sigma"),
+            *_plain("drawing_cost", "data_coverage"),
+            Measure("alarms", title="alarms", derived="reasons"),
         ),
         needs="alarms",
     ),
@@ -134,38 +128,28 @@ TABLES = (
         "modes-paper",
         "Modes by the paper's rule, which uniform noise passes: never to be compared with the 3σ rule. "
         "{facts}",
-        (Cell("modes_paper"),),
+        _plain("modes_paper"),
     ),
     Table(
         "svm",
-        "L2-SVM on encoded features; C chosen on the full validation split, as in the paper. Differences "
-        "are paired: "
-        "the same draws of labels. {facts}",
+        "L2-SVM on encoded features; C chosen on the full validation split, as in the paper. Differences are "
+        "paired: the same draws of labels. {facts}",
         _svm(C_BY_VALIDATION),
     ),
     Table(
         "svm-labels",
-        "L2-SVM on encoded features; C chosen by cross-validation within the labels. Differences are "
-        "paired. {facts}",
+        "L2-SVM on encoded features; C chosen by cross-validation within the labels. Differences are paired. "
+        "{facts}",
         _svm(C_BY_LABELS),
     ),
     Table(
         "neighbours",
         "Nearest neighbours and a linear probe on the last hidden layer. Differences are paired: the same "
-        "draws of labels. "
-        "{facts}",
-        tuple(
-            Cell(metric, title=title.format(name), derived=derived)
-            for metric, name in (
-                ("nn_accuracy", "1-NN"),
-                ("knn_accuracy", "k-NN"),
-                ("probe_accuracy", "linear probe"),
-            )
-            for title, derived in (
-                ("{}, %", ""),
-                ("{} − raw pixels", "over raw pixels"),
-                ("{} − untrained", "over untrained encoder"),
-            )
+        "draws of labels. {facts}",
+        (
+            *_against_references("nn_accuracy", "1-NN"),
+            *_against_references("knn_accuracy", "k-NN"),
+            *_against_references("probe_accuracy", "linear probe"),
         ),
     ),
     Table(
@@ -173,36 +157,34 @@ TABLES = (
         "Test error with few labels: classes learnt in training (K+1) and an SVM on features, on the same "
         "labels. {facts}",
         (
-            Cell("class_accuracy", title="K+1 error, %", derived="error"),
-            Cell(
+            Measure("class_accuracy", title="K+1 error, %", derived="error"),
+            Measure(
                 "svm_accuracy",
                 C_BY_VALIDATION,
                 f"SVM error, {prose(C_BY_VALIDATION)}, %",
                 "same labels error",
             ),
-            Cell("svm_accuracy", C_BY_LABELS, f"SVM error, {prose(C_BY_LABELS)}, %", "same labels error"),
+            Measure("svm_accuracy", C_BY_LABELS, f"SVM error, {prose(C_BY_LABELS)}, %", "same labels error"),
         ),
         needs="class_accuracy",
     ),
     Table(
         "cost",
-        "What a training takes: updates of each network, floating-point operations, seconds beside other "
-        "runs. {facts}",
-        tuple(Cell(column.metric) for column in BUDGET),
+        "What a training takes: updates of each network, floating-point operations, seconds while other runs "
+        "share the machine. {facts}",
+        _plain(*(column.metric for column in BUDGET)),
     ),
     Table(
         "fidelity-cost",
-        "Samples against what training them took; seconds beside other runs. {facts}",
-        tuple(Cell(metric) for metric in ("fid", "kid", "updates_decoder", "train_gflop", "train_seconds")),
+        "Samples against what training them took; seconds while other runs share the machine. {facts}",
+        _plain("fid", "kid", "updates_decoder", "train_gflop", "train_seconds"),
         needs="fid",
     ),
     Table(
         "throughput",
         "Speed measured alone after all training, median over repeats ± interquartile range. {facts}",
-        (Cell("train_rate"), Cell("sample_rate"), Cell("encode_rate")),
+        _plain("train_rate", "sample_rate", "encode_rate"),
     ),
 )
-
-
-# tables whose measures stand in the one of statistics
+# tables whose measures stand in the table of statistics
 SPREAD = ("quality", "fidelity", "reconstruction", "svm", "svm-labels", "neighbours", "semi-supervised")

@@ -9,6 +9,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +19,12 @@ from alibench.evaluation import files
 from alibench.evaluation.files import Damaged
 from alibench.evaluation.messages import say
 from alibench.results import formats, stored
-from alibench.results.stored import read_origin, read_run
+from alibench.results.stored import StoredRow, read_origin, read_run
 
-COLUMNS = (
-    *(
-        "run_id",
-        "suite",
-        "model",
-        "title",
-        "dataset",
-        "seed",
-        "step",
-        "metric",
-        "value",
-        "unit",
-        "n",
-        "split",
-    ),
-    *("extractor", "protocol", "weights", "labels", "draw", "kind", "status", "reason"),
-)
-KEY = (
-    "run_id",
-    "model",
-    "seed",
-    "metric",
-    "protocol",
-    "labels",
-    "draw",
-)  # a row's; the first and the metric, for most
+# columns of the table, and which hold integers or nothing
+COLUMNS = StoredRow.__struct_fields__
+INTEGERS = ("seed", "step", "n", "labels", "draw")
+KEY = ("run_id", "model", "seed", "metric", "protocol", "labels", "draw")  # no two rows have the same
 PROVENANCE = ("commit", "config", "versions", "device", "data_sha256", "weights_sha256", "command")
 
 
@@ -64,9 +43,8 @@ class Run:
 
 
 def anew(command: Sequence[str]) -> str:
-    """Return a command without what ties it to a folder that it began: to be typed again for the same,
-    elsewhere.
-    """
+    """Return a command without what ties it to a folder, to be typed again for the same results elsewhere."""
+    # --out DIR and --out=DIR
     words = iter(command)
     kept = []
     for word in words:
@@ -82,24 +60,20 @@ def write(
 ) -> None:
     """Store a run's rows and provenance, in place of those it had.
 
-    Raises ValueError if provenance lacks anything, since no number goes without it, or if two rows have the
-    same KEY.
-
-    A measurement with a `reference` is a row of that name in the run's tables, not the model's.
+    A measurement with a `reference` is a row of that name in the run's tables, not the model's. Raises
+    ValueError for two rows with the same KEY, and for incomplete provenance, since no number goes without it.
     """
-    missing = [name for name in PROVENANCE if name not in provenance]
-    if missing:
+    if missing := [name for name in PROVENANCE if name not in provenance]:
         raise ValueError(f"rows of {run.run_id} need provenance: {', '.join(missing)}")
+
     rows = []
     for measurement in measurements:
-        row = {
-            **vars(run),
-            **{key: value for key, value in measurement.items() if key in COLUMNS and key != "seed"},
-        }
-        if measurement["reference"]:
-            seed = run.seed if run.seed is not None else measurement["seed"]
+        row = {**vars(run), **measurement, "seed": run.seed}
+        # A reference has its own seed where its run has none.
+        if reference := measurement["reference"]:
             note = f" ({measurement['note']})" if measurement["note"] else ""
-            row |= {"model": measurement["reference"], "title": measurement["reference"] + note, "seed": seed}
+            seed = run.seed if run.seed is not None else measurement["seed"]
+            row |= {"model": reference, "title": reference + note, "seed": seed}
         rows.append(_measured({column: row[column] for column in COLUMNS}))
     keep(folder, {**vars(run), **provenance}, rows)
 
@@ -107,6 +81,7 @@ def write(
 def _measured(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row with texts of one line, and with status ok only where it holds a number."""
     row = {column: files.one_line(cell) if isinstance(cell, str) else cell for column, cell in row.items()}
+    # a number that cannot be compared is not a measurement
     if row["status"] == "ok" and not stored.is_measured(row["value"]):
         lacks = "no number" if row["value"] is None else f"the number is {row['value']}"
         row |= {"status": "refused", "reason": row["reason"] or lacks}
@@ -115,31 +90,23 @@ def _measured(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def keep(folder: Path, origin: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """Store rows as they are, with what `read_origin` returns. Raises ValueError if two have the same KEY."""
+    # A number is stored once, or a mean would count it twice.
     counts = Counter(map(key, rows))
-    if twice := [named for named, count in counts.items() if count > 1]:
+    if twice := [name for name, count in counts.items() if count > 1]:
         raise ValueError(f"rows of {origin['run_id']} hold a number twice: {twice[0]}")
     stored.write(folder, stored.ORIGIN, origin)
     stored.write(folder, stored.ROWS, rows)
 
 
-def key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return what no two rows of a run have both."""
-    return tuple(row[column] for column in KEY)
+key = itemgetter(*KEY)
 
 
 def read(out: Path, damaged: Callable[[Path, Damaged], None] | None = None) -> pd.DataFrame:
     """Return the rows of all runs below `out`, in the suites' order and references last.
 
-    Raises BadInput if there is no folder of runs, and Damaged; or tells `damaged` of each run that is, and
+    Raises BadInput if there is no folder of runs, and Damaged; or calls `damaged` for each run that is, and
     leaves it out.
     """
-    folders, orders = stored.finished(out), _orders(out)
-
-    def place(run: Mapping[str, Any]) -> tuple[str, int, int]:
-        order = orders.get(run["suite"]) or run["config"]["models"]
-        reference = run["seed"] is None
-        position = len(order) if reference or run["model"] not in order else order.index(run["model"])
-        return run["suite"], position, -1 if reference else run["seed"]
 
     def each(folders: Iterable[Path], read: Callable[[Path], Any]) -> Iterator[tuple[Path, Any]]:
         for folder in folders:
@@ -150,29 +117,38 @@ def read(out: Path, damaged: Callable[[Path, Damaged], None] | None = None) -> p
                     raise
                 damaged(folder, damage)
 
-    origins = dict(each(folders, read_origin))
+    # The order comes from the plan, since machines may have trained some models each.
+    origins = dict(each(stored.finished(out), read_origin))
+    orders = _orders(out)
+    places = {folder: _place(origin, orders) for folder, origin in origins.items()}
+    in_order = sorted(places, key=places.__getitem__)
+
     # a column a list, and equal texts the same object: a quarter of the memory of a dictionary a row
     columns: dict[str, list[Any]] = {column: [] for column in COLUMNS}
     known: dict[str, str] = {}
-    places = {folder: place(origin) for folder, origin in origins.items()}
-    for _, own in each(
-        sorted(places, key=places.__getitem__), lambda folder: read_run(folder, origins[folder]["suite"])
-    ):
+    for _, rows in each(in_order, lambda folder: read_run(folder, origins[folder]["suite"])):
         for column, values in columns.items():
-            found = [row[column] for row in own]
-            values += [known.setdefault(value, value) if isinstance(value, str) else value for value in found]
-    integers = dict.fromkeys(("seed", "step", "n", "labels", "draw"), "Int64")
+            cells = (row[column] for row in rows)
+            values += [known.setdefault(cell, cell) if isinstance(cell, str) else cell for cell in cells]
+
     frame = pd.DataFrame(columns, dtype=None if known else object)  # without a row they are no numbers
-    return frame.astype({"value": "float64", **integers})
+    return frame.astype({"value": "float64", **dict.fromkeys(INTEGERS, "Int64")})
+
+
+def _place(run: Mapping[str, Any], orders: Mapping[str, Sequence[str]]) -> tuple[str, int, int]:
+    """Return where a run's rows stand: by suite, by the suite's order of models, by seed, references last."""
+    order = orders.get(run["suite"]) or run["config"]["models"]
+    # a reference stands below every model of its suite
+    if run["seed"] is None:
+        return run["suite"], len(order), -1
+    return run["suite"], order.index(run["model"]) if run["model"] in order else len(order), run["seed"]
 
 
 def _orders(out: Path) -> dict[str, list[str]]:
-    """Return the models of each suite that the output was begun with, since machines may have trained some
-    each.
-    """
+    """Return the models of each suite of the output's plan, since machines may have trained some each."""
     try:
         return {name: list(suite["models"]) for name, suite in stored.read_plan(out)["suites"].items()}
-    except FileNotFoundError:  # of rows that were kept alone
+    except FileNotFoundError:  # rows may be kept without a plan
         return {}
     except (OSError, Damaged) as problem:
         say(f"{problem}: models stand in the order of each run's suite")
@@ -180,9 +156,7 @@ def _orders(out: Path) -> dict[str, list[str]]:
 
 
 def derive(out: Path, damaged: Callable[[Path, Damaged], None] | None = None) -> pd.DataFrame:
-    """Write `rows.csv` from the runs' folders and return its table. Raises Damaged, or tells of it, as
-    `read`.
-    """
+    """Write `rows.csv` from the runs' folders and return its table. Raises as `read`, or calls `damaged`."""
     frame = read(out, damaged)
     files.replace(out / "rows.csv", formats.csv(frame, index=False))
     return frame

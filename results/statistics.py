@@ -1,8 +1,8 @@
-"""Statistics over training seeds: what a mean is worth, and which models a table tells apart.
+"""Statistics over training seeds: what a mean is worth, and which models of a table differ.
 
-Equal seed numbers of two models are no pairs: the seed drives other draws in other networks. So models are
+Equal seed numbers of two models are not pairs: the seed drives other draws in other networks. So models are
 compared by Welch's test, and intervals are Student's: a percentile bootstrap of three to five seeds covers
-far less than it says.
+far less than its level.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ LEVEL = 0.05  # of a table's tests, and of its intervals
 
 
 def interval(values: Sequence[float] | np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """Return Student's (1 - level) confidence interval of the mean; not a number for fewer than two values."""
+    """Return Student's (1 - level) confidence interval of the mean; NaN for fewer than two values."""
     n = len(values)
     if n < 2:
         return float("nan"), float("nan")
@@ -27,9 +27,8 @@ def interval(values: Sequence[float] | np.ndarray, level: float = LEVEL) -> tupl
 
 
 def welch(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> float:
-    """Return the two-sided p of Welch's t-test; of samples without any spread 1 if they are equal and 0 if
-    not.
-    """
+    """Return the two-sided p of Welch's t-test; for samples without spread 1 if they are equal, else 0."""
+    # there is no t without spread
     if np.ptp(a) == 0 and np.ptp(b) == 0:
         return float(np.mean(a) == np.mean(b))
     (mean_a, std_a, n_a), (mean_b, std_b, n_b) = (
@@ -39,14 +38,14 @@ def welch(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> f
 
 
 def equivalence(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, margin: float) -> float:
-    """Return the p of two one-sided Welch's tests that the means differ by `margin` or more: small, they do
-    not.
+    """Return the p of two one-sided Welch's tests that the means differ by `margin` or more.
 
-    Samples without any spread have p 0 if their means differ by less, and 1 if not.
+    A small p shows equivalence. Samples without spread have p 0 if their means differ by less, else 1.
     """
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if np.ptp(a) == 0 and np.ptp(b) == 0:
         return float(abs(a[0] - b[0]) >= margin)
+    # not below the margin, and not above it
     below = stats.ttest_ind(a, b + margin, equal_var=False, alternative="less").pvalue
     above = stats.ttest_ind(a, b - margin, equal_var=False, alternative="greater").pvalue
     return float(max(below, above))
@@ -55,8 +54,8 @@ def equivalence(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray
 def equivalence_power(
     a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, margin: float
 ) -> float:
-    """Return how likely `equivalence` is to be shown at LEVEL if the means do not differ at all, with the
-    samples' spread.
+    """Return how likely `equivalence` is to be shown at LEVEL if the means do not differ, at the samples'
+    spread.
 
     By the normal approximation: the difference has to fall as far inside the margin as the tests' critical
     value.
@@ -70,11 +69,13 @@ def equivalence_power(
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Return p-values adjusted for their number by Holm's step-down method (1979): rejecting those under a
-    level errs in any of them at most at that level, whatever their dependence.
+    """Return p-values adjusted for their number by Holm's step-down method (1979).
+
+    Rejecting those under a level errs in any of them at most at that level, whatever their dependence.
     """
     p = np.asarray(p, dtype=float)
     order = np.argsort(p)
+    # the smallest p counts n times, the next n - 1 times, and never less than the one before
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(stepped, 1.0)
@@ -89,9 +90,10 @@ def against_best(samples: Mapping[str, np.ndarray], better: Literal["higher", "l
     """
     if len(samples) < 2:
         return {}
+    # Every pair is tested, since the best is chosen by the same numbers.
     sign = 1 if better == "lower" else -1
     best = min(samples, key=lambda name: sign * float(np.mean(samples[name])))
     pairs = list(combinations(samples, 2))
     adjusted = holm([welch(samples[a], samples[b]) for a, b in pairs])
-    found = {frozenset(pair): p for pair, p in zip(pairs, adjusted, strict=True)}
-    return {name: 1.0 if name == best else float(found[frozenset((name, best))]) for name in samples}
+    by_pair = {frozenset(pair): float(p) for pair, p in zip(pairs, adjusted, strict=True)}
+    return {name: 1.0 if name == best else by_pair[frozenset((name, best))] for name in samples}

@@ -1,9 +1,8 @@
-"""What an output folder holds, as its files say it: plan.json, and in each run's folder run.json and
-rows.json.
+"""The files of an output folder: plan.json, and in each run's folder run.json, rows.json and curves.csv.
 
 A folder may be anyone's. Whoever reads one of these files reads it here, by one schema: names that become
-paths are names, numbers are finite, and a folder in `runs/` is called by the run that it holds. A copied or
-renamed one would count twice.
+paths are names, numbers are finite, and a folder in `runs/` is called by the run that it holds, since a
+copied or renamed one would count twice.
 """
 
 import hashlib
@@ -24,19 +23,23 @@ from alibench.evaluation import files, sealed
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.files import Count, Damaged, Line, Name, RunName, Seed, Sha256
 
+# files of an output, the version of each format, and the key of its body
 PLAN, ORIGIN, ROWS, CURVES = "plan.json", "run.json", "rows.json", "curves.csv"
 WRITTEN = ("runs", "tables", "figures", "tensorboard", "slurm")  # folders in an output
 VERSIONS = {PLAN: 1, ORIGIN: 2, ROWS: 1}
 KINDS = {PLAN: "plan", ORIGIN: "run", ROWS: "rows"}
 LARGEST_NUMBER = 1e30  # a value beyond it is a failure of what was measured, not a measurement
 AGAIN = "run this run again"
+RESOLVE = "put in its place what it points to"
 
-Number = Annotated[float, Meta(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]  # which NaN and infinities are not
-Seeds = Annotated[int, Meta(ge=1, le=10_000)]  # as benchmarks/config.py bounds them
+Number = Annotated[float, Meta(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]  # neither NaN nor infinite
+Seeds = Annotated[int, Meta(ge=1, le=10_000)]  # as benchmarks/config/schema.py bounds them
 Models = Annotated[list[Name], Meta(min_length=1, max_length=10_000)]
+Side = Annotated[int, Meta(ge=1, le=100_000)]  # of an image
 
 
-class Row(msgspec.Struct):
+# -------------------- schemas: what older files lack has a default
+class StoredRow(msgspec.Struct, forbid_unknown_fields=True):
     """One number of a run."""
 
     run_id: RunName
@@ -60,8 +63,14 @@ class Row(msgspec.Struct):
     status: Literal["ok", "not applicable", "refused", "diverged"]
     reason: Line
 
+    def __post_init__(self) -> None:
+        # a table shows every number that is ok, and nothing else
+        if (self.status == "ok") != (self.value is not None):
+            held = "no number" if self.value is None else "a number"
+            raise ValueError(f"{held} for {self.metric}, with status '{self.status}'")
 
-class Entry(msgspec.Struct):
+
+class StoredModel(msgspec.Struct):
     """A [model.NAME] table of a suite."""
 
     of: str = ""
@@ -69,26 +78,27 @@ class Entry(msgspec.Struct):
     compute: str = ""
 
 
-class Config(msgspec.Struct):
-    """The settings of a suite that are read here; benchmarks/config.py has the whole schema."""
+class StoredSuite(msgspec.Struct):
+    """The settings of a suite that are read here; benchmarks/config/schema.py has them all."""
 
     name: Name
     models: Models
     metrics: list[str]
     seeds: Seeds
-    first_seed: Seed = 0  # which earlier versions did not have
+    first_seed: Seed = 0  # absent from older files, as what has a default below
     title: Line = ""
-    model: dict[Name, Entry] = {}
+    model: dict[Name, StoredModel] = {}
     evaluation: dict[str, Any] = {}
 
 
-class Merged(Config, kw_only=True):
+# bounds differ from the bounds of a suite that anybody trains
+class PlannedSuite(StoredSuite, kw_only=True):
     """A suite in a plan: a collected one spans the seeds of all its parts, with gaps between them."""
 
     seeds: Annotated[int, Meta(ge=1, lt=2**32)]
 
 
-class Origin(msgspec.Struct):
+class Origin(msgspec.Struct, forbid_unknown_fields=True):
     """What a run's rows have in common, and its provenance."""
 
     run_id: RunName
@@ -100,7 +110,7 @@ class Origin(msgspec.Struct):
     step: Count | None
     weights: Line
     commit: Line
-    config: Config
+    config: StoredSuite
     versions: dict[str, str]
     device: Line
     data_sha256: Sha256
@@ -109,9 +119,7 @@ class Origin(msgspec.Struct):
     curves_sha256: Sha256 | None = None
     drawn: dict[str, float] = {}
     data_splits: str = ""
-    data_shape: (
-        Annotated[list[Annotated[int, Meta(ge=1, le=100_000)]], Meta(min_length=1, max_length=3)] | None
-    ) = None
+    data_shape: Annotated[list[Side], Meta(min_length=1, max_length=3)] | None = None
     data_scale: Annotated[float, Meta(gt=0, le=LARGEST_NUMBER)] | None = None
     data_labels: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
     data_classes: list[str] = []
@@ -119,15 +127,26 @@ class Origin(msgspec.Struct):
     extractor: dict[str, Any] | None = None
     accelerator: dict[str, str] = {}
     plugins: dict[str, Sha256] = {}
-    samples: list[Line] = []  # what is to be known of stored ones
+    samples: list[Line] = []  # notes on stored samples
     resumed: list[dict[str, Any]] = []
+    merged: list[dict[str, Any]] = []  # provenance of reference rows that came from other folders
+
+    def __post_init__(self) -> None:
+        # rows are placed in tables by the order of the suite's models
+        if self.config.name != self.suite or (self.seed is not None and self.model not in self.config.models):
+            raise ValueError("the settings of another run")
+        try:
+            # the report shows it as a command to type
+            shlex.split(self.command)
+        except ValueError:
+            raise ValueError("a command that no shell could read") from None
 
 
-class Plan(msgspec.Struct):
-    """What a folder was begun with."""
+class Plan(msgspec.Struct, forbid_unknown_fields=True):
+    """What a folder was begun with, and by which command."""
 
     command: Annotated[list[str], Meta(min_length=1)]
-    suites: dict[Name, Merged]
+    suites: dict[Name, PlannedSuite]
     data: dict[Name, Sha256]
     device: Line
     versions: dict[str, str]
@@ -136,14 +155,20 @@ class Plan(msgspec.Struct):
     runs: list[RunName] | None = None
     weights: dict[RunName, Sha256] | None = None
 
+    def __post_init__(self) -> None:
+        for name, suite in self.suites.items():
+            if suite.name != name:
+                raise ValueError(f"the suite '{suite.name}' is called '{name}'")
 
+
+# -------------------- reading and writing
 def indented(body: Any) -> str:
     """Return JSON that a person reads."""
     return json.dumps(body, indent=1, default=str)
 
 
 LAYOUTS: dict[str, Callable[[Any], str]] = {PLAN: indented, ORIGIN: indented, ROWS: json.dumps}
-SCHEMAS: dict[str, Any] = {PLAN: Plan, ORIGIN: Origin, ROWS: list[Row]}
+SCHEMAS: dict[str, Any] = {PLAN: Plan, ORIGIN: Origin, ROWS: list[StoredRow]}
 
 
 def is_measured(value: float | None) -> bool:
@@ -152,13 +177,11 @@ def is_measured(value: float | None) -> bool:
 
 
 def check_plan(plan: Mapping[str, Any]) -> None:
-    """Refuse what could be written and not read again, before anything is done with it. Raises BadInput."""
+    """Refuse a plan that could be written and not read again. Raises BadInput."""
     try:
         sealed.check_body(Path(PLAN), plan, Plan, indented(plan))
     except Damaged as problem:
-        raise BadInput(
-            f"what a folder is begun with could not be read again: {problem}; rename what holds it"
-        ) from None
+        raise BadInput(f"the plan could not be read again: {problem}; rename what holds it") from None
 
 
 def write(folder: Path, name: str, body: Any) -> None:
@@ -174,18 +197,15 @@ def _read(folder: Path, name: str) -> Any:
 
 
 def read_plan(out: Path) -> dict[str, Any]:
-    """Return what a folder was begun with, and by which `command`. Raises Damaged, or OSError."""
+    """Return what a folder was begun with, as `Plan` has it. Raises Damaged, or OSError."""
     plan: dict[str, Any] = _read(out, PLAN)
-    for name, suite in plan["suites"].items():
-        if suite["name"] != name:
-            raise Damaged(f"{out / PLAN} calls the suite '{suite['name']}' '{name}'")
     return plan
 
 
 def _read_of_run(folder: Path, name: str) -> Any:
     try:
         if folder.is_symlink():
-            raise Damaged(f"{folder} is a symbolic link: put in its place what it points to")
+            raise Damaged(f"{folder} is a symbolic link: {RESOLVE}")
         return _read(folder, name)
     except Damaged as damage:
         raise Damaged(f"{damage}: {AGAIN}") from None
@@ -194,76 +214,62 @@ def _read_of_run(folder: Path, name: str) -> Any:
 
 
 def read_origin(folder: Path, named: bool = True) -> dict[str, Any]:
-    """Return what a run's rows have in common, and its provenance. Raises Damaged.
+    """Return what a run's rows have in common, and its provenance, as `Origin` has it. Raises Damaged.
 
-    `named`: the folder has to be called by its run; a run that is named by itself may lie anywhere.
+    `named`: the folder has to be called by its run. A run that a user names by itself may lie anywhere.
     """
     origin: dict[str, Any] = _read_of_run(folder, ORIGIN)
+    # A copied or renamed folder would count twice.
     if named and origin["run_id"] != folder.name:
-        raise Damaged(
-            f"{folder} holds the run '{origin['run_id']}': give the folder that name again, or remove it if "
-            "it is a copy"
-        )
-    config, trained = origin["config"], origin["seed"] is not None
-    if config["name"] != origin["suite"] or (trained and origin["model"] not in config["models"]):
-        raise Damaged(f"{folder / ORIGIN} holds the settings of another run: {AGAIN}")
-    try:
-        shlex.split(origin["command"])
-    except ValueError:
-        raise Damaged(f"{folder / ORIGIN} holds a command that cannot be read: {AGAIN}") from None
+        remedy = "give the folder that name again, or remove it if it is a copy"
+        raise Damaged(f"{folder} holds the run '{origin['run_id']}': {remedy}")
     return origin
 
 
 def read_run(folder: Path, suite: str | None = None) -> list[dict[str, Any]]:
-    """Return the rows of one run, all of `suite`. Raises Damaged, also for a row with status ok and no
-    number.
-    """
+    """Return the rows of one run, as `StoredRow` has them. Raises Damaged, also for rows of another suite."""
     rows: list[dict[str, Any]] = _read_of_run(folder, ROWS)
     for row in rows:
         if row["run_id"] != folder.name:
             raise Damaged(f"{folder / ROWS} holds rows of the run '{row['run_id']}': {AGAIN}")
         if suite is not None and row["suite"] != suite:
-            raise Damaged(
-                f"{folder / ROWS} holds rows of suite '{row['suite']}', its run is of '{suite}': {AGAIN}"
-            )
-        if (row["status"] == "ok") != (row["value"] is not None):
-            held = "no number" if row["value"] is None else "a number"
-            raise Damaged(
-                f"{folder / ROWS} holds {held} for {row['metric']}, with status '{row['status']}': {AGAIN}"
-            )
+            where = f"{folder / ROWS} holds rows of suite '{row['suite']}'"
+            raise Damaged(f"{where}, its run is of '{suite}': {AGAIN}")
     return rows
 
 
 def read_curves(folder: Path, origin: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the training curves of a run, a line a tick. Raises Damaged, or OSError; FileNotFoundError if it
-    kept none.
+    """Return a run's training curves: `phase`, `step`, and a column a loss or logit; a line a tick.
+
+    Raises Damaged, or OSError: FileNotFoundError if the run kept none.
     """
     path = folder / CURVES
     raw = files.read(path, links=False)
-    kept = origin.get("curves_sha256")  # which earlier versions did not write
+    kept = origin.get("curves_sha256")  # absent from older files
+    # The file is what its run wrote, byte by byte.
     if kept is not None and hashlib.sha256(raw).hexdigest() != kept:
         raise Damaged(f"{path} is not what its run wrote")
+
     try:
         frame = pd.read_csv(io.BytesIO(raw), encoding_errors="strict")
     except ValueError as error:  # pandas' own errors too
         raise Damaged(f"{path} cannot be read ({files.one_line(str(error))})") from None
-    numbers = frame.drop(columns=["phase", "step"], errors="ignore")
+    # It has phases and steps, and numbers that can be drawn.
     if not {"phase", "step"} <= set(frame.columns) or frame.empty or frame.step.dtype.kind not in "iu":
         raise Damaged(f"{path} cannot be read (it has no phases and steps)")
+
+    numbers = frame.drop(columns=["phase", "step"])
     are_numbers = all(dtype.kind in "iuf" for dtype in numbers.dtypes)
     if not are_numbers or not (numbers.isna() | (numbers.abs() <= LARGEST_NUMBER)).to_numpy().all():
         raise Damaged(f"{path} cannot be read (a column holds something other than numbers)")
-    frame["phase"] = frame.phase.map(lambda phase: files.one_line(str(phase)))
-    return frame
+    return frame.assign(phase=frame.phase.map(lambda phase: files.one_line(str(phase))))
 
 
 def check_links(out: Path) -> None:
     """Refuse an output in which a link would lead reading and writing elsewhere. Raises BadInput."""
     for place in (out / name for name in WRITTEN):
         if place.is_symlink():
-            raise BadInput(
-                f"{place} is a symbolic link: put in its place what it points to; nothing was touched"
-            )
+            raise BadInput(f"{place} is a symbolic link: {RESOLVE}; nothing was touched")
 
 
 def run_folders(out: Path) -> list[Path]:
@@ -272,9 +278,10 @@ def run_folders(out: Path) -> list[Path]:
     place = out / "runs"
     if not place.is_dir():
         raise BadInput(f"{out} holds no runs: name a folder that 'alibench run --out' made")
+    # one look at each entry: an output may hold ten thousand runs
     with os.scandir(place) as entries:
-        found = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
-    return [place / name for name in sorted(found)]
+        names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    return [place / name for name in sorted(names)]
 
 
 def finished(out: Path) -> list[Path]:

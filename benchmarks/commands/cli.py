@@ -186,6 +186,8 @@ def _report(given: argparse.Namespace, console: Console) -> Answer:
 
     pass  # matplotlib takes a moment to import
 
+    pass  # matplotlib takes a moment to import
+
     if given.out is not None and given.out.exists():
         raise BadInput(f"--out {given.out} is there already: name a new file; nothing was touched")
     if given.out is not None and not given.out.parent.is_dir():

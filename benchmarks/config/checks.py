@@ -14,7 +14,7 @@ from alibench.evaluation.files import NAME
 from alibench.evaluation.messages import say
 from alibench.evaluation.metrics import COLUMNS, METRICS
 from alibench.models.tables import FAMILIES
-from alibench.results import gate
+from alibench.results import cells
 
 
 def check_once(names: Iterable[str], where: str) -> None:
@@ -119,7 +119,7 @@ def _check_gate(suite: Suite, titles: Mapping[str, str], where: str) -> None:
             # a row beside a model's own is called by its title and what is looked at
             if not any(name.startswith(f"{title}, ") for title in titles.values()):
                 check_name(name, titles, f"{where}, gate, metric '{gated.metric}': unknown model")
-    gate.check(suite.gate, suite.models, where)
+    cells.check(suite.gate, suite.models, where)
 
 
 def _check_search(search: Search, where: str) -> None:

@@ -23,7 +23,7 @@ from alibench.models.base import Model
 from alibench.models.layers import TooLarge
 from alibench.models.networks import Family, Networks
 from alibench.models.tables import FAMILIES
-from alibench.results.gate import Gated
+from alibench.results.cells import Gated
 
 Seeds = Annotated[int, Meta(ge=1, le=10_000)]  # each is a job
 

@@ -1,13 +1,14 @@
 """Real mistakes, planted in training and evaluation, to see whether the regression gate finds them.
 
-Each is planted in fresh processes that train some seeds with it. Entries that a mistake does not touch have
-the same numbers as without it, so theirs are taken from the pool.
+Each is planted in fresh processes that train some seeds with it. The numbers of entries that a mistake does
+not touch are the same as without it, and are taken from the pool.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import compress
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,6 +37,7 @@ from alibench.results.baseline import Baseline
 CURRENT = 5  # seeds of a decision
 
 
+# -------------------- the mistakes: each replaces a part of training or evaluation in this process
 def _wrong_sign() -> None:
     right = games.joint
 
@@ -49,32 +51,41 @@ def _detached() -> None:
     right = ALI.pairs
 
     def pairs(self: ALI, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
-        found = right(self, batch)
-        x, z = found["q"]
-        return found | {"q": (x, z.detach() + 0 * z)}
+        both = right(self, batch)
+        x, z = both["q"]
+        return both | {"q": (x, z.detach() + 0 * z)}
 
     ALI.pairs = pairs  # type: ignore[method-assign]
 
 
-def _no_noise() -> None:
+def _noise(change: Callable[[str, Tensor], Tensor]) -> None:
+    """Change the noise of every batch: `change` gets a name and what was drawn."""
     right = trainer.Trainer.batch
 
     def batch(self: trainer.Trainer, picked: Sequence[Tensor] | None = None) -> Batch:
         drawn = right(self, picked)
-        return replace(drawn, noise={k: 0 * v if k == "eps" else v for k, v in drawn.noise.items()})
+        return replace(drawn, noise={name: change(name, value) for name, value in drawn.noise.items()})
 
     trainer.Trainer.batch = batch  # type: ignore[method-assign]
+
+
+def _no_noise() -> None:
+    _noise(lambda name, drawn: 0 * drawn if name == "eps" else drawn)
+
+
+def _one_code() -> None:
+    _noise(lambda name, drawn: drawn[:1].expand_as(drawn) if name == "z" else drawn)
 
 
 def _shuffled_labels() -> None:
     right = representation.sets
 
-    def sets(*arguments: object) -> representation.Sets:
-        found = right(*arguments)  # type: ignore[arg-type]
-        x, y = found.labelled
-        return replace(found, labelled=(x, np.random.default_rng(0).permutation(y)))
+    def shuffled(*arguments: object) -> representation.Sets:
+        sets = right(*arguments)  # type: ignore[arg-type]
+        x, y = sets.labelled
+        return replace(sets, labelled=(x, np.random.default_rng(0).permutation(y)))
 
-    representation.sets = sets  # type: ignore[assignment]
+    representation.sets = shuffled  # type: ignore[assignment]
 
 
 def _raw_decoder() -> None:
@@ -83,26 +94,10 @@ def _raw_decoder() -> None:
     def start(self: average.Average, model: Model, decay: float) -> None:
         first(self, model, decay)
         decoder = {tensor.data_ptr() for tensor in model.decoder.state_dict().values()}
-        kept = [
-            (own, mean)
-            for own, mean in zip(self.tensors, self.mean, strict=True)
-            if own.data_ptr() not in decoder
-        ]
-        self.tensors, self.mean = [own for own, _ in kept], [mean for _, mean in kept]
+        kept = [tensor.data_ptr() not in decoder for tensor in self.tensors]
+        self.tensors, self.mean = ([*compress(tensors, kept)] for tensors in (self.tensors, self.mean))
 
     average.Average.__init__ = start  # type: ignore[method-assign]
-
-
-def _one_code() -> None:
-    right = trainer.Trainer.batch
-
-    def batch(self: trainer.Trainer, picked: Sequence[Tensor] | None = None) -> Batch:
-        drawn = right(self, picked)
-        return replace(
-            drawn, noise={k: v[:1].expand_as(v) if k == "z" else v for k, v in drawn.noise.items()}
-        )
-
-    trainer.Trainer.batch = batch  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)
@@ -133,6 +128,7 @@ BUGS = {
 }
 
 
+# -------------------- training with them
 def _start_worker(bug: str) -> None:
     torch.set_num_threads(1)
     BUGS[bug].plant()
@@ -146,54 +142,56 @@ def _train(suite: schema.Suite, name: str, seeds: Sequence[int], out: Path) -> N
     """Train and evaluate the entries that a mistake changes, in processes that have it."""
     suite = replace(suite, first_seed=seeds[0], seeds=len(seeds))
     (out / "runs").mkdir(parents=True)
-    work = [
-        Job("run", suite, m, seed, out, "cpu", tuple(provenance.command()))
-        for seed in seeds
-        for m in BUGS[name].models(suite)
-    ]
+    entries, command = BUGS[name].models(suite), tuple(provenance.command())
+    work = [Job("run", suite, entry, seed, out, "cpu", command) for seed in seeds for entry in entries]
+    # fresh processes: a mistake cannot be taken back
     context, count = get_context("spawn"), local.workers(torch.device("cpu"))
     with inherited({}), ProcessPoolExecutor(count, context, _start_worker, (name,)) as workers:
         list(workers.map(_work, work))
 
 
+def _line(bug: Bug, suite: schema.Suite, name: str, committed: Baseline, pool: Baseline) -> dict[str, str]:
+    """Return what the gate finds of one mistake, in as many seeds of the pool as the mistake has."""
+    seeds, touched = pool.seeds[:CURRENT], bug.models(suite)
+    with TemporaryDirectory() as folder:
+        out = Path(folder) / name
+        _train(suite, name, seeds[: bug.seeds], out)
+        trained = baseline.collect(out, suite.name, suite.gate, suite.models)
+
+    # Numbers with the mistake in place of the pool's.
+    planted = {c.key: c.by_seed for c in trained.cells if len(c.numbers) or c.model in touched}
+    current = [replace(c, by_seed={**c.by_seed, **planted.get(c.key, {})}) for c in pool.of(seeds)]
+    # The cells that fail, the most certain first.
+    failed = [finding for finding in gate.judge(committed.cells, current) if finding.failed]
+    failed.sort(key=lambda finding: -abs(finding.errors))
+    first = []
+    for finding in failed[:3]:
+        far = f"{finding.errors:+.0f} SE" if math.isfinite(finding.errors) else finding.moved
+        first.append(f"{finding.cell.title}, {finding.cell.name} ({finding.verdict}, {far})")
+    return {
+        "mistake": bug.what,
+        "planted in": ", ".join(touched),
+        "caught": "yes" if failed else "NO",
+        "cells that fail": f"{len(failed)} of {len(current)}",
+        "the first, by standard errors": "; ".join(first),
+    }
+
+
 def report(console: Console, committed: Baseline, pool: Baseline) -> str:
-    """Return what the gate says of each planted mistake, as Markdown."""
+    """Return what the gate finds of each planted mistake, as Markdown."""
     seeds, lines = pool.seeds[:CURRENT], []
     (suite,) = loading.load(committed.suite)
     for name, bug in BUGS.items():
         console.print(f"{bug.what} ...", highlight=False)
-        touched = bug.models(suite)
-        with TemporaryDirectory() as folder:
-            out = Path(folder) / name
-            _train(suite, name, seeds[: bug.seeds], out)
-            own = baseline.collect(out, suite.name, suite.gate, suite.models)
-        planted = {cell.key: cell.by_seed for cell in own.cells if len(cell.numbers) or cell.model in touched}
-        current = [replace(c, by_seed={**c.by_seed, **planted.get(c.key, {})}) for c in pool.of(seeds)]
-        failed = [finding for finding in gate.judge(committed.cells, current) if finding.failed]
-        failed.sort(key=lambda finding: -abs(finding.errors))
-        far = [f"{f.errors:+.0f} SE" if math.isfinite(f.errors) else f.moved for f in failed[:3]]
-        told = [
-            f"{f.cell.title}, {f.cell.name} ({f.verdict}, {by})"
-            for f, by in zip(failed[:3], far, strict=True)
-        ]
-        lines.append({
-            "mistake": bug.what,
-            "planted in": ", ".join(touched),
-            "caught": "yes" if failed else "NO",
-            "cells that fail": f"{len(failed)} of {len(current)}",
-            "the first, by standard errors": "; ".join(told),
-        })  # fmt: skip
-    unchanged = [finding for finding in gate.judge(committed.cells, pool.of(seeds)) if finding.failed]
-    return (
-        "\n\n".join(
-            [
-                "# Planted mistakes",
-                f"Suite `{suite.name}`, seeds {seeds[0]} to {seeds[-1]}, against the baseline of "
-                f"{len(committed.seeds)}. "
-                f"The same seeds without any mistake: {'failed' if unchanged else 'passed'}. "
-                "By `nox -s gate_study -- bugs`.",
-                formats.table(pd.DataFrame(lines).set_index("mistake")),
-            ]
-        )
-        + "\n"
-    )
+        lines.append(_line(bug, suite, name, committed, pool))
+
+    # The same decision without any mistake.
+    unchanged = any(finding.failed for finding in gate.judge(committed.cells, pool.of(seeds)))
+    parts = [
+        "# Planted mistakes",
+        f"Suite `{suite.name}`, seeds {seeds[0]} to {seeds[-1]}, against the baseline of "
+        f"{len(committed.seeds)}. The same seeds without any mistake: {'failed' if unchanged else 'passed'}. "
+        "By `nox -s gate_study -- bugs`.",
+        formats.table(pd.DataFrame(lines).set_index("mistake")),
+    ]
+    return "\n\n".join(parts) + "\n"

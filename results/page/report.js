@@ -29,10 +29,10 @@ for (const table of document.querySelectorAll("table")) {
 }
 // interpolations: the frames lie below one another in one picture, of which the window shows one
 for (const slider of document.querySelectorAll(".slider")) {
-  const input = slider.querySelector("input"), told = slider.querySelector("output");
+  const input = slider.querySelector("input"), output = slider.querySelector("output");
   const show = () => {
     slider.style.setProperty("--at", `${(100 * input.value) / input.max}%`);
-    told.textContent = `${Math.round((100 * input.value) / input.max)} % of the way`;
+    output.textContent = `${Math.round((100 * input.value) / input.max)} % of the way`;
   };
   input.addEventListener("input", show);
   slider.classList.add("moves");

@@ -14,7 +14,7 @@ import pytest
 from alibench.evaluation.errors import BadInput
 from alibench.results import baseline, gate
 from alibench.results.baseline import Baseline
-from alibench.results.gate import Cell, Gated
+from alibench.results.cells import Cell, Gated
 
 IDENTITY = {
     "unit": "",

@@ -23,12 +23,12 @@ NOTEBOOKS = "module://matplotlib_inline.backend_inline"
 
 
 def test_figures_need_no_backend_and_no_settings_of_the_machine(tmp_path: Path) -> None:
-    """Before, a backend of a notebook's ended every command after its training, and usetex asked for LaTeX."""
+    """Once a notebook's backend ended every command after its training, and usetex asked for LaTeX."""
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfont.size: 40\n")
     script = (
-        "import os, numpy as np; from alibench.results import figures; import matplotlib\n"
+        "import os, numpy as np; from alibench.results import drawing, figures; import matplotlib\n"
         "figure = figures.latent(np.random.RandomState(0).randn(40, 3), np.arange(40) % 4)[0]\n"
-        "print(figures.svg(figure, 'x')); assert os.environ['MPLBACKEND'] == " + repr(NOTEBOOKS) + "\n"
+        "print(drawing.svg(figure, 'x')); assert os.environ['MPLBACKEND'] == " + repr(NOTEBOOKS) + "\n"
         "assert matplotlib.rcParams['text.usetex']"  # outside our figures the user's settings stay
     )
     machine = {"MPLBACKEND": NOTEBOOKS, "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
@@ -38,22 +38,22 @@ def test_figures_need_no_backend_and_no_settings_of_the_machine(tmp_path: Path) 
     )
     assert done.returncode == 0, done.stderr
     figure = figures.latent(np.random.RandomState(0).randn(40, 3), np.arange(40) % 4)[0]
-    assert done.stdout.strip() == figures.svg(figure, "x").strip()
+    assert done.stdout.strip() == drawing.svg(figure, "x").strip()
 
 
 def test_a_legend_has_every_class() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # of a script that a font lacks, of names that matplotlib leaves out
-        drawn = figures.svg(figures.latent(*codes(), NAMES)[0], "latent")
+        drawn = drawing.svg(figures.latent(*codes(), NAMES)[0], "latent")
     assert all(f">{name}</text>" in drawn for name in NAMES[:3])
-    assert f">{NAMES[3][: figures.LONGEST_NAME - 1]}…</text>" in drawn
+    assert f">{NAMES[3][: drawing.LONGEST_NAME - 1]}…</text>" in drawn
 
 
 def test_a_legend_has_every_player_once() -> None:
     curves = pd.DataFrame(
         {"phase": ["game"] * 3, "step": [1, 2, 3], "loss _mine": [3.0, 2.0, 1.0], "loss other": [1.0] * 3}
     )
-    drawn = figures.svg(figures.curves({0: curves, 1: curves}), "curves")
+    drawn = drawing.svg(figures.curves({0: curves, 1: curves}), "curves")
     assert drawn.count(">_mine</text>") == drawn.count(">other</text>") == 1
 
 

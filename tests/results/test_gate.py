@@ -9,8 +9,9 @@ import pytest
 from scipy import stats
 
 from alibench.evaluation.errors import BadInput
-from alibench.results import gate, rows
-from alibench.results.gate import Cell, Finding, Gated
+from alibench.results import cells, gate, rows
+from alibench.results.cells import Cell, Gated
+from alibench.results.gate import Finding
 
 FID = Gated("fid", protocol="n", scale="log")
 
@@ -179,16 +180,16 @@ def test_a_cell_has_a_value_or_a_reason_for_every_seed_that_was_to_be_trained() 
         line(9, 7.0),
         line(0, 3.0, model="vae"),
     )
-    (found,) = gate.cells(made, [FID], ["ali"], range(4))
+    (found,) = cells.from_rows(made, [FID], ["ali"], range(4))
     assert found.by_seed == {0: 1.0, 1: None, 2: None, 3: None}
     assert found.reasons == {1: "diverged: not finite", 2: gate.NOT_THERE, 3: gate.NOT_THERE}
     with pytest.raises(BadInput, match="measured in 2 ways; say 'protocol'"):
-        gate.cells(made, [Gated("fid")], ["ali"], range(4))
+        cells.from_rows(made, [Gated("fid")], ["ali"], range(4))
 
 
 def test_draws_are_averaged_within_a_seed() -> None:
     made = frame(*(line(0, value, draw=draw) for draw, value in enumerate((1.0, 2.0, 6.0))))
-    (found,) = gate.cells(made, [FID], ["ali"], [0])
+    (found,) = cells.from_rows(made, [FID], ["ali"], [0])
     assert found.by_seed == {0: 3.0}
     assert found.identity["n"] == 355
 
@@ -196,7 +197,7 @@ def test_draws_are_averaged_within_a_seed() -> None:
 def test_a_speed_is_its_ratio_to_another_models_of_the_same_run() -> None:
     speed = {"metric": "train_rate", "kind": "timing", "protocol": "batch 100"}
     made = frame(line(0, 50.0, **speed), line(0, 200.0, model="vae", **speed))
-    (found,) = gate.cells(made, [Gated("train_rate", over="vae")], ["ali"], range(7, 12))
+    (found,) = cells.from_rows(made, [Gated("train_rate", over="vae")], ["ali"], range(7, 12))
     assert list(found.by_seed.values()) == [0.25]
 
 
@@ -212,14 +213,14 @@ def test_a_speed_is_its_ratio_to_another_models_of_the_same_run() -> None:
 )
 def test_a_gate_that_cannot_be_judged_is_refused_by_name(gated: Gated, message: str) -> None:
     with pytest.raises(BadInput, match=message):
-        gate.check([gated], ["ali", "vae"], "suite 'x'")
+        cells.check([gated], ["ali", "vae"], "suite 'x'")
 
 
 def test_a_gate_of_too_many_cells_or_of_one_twice_is_refused() -> None:
     with pytest.raises(BadInput, match="41 gated cells"):
-        gate.check([Gated("fid", models=[f"m{i}" for i in range(41)])], [], "suite 'x'")
+        cells.check([Gated("fid", models=[f"m{i}" for i in range(41)])], [], "suite 'x'")
     with pytest.raises(BadInput, match="names 'fid' of 'ali' twice"):
-        gate.check([Gated("fid"), Gated("fid", models=["ali"])], ["ali"], "suite 'x'")
+        cells.check([Gated("fid"), Gated("fid", models=["ali"])], ["ali"], "suite 'x'")
 
 
 def test_a_logarithm_of_what_is_not_positive_is_refused_by_name() -> None:

@@ -17,7 +17,7 @@ from alibench import results
 from alibench.benchmarks.commands.cli import main
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.measurement import Measurement
-from alibench.results import formats, papers, rows
+from alibench.results import formats, papers, published, rows
 from tests.conftest import origin
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -55,13 +55,13 @@ def sheet(name: str, *given: Path) -> formats.Sheet:
 
 
 def test_every_published_number_has_its_source_and_its_bars_meaning() -> None:
-    published = papers.published()
-    assert len(published) == 241
+    numbers = published.published()
+    assert len(numbers) == 241
     for column in ("source", "table", "dataset", "metric", "model", "found_in"):
-        assert published[column].notna().all(), column
-    assert np.isfinite(published.value).all()
-    assert published[published.bar_in_std.notna()].bar.notna().all()
-    tripled = published[published.bar_in_std == 3]
+        assert numbers[column].notna().all(), column
+    assert np.isfinite(numbers.value).all()
+    assert numbers[numbers.bar_in_std.notna()].bar.notna().all()
+    tripled = numbers[numbers.bar_in_std == 3]
     assert set(tripled.table) == {"Table 2 (CIFAR-10 semi-supervised)"}
     assert sorted(tripled.bar) == [0.44, 0.89, 1.49, 1.62]
     assert tripled.note.str.contains("3 x std").all()
@@ -104,16 +104,16 @@ def test_a_number_measured_otherwise_does_not_enter_a_published_table(
     store(tmp_path, "cifar10_semisup", "ssali", 0, [measured], dataset)
     table = sheet("ali-table-2", tmp_path)
     assert (table.frame.filter(like="here") == "").all().all()
-    assert any(note.startswith("Nothing of it was run here yet.") for note in table.notes)
+    assert any(note.startswith("None of it has been run here yet.") for note in table.notes)
 
 
 def test_no_column_holds_both_published_and_own_numbers() -> None:
-    for paper in papers.PAPERS:
+    for paper in published.PAPERS:
         titles = [column.title for column in paper.columns]
         assert len(set(titles)) == len(titles)
         for column in paper.columns:
-            assert ("here" in column.title) == isinstance(column, papers.Ours)
-            assert ("published" in column.title) == isinstance(column, papers.Theirs)
+            assert ("here" in column.title) == isinstance(column, published.Ours)
+            assert ("published" in column.title) == isinstance(column, published.Theirs)
 
 
 def test_the_committed_results_make_every_table_that_was_promised() -> None:

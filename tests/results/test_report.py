@@ -22,7 +22,7 @@ from alibench.evaluation.measurement import Measurement
 from alibench.evaluation.settings import Settings
 from alibench.evaluation.subject import Subject
 from alibench.models import REGISTRY
-from alibench.results import figures, formats, report, rows, stored
+from alibench.results import charts, drawing, figures, formats, pixels, report, rows, stored
 from tests.conftest import build, origin
 
 ORIGIN = origin("digits", ["ali", "vae", "bigan", "gan", "x"])
@@ -124,13 +124,13 @@ def test_a_model_without_an_encoder_interpolates_between_draws_of_the_prior(digi
 
 def test_pixels_are_kept_exactly_and_frames_lie_below_one_another() -> None:
     images = np.random.RandomState(0).randint(256, size=(4, 11, 3, 8, 8), dtype=np.uint8)
-    picture = figures.frames(images)
+    picture = pixels.frames(images)
     assert picture.uri.startswith("data:image/png;base64,")
     kept = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.uri.partition(",")[2]))))
     assert kept.shape == (picture.height, picture.width, 3)
     height = picture.height // 11
     for step in range(11):
-        assert np.array_equal(kept[step * height : (step + 1) * height], figures.tile(images[:, step], 4))
+        assert np.array_equal(kept[step * height : (step + 1) * height], pixels.tile(images[:, step], 4))
 
 
 def test_a_large_picture_is_kept_smaller_and_nearly_exactly() -> None:
@@ -138,9 +138,9 @@ def test_a_large_picture_is_kept_smaller_and_nearly_exactly() -> None:
     noisy = (
         (smooth + np.random.RandomState(0).randint(-9, 9, size=smooth.shape)).clip(0, 255).astype(np.uint8)
     )
-    picture = figures.picture(noisy)
+    picture = pixels.picture(noisy)
     stored = base64.b64decode(picture.uri.partition(",")[2])
-    assert len(stored) < figures.EXACT < noisy.nbytes
+    assert len(stored) < pixels.EXACT < noisy.nbytes
     kept = np.asarray(Image.open(io.BytesIO(stored)).convert("RGB")).astype(float)
     assert np.abs(kept - noisy).mean() < 9
 
@@ -151,7 +151,7 @@ def test_codes_are_drawn_on_the_axes_that_hold_most_of_their_variance() -> None:
     figure, told = figures.latent(codes, np.arange(300) % 3)
     assert f"{share:.0%} of the codes' variance" in told
     assert "both coordinates" in figures.latent(codes[:, :2], np.full(300, -1))[1]
-    assert figures.svg(figure, "x").startswith("<svg")
+    assert drawing.svg(figure, "x").startswith("<svg")
 
 
 def test_classes_that_lie_apart_are_drawn_apart_and_those_that_do_not_are_not() -> None:
@@ -176,16 +176,16 @@ def test_classes_that_lie_apart_are_drawn_apart_and_those_that_do_not_are_not() 
 @pytest.mark.parametrize("codes", [np.zeros((90, 4)), np.full((90, 4), np.nan), np.eye(4)[np.zeros(90, int)]])
 def test_codes_that_say_nothing_are_drawn_without_a_warning(codes: np.ndarray) -> None:
     figure, _ = figures.latent(codes, np.arange(90) % 3)
-    assert figures.svg(figure, "x").startswith("<svg")
+    assert drawing.svg(figure, "x").startswith("<svg")
 
 
 def test_a_drawing_has_the_ink_of_the_page_and_marks_of_its_own() -> None:
     sheet = formats.plain("", pd.DataFrame({"a": ["1"]}, ["ALI"]))._replace(
         seeds=pd.DataFrame({"a": [(1.0, 2.0)]}, ["ALI"])
     )
-    one, two = (figures.svg(figures.spread(sheet, ["ALI"]), name) for name in "xy")  # type: ignore[arg-type]
+    one, two = (drawing.svg(charts.spread(sheet, ["ALI"]), name) for name in "xy")  # type: ignore[arg-type]
     assert "currentColor" in one
-    assert figures.INK not in one
+    assert drawing.INK not in one
     marks = [{part.partition('"')[0] for part in text.split(' id="')[1:]} for text in (one, two)]
     assert marks[0]
     assert not marks[0] & marks[1]
@@ -275,7 +275,7 @@ def test_an_unfinished_run_is_named_and_the_others_stay(tmp_path: Path) -> None:
     begun = {"command": ["alibench"], "suites": {"digits": ORIGIN["config"]}, "data": {}, "device": "cpu"}
     stored.write(out, stored.PLAN, {**begun, "versions": {}, "code": {}, "runs": asked})
     page, problems = made(out)
-    assert problems == [f"{out}: not finished: digits-ali-seed0, digits-vae-seed1; go on with --resume"]
+    assert problems == [f"{out}: not finished: digits-ali-seed0, digits-vae-seed1; finish them with --resume"]
     assert problems[0] in page.text
     assert "0.0300" in page.text
     assert "0.0100" not in page.text

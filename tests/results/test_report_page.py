@@ -68,7 +68,8 @@ def show(browser: Any, quick: Path) -> Iterator[Any]:
 
 def column(page: Any, number: int) -> list[str]:
     """Return the cells of a column of the first table, as they stand."""
-    script = "n => [...document.querySelector('table').tBodies[0].rows].map(row => row.cells[n].firstChild?.textContent ?? '')"
+    rows = "[...document.querySelector('table').tBodies[0].rows]"
+    script = f"n => {rows}.map(row => row.cells[n].firstChild?.textContent ?? '')"
     return [text.strip() for text in page.evaluate(script, number)]
 
 

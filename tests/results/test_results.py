@@ -16,7 +16,7 @@ from alibench.benchmarks.config import loading
 from alibench.evaluation import files, pictures
 from alibench.evaluation.measurement import Measurement
 from alibench.models import REGISTRY
-from alibench.results import figures, formats, layouts, rows, tables
+from alibench.results import figures, formats, layouts, pixels, rows, tables, values
 from tests.conftest import origin
 
 
@@ -177,13 +177,9 @@ def test_features_of_a_trained_discriminator_take_part_and_what_nobody_trained_d
     bold = sheet.best["accuracy, C by validation, % ↑"]
     assert bold.to_dict() == {"ALI": False, "VAE": False, "a GAN, features of D": True, "raw pixels": False}
     # Holm over the three pairs of the three that take part, by hand
-    (cell,) = {
-        cell
-        for table in layouts.TABLES
-        for cell in table.cells
-        if cell.title == "accuracy, C by validation, %"
-    }
-    p = tables.compared(frame, cell)
+    measures = {measure for table in layouts.TABLES for measure in table.measures}
+    (measure,) = {each for each in measures if each.title == "accuracy, C by validation, %"}
+    p = values.against_best(frame, measure)
     assert p["a GAN, features of D"] == 1.0
     seeds = 80 + np.arange(5) / 10
     assert p["ali"] == pytest.approx(2 * stats.ttest_ind(seeds, seeds + 5, equal_var=False).pvalue)
@@ -206,7 +202,7 @@ def test_a_table_says_what_a_negative_kid_means(tmp_path: Path) -> None:
 
 def test_the_two_rules_of_counting_modes_never_share_a_table() -> None:
     for table in layouts.TABLES:
-        assert not {"modes_paper", "modes_3sigma"} <= {cell.metric for cell in table.cells}
+        assert not {"modes_paper", "modes_3sigma"} <= {measure.metric for measure in table.measures}
 
 
 def test_every_run_with_drawn_settings_has_a_line(tmp_path: Path) -> None:
@@ -278,7 +274,7 @@ def test_a_references_note_stands_in_its_title(tmp_path: Path) -> None:
 
 def test_tiles_show_every_image_once_in_reading_order() -> None:
     images = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 2, 2), np.uint8)
-    canvas = figures.tile(images, 3)[..., 0]
+    canvas = pixels.tile(images, 3)[..., 0]
     assert canvas.shape == (7, 10)
     assert [int(canvas[1 + 3 * (i // 3), 1 + 3 * (i % 3)]) for i in range(6)] == [0, 1, 2, 3, 4, 5]
 

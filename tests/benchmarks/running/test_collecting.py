@@ -22,7 +22,7 @@ from alibench.benchmarks.running.outcomes import OK
 from alibench.evaluation import files
 from alibench.evaluation.errors import BadInput
 from alibench.results import baseline, report, rows, tables
-from alibench.results.gate import Gated
+from alibench.results.cells import Gated
 from tests.conftest import GATED, SETTINGS
 
 CPU = torch.device("cpu")

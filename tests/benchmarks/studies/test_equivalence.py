@@ -8,7 +8,7 @@ import pytest
 from alibench.benchmarks.studies import equivalence
 from alibench.benchmarks.studies.study import COMMITTED
 from alibench.results import baseline
-from alibench.results.gate import Cell
+from alibench.results.cells import Cell
 
 
 @pytest.fixture

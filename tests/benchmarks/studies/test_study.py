@@ -27,7 +27,7 @@ from alibench.models.ali import ALI
 from alibench.models.base import Model
 from alibench.results import baseline, gate
 from alibench.results.baseline import Baseline
-from alibench.results.gate import Cell, Gated
+from alibench.results.cells import Cell, Gated
 from tests.conftest import batch_for, build
 
 # -------------------- planted mistakes

@@ -1,0 +1,211 @@
+"""The papers' tables as data: published rows, and which runs of which suite measure the same.
+
+The numbers are in published.csv, a line each with its source.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from alibench.evaluation.protocols import C_BY_VALIDATION, DRAWN_CODE, NEAREST_CENTRE, THREE_SIGMA
+from alibench.results.layouts import Measure
+
+# a line a number: source, table, dataset, metric, model, value, bar
+PUBLISHED = Path(__file__).parent / "published.csv"
+
+
+@dataclass(frozen=True)
+class Theirs:
+    """A column of published numbers."""
+
+    title: str
+    metric: str  # in published.csv
+    labels: str = ""  # number of labels, where a table has several
+    extra: tuple[str, ...] = ()  # metrics whose values follow the number, in brackets
+
+
+@dataclass(frozen=True)
+class Ours:
+    """A column of this suite's numbers."""
+
+    title: str
+    measure: Measure
+    labels: int | None = None
+    extremes: bool = False  # whether smallest and largest follow, in brackets
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table: the published name, and the runs that measure the same, where there are any."""
+
+    model: str
+    suite: str = ""
+    entry: str = ""  # row of the suite's tables
+    measure: Measure | None = None  # where it is measured otherwise than the column says
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A published table."""
+
+    name: str
+    caption: str
+    source: str  # in published.csv, as the next three
+    table: str
+    dataset: str
+    columns: tuple[Theirs | Ours, ...]
+    lines: tuple[Line, ...]  # published models without a line of their own follow
+    data: str  # this suite's name of the dataset
+    schedule: str = ""  # published
+    notes: tuple[str, ...] = ()
+
+
+# sources as published.csv names them, measures and notes of several tables
+ALI = "ALI (Dumoulin et al., ICLR 2017)"
+ALICE = "ALICE (Li et al., NeurIPS 2017) notebook"
+CLASSES = Measure("class_accuracy", derived="error")
+SVM = Measure("svm_accuracy", C_BY_VALIDATION, derived="error")
+SUM = (
+    "An error here is the squared distance summed over the two coordinates, a published one very likely "
+    "their mean; a score here is of the mixture's exact posterior, a published one of a fitted classifier.",
+)
+
+
+def _sweep(dataset: str, score: str, data: str = "") -> Paper:
+    return Paper(
+        f"alice-{data or dataset.lower().replace('-', '')}",
+        f"ALICE's sweep over λ, the weight of the cycle's error, on {dataset}",
+        ALICE,
+        "CE weight sweep",
+        dataset,
+        (Theirs("score, published", score), Theirs("MSE, published", "reconstruction MSE")),
+        (),
+        data or dataset.lower(),
+        notes=("No suite here trains ALICE on this dataset yet.",),
+    )
+
+
+PAPERS = (
+    Paper(
+        "ali-table-1",
+        "ALI, table 1: SVHN, test error with 1,000 labels, %",
+        ALI,
+        "Table 1 (SVHN semi-supervised)",
+        "SVHN",
+        (Theirs("published", "test error %"), Ours("here", CLASSES, 1000)),
+        (
+            Line("VAE (M1+M2)"),
+            Line("SWWAE with dropout"),
+            Line("DCGAN + L2-SVM", "svhn", "GAN + regression, features of D", SVM),
+            Line("SDGM"),
+            Line("GAN (feature matching)", "svhn_semisup", "ssgan"),
+            Line("ALI (L2-SVM)", "svhn", "ali", SVM),
+            Line("ALI (no feature matching)", "svhn_semisup", "ssali"),
+        ),
+        "svhn",
+        schedule="531,200 updates (ALI, table 4; none is published for K+1 training)",
+        notes=(
+            "The labels here are drawn from SVHN's train, as in the paper; C is chosen on its last 10,000 "
+            "images.",
+        ),
+    ),
+    Paper(
+        "ali-table-2",
+        "ALI, table 2: CIFAR-10, test error by the number of labels, %",
+        ALI,
+        "Table 2 (CIFAR-10 semi-supervised)",
+        "CIFAR-10",
+        tuple(
+            column
+            for labels in (1000, 2000, 4000, 8000)
+            for column in (
+                Theirs(f"{labels:,} labels, published", "test error %", str(labels)),
+                Ours(f"{labels:,} labels, here", CLASSES, labels),
+            )
+        ),
+        (
+            Line("Ladder network"),
+            Line("CatGAN"),
+            Line("GAN (feature matching)", "cifar10_semisup", "ssgan"),
+            Line("ALI (no feature matching)", "cifar10_semisup", "ssali"),
+        ),
+        "cifar10",
+        schedule="2,913,750 updates (ALI, table 3; none is published for K+1 training)",
+    ),
+    Paper(
+        "ali-25-gaussians",
+        "ALI, section 4.5: modes of 25 Gaussians with at least one sample nearest to them, ten runs with "
+        "settings drawn at random; smallest and largest in brackets",
+        ALI,
+        "Section 4.5 toy 25-Gaussian grid (10 runs)",
+        "25-Gaussian grid",
+        (
+            Theirs(
+                "modes, published",
+                "modes covered (of 25) mean",
+                extra=("modes covered (of 25) min", "modes covered (of 25) max"),
+            ),
+            Ours("modes, here", Measure("modes_paper", NEAREST_CENTRE), extremes=True),
+            Ours("modes by the 3σ rule, here", Measure("modes_3sigma", THREE_SIGMA), extremes=True),
+        ),
+        (Line("ALI", "grid25_paper", "ali"), Line("GAN", "grid25_paper", "gan")),
+        "grid25",
+        schedule="200,000 updates (the released script)",
+        notes=(
+            "The paper's ranges of settings are not published, those here are this suite's own: not the same "
+            "experiment. Uniform noise has 25 modes by the paper's rule and none by the 3σ rule.",
+        ),
+    ),
+    Paper(
+        "bigan-table-1",
+        "BiGAN, table 1: permutation-invariant MNIST, 1-NN accuracy on the last hidden layer, %",
+        "BiGAN (Donahue et al., ICLR 2017)",
+        "Table 1",
+        "MNIST (permutation invariant)",
+        (Theirs("published", "1-NN test accuracy %"), Ours("here", Measure("nn_accuracy"))),
+        (
+            Line("BiGAN", "mnist_bigan", "bigan"),
+            Line("Discriminator (D)", "mnist_bigan", "GAN + regression, features of D"),
+            Line("Latent regressor (LR)", "mnist_bigan", "gan"),
+            Line("Joint latent regressor (JLR)", "mnist_bigan", "gan-jlr"),
+            Line("Autoencoder l2", "mnist_bigan", "ae"),
+            Line("Autoencoder l1", "mnist_bigan", "ae-l1"),
+        ),
+        "mnist",
+        schedule="156,000 updates (400 epochs)",
+    ),
+    replace(
+        _sweep("5-GMM toy", "inception score (5-way classifier)", "alice_toy"),
+        caption="ALICE's sweep over λ on five Gaussians, 576 runs; next to them this suite's at one setting",
+        table="576-run hyper-parameter grid",
+        columns=(
+            Theirs("score, published", "inception score (5-way classifier)"),
+            Ours("mixture score, here", Measure("mixture_score")),
+            Theirs("MSE, published", "reconstruction MSE"),
+            Ours("squared error, here", Measure("reconstruction_error", DRAWN_CODE)),
+            Ours("modes, 3σ rule, of 5, here", Measure("modes_3sigma")),
+        ),
+        lines=(
+            Line("ALI (lambda=0)", "alice_toy", "ali"),
+            Line("ALICE (lambda=0.01)"),
+            Line("ALICE (lambda=0.1)"),
+            Line("ALICE (lambda=1)", "alice_toy", "alice"),
+            Line("ALICE (lambda=10)"),
+            Line("ALICE, adversarial cycle (lambda=0.1)", "alice_toy", "alice-adversarial"),
+        ),
+        schedule="1,600 rounds",
+        notes=SUM,
+    ),
+    _sweep("MNIST", "inception score (MNIST classifier)", "mnist"),
+    _sweep("CIFAR-10", "inception score", "cifar10"),
+)
+
+
+@cache
+def published() -> pd.DataFrame:
+    """Return the published numbers, a line each with its source; `bar` is in `bar_in_std` deviations."""
+    # numbers of labels are names of columns, and some tables have none
+    kinds = {"labels": "string", "bar_in_std": "float64"}
+    return pd.read_csv(PUBLISHED, dtype=kinds, keep_default_na=False, na_values=[""])

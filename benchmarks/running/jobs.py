@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 
-from alibench.benchmarks.config import compute, plugins
+from alibench.benchmarks.config import blame, compute, plugins
 from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.running import provenance, tracking, trained
 from alibench.benchmarks.training import checkpoints, counting
@@ -172,7 +172,7 @@ def grouped(work: Iterable[Job], device: torch.device) -> list[Sequence[Job]]:
 
 
 def _is_small(suite: Suite, name: str) -> bool:
-    if suite.kind(name) in plugins.PLACES:
+    if suite.kind(name) in blame.PLACES:
         return False
     model, labelled = suite.build(name, 0), compute.labelled_of(suite, name, 0)
     return (

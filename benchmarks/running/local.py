@@ -89,7 +89,7 @@ def memory_limit(
 # -------------------- in a worker's process
 
 
-def _serve(commands: Connection, given: Sequence[plugins.Source], do: worker.Do) -> None:
+def _serve(commands: Connection, given: Sequence[plugins.Plugin], do: worker.Do) -> None:
     """Do groups of jobs as they come, until there are no more or the device is lost."""
     request = Request()
     signal.signal(signal.SIGTERM, request.take)

@@ -67,7 +67,7 @@ class Asked:
     suites: Sequence[Suite]
     device: torch.device
     folder: str  # that paths were named in
-    plugins: tuple[plugins.Source, ...]
+    plugins: tuple[plugins.Plugin, ...]
     seen: Path  # a file in the folder that all write to
     weights: Sequence[Path]  # that are to be measured
     project: Mapping[str, str]  # hashes of files

@@ -222,7 +222,7 @@ def element(path: Path, index: int) -> int:
         array, begun = files.read_json(path, "array", VERSION, Said), outputs.read_plan(out)
     except (files.Damaged, OSError) as problem:
         raise BadInput(f"{problem}: write the array again") from None
-    plugins.again(plugins.Source(Path(place), name) for place, name in array["plugins"])
+    plugins.again(plugins.Plugin(Path(place), name) for place, name in array["plugins"])
     suites = {name: loading.of_plan(table) for name, table in begun["suites"].items()}
     device = devices.device(array["device"])
     begun.pop("command")

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import torch
 
-from alibench.benchmarks.config import plugins
-from alibench.benchmarks.config.streams import Unwritable
+from alibench.benchmarks.config import blame, plugins
 from alibench.benchmarks.running import jobs
 from alibench.benchmarks.running.jobs import Failed, Job
 from alibench.benchmarks.training.stopping import Request, Stopped
@@ -59,7 +58,7 @@ def work(
     group: Sequence[Job],
     reach: Callable[[str, int], None],
     request: Request,
-    given: Sequence[plugins.Source],
+    given: Sequence[plugins.Plugin],
     do: Do = jobs.execute,
 ) -> dict[str, str]:
     """Do jobs in this process, which is made ready for them, with the models that the command was `given`.
@@ -85,13 +84,13 @@ def work(
         reason = f"failed: another process holds {lock}: is the same run being done elsewhere?"
     except OSError as error:
         if error.errno not in FULL:
-            reason = f"failed: {plugins.blame(error) or traceback.format_exc()}"
+            reason = f"failed: {blame.in_plugin(error) or traceback.format_exc()}"
         else:
             reason = f"failed: nothing more can be written ({error.strerror}); its last checkpoint is kept: make room, resume"
-    except (KeyboardInterrupt, Unwritable):
+    except blame.ENDS:
         raise
     except BaseException as error:
-        blamed = plugins.blame(error)
+        blamed = blame.in_plugin(error)
         if not (blamed or isinstance(error, Exception)):  # it is meant for this process
             raise
         reason = lost(error) or f"failed: {blamed or traceback.format_exc()}"
@@ -140,11 +139,13 @@ def _place(error: BaseException) -> str:
         for frame, line in traceback.walk_tb(error.__traceback__)
     ]
     plugged = {source.path for source in plugins.LOADED}
-    rooms = [plugins.ROOT / room for room in plugins.ROOMS]
+    rooms = [blame.ROOT / room for room in blame.ROOMS]
     ours = [
         (file, line)
         for file, line in places
         if file in plugged or any(file.is_relative_to(room) for room in rooms)
     ]
     file, line = ours[-1]  # there is one: `work`
-    return f"{file.relative_to(plugins.ROOT) if file.is_relative_to(plugins.ROOT) else plugins.shown(file)}:{line}"
+    return (
+        f"{file.relative_to(blame.ROOT) if file.is_relative_to(blame.ROOT) else plugins.shown(file)}:{line}"
+    )

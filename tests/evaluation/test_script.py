@@ -115,7 +115,7 @@ def test_a_plug_in_brings_an_extractor_to_the_workers(
     assert main(["list", "--plugin", str(path)]) == 0
     assert "corners" not in extractors._MADE  # one command leaves another nothing
     assert plugins.load(path) == ()
-    assert list(plugins.LOADED) == [plugins.Source(path)]
+    assert list(plugins.LOADED) == [plugins.Plugin(path)]
     assert extractors.maker("corners") is extractors._MADE["corners"]
     execute("run('corners')", monkeypatch, None)
     with pytest.raises(BadInput, match="defines no model"):

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from alibench.benchmarks.checkup import checkup
-from alibench.benchmarks.checkup.checkup import Finding
+from alibench.benchmarks.checkup.checkup import CheckResult
 from alibench.benchmarks.commands.cli import main
-from alibench.benchmarks.config import loading, plugins, schema
+from alibench.benchmarks.config import blame, loading, plugins, schema
 from alibench.models import REGISTRY
 from tests.benchmarks.config.test_plugins import ELSEWHERE, OWN, nothing_left_behind, written
 
@@ -111,7 +111,7 @@ DEFECTS = {
         "    rounds = 0\n    def forward(self, batch, learners):\n        self.rounds += 1\n"
         "        terms = super().forward(batch, learners)\n"
         "        return Terms(terms.pairs, {k: v * self.rounds for k, v in terms.logits.items()})\n",
-        ("stop and go on", 1, "in forward: a training that is stopped and resumed ends at other numbers"),
+        ("stop and resume", 1, "in forward: a training that is stopped and resumed ends at other numbers"),
     ),
     "samples in [-1, 1]": (
         "    def decode(self, z, rng=None, y=None):\n        return 2 * super().decode(z, rng, y) - 1\n",
@@ -166,7 +166,7 @@ def suite_of(name: str) -> schema.Suite:
     return suite
 
 
-def examined(path: Path, suite: str = "digits") -> list[Finding]:
+def examined(path: Path, suite: str = "digits") -> list[CheckResult]:
     (kind,) = plugins.load(path, complete=False)
     return list(checkup.examine(replace(suite_of(suite), models=[kind.name]), kind.name, steps=2))
 
@@ -197,7 +197,7 @@ def test_a_sound_model_passes(suite: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["gan-posthoc", "vae", "ssali", "cali", "ae"])
 def test_models_of_every_kind_pass(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # two phases, a likelihood and state beside the weights, few labels, labels on all, no samples
-    monkeypatch.setitem(plugins.PLACES, REGISTRY[name], name)
+    monkeypatch.setitem(blame.PLACES, REGISTRY[name], name)
     suite = replace(suite_of("digits"), models=[name])
     assert [finding for finding in checkup.examine(suite, name, 2) if not finding.ok] == []
 

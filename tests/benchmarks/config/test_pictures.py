@@ -16,11 +16,11 @@ from PIL import Image
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import loading, parsing, schema
 from alibench.benchmarks.config import pictures as config_pictures
-from alibench.benchmarks.config.plugins import NAME
 from alibench.benchmarks.running.jobs import Job, execute
 from alibench.evaluation import labels
 from alibench.evaluation.data import Data, Split
 from alibench.evaluation.features import extractors
+from alibench.evaluation.files import NAME
 from alibench.evaluation.metrics import METRICS
 from alibench.evaluation.subject import Settings
 from alibench.models.tables import FAMILIES

@@ -20,7 +20,7 @@ from PIL import Image
 from alibench import load_run
 from alibench.benchmarks.checkup import checkup
 from alibench.benchmarks.commands.cli import main
-from alibench.benchmarks.config import checks, loading, plugins
+from alibench.benchmarks.config import blame, checks, definitions, loading, plugins
 from alibench.benchmarks.data import datasets
 from alibench.benchmarks.running import jobs, local
 from alibench.benchmarks.running.jobs import Job
@@ -144,7 +144,7 @@ def test_own_models_and_those_trained_elsewhere_stand_beside_each_other(place: P
     coverage = frame[frame.metric == "data_coverage"].set_index("model").value
     assert float(coverage["made"]) > 50  # digits cover digits
     beside = set(frame.model) - {"lsali", "pca-gaussian", "made"}
-    assert beside <= set(plugins.REFERENCES)
+    assert beside <= set(definitions.REFERENCES)
 
 
 def test_tables_show_what_was_trained_elsewhere_as_one_seed(place: Path) -> None:
@@ -363,7 +363,7 @@ BAD = {
         MINE + MINE.replace("class Mine", "class Other"),
         "mine.py, line 11: the name 'mine' is taken, by 'mine' of",
     ),
-    "a reference's name": (MINE.replace('"mine"', '"raw pixels"'), "a row that stands beside the models"),
+    "a reference's name": (MINE.replace('"mine"', '"raw pixels"'), "a row next to the models"),
     "no name of a folder": (
         MINE.replace('"mine"', '"a/b"'),
         "mine.py, line 4: the name 'a/b': folders are called by it",
@@ -394,7 +394,7 @@ def test_a_file_that_cannot_be_used_is_named_with_its_line(case: str, tmp_path: 
     assert told in str(refused.value)
     assert not plugins.LOADED
     assert set(REGISTRY) == set(MODELS)
-    assert not any(name.startswith(plugins.MODULE) for name in sys.modules)
+    assert not any(name.startswith(blame.MODULE) for name in sys.modules)
 
 
 BROKEN = {
@@ -651,7 +651,7 @@ def test_a_plug_in_that_imports_a_room_by_its_old_name_is_told_the_new_one(
         plugins.load(written(tmp_path, f"{statement}\n"))
 
 
-@pytest.mark.parametrize("room", plugins.ROOMS)
+@pytest.mark.parametrize("room", blame.ROOMS)
 def test_in_the_checkout_the_old_names_are_refused(room: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", f"import {room}"], cwd=ROOT, capture_output=True, text=True, check=False

@@ -35,6 +35,7 @@ class Case:
     def __init__(self, suite: Suite, name: str, steps: int = 0) -> None:
         self.suite, self.name, self.kind, self.steps = suite, name, suite.kind(name), steps
         self.data = suite.load()
+        # Data and recipe: few samples, and as little else as an update needs.
         train, validation, test = (
             first(split, HELD_OUT) for split in (self.data.train, self.data.validation, self.data.test)
         )
@@ -43,7 +44,7 @@ class Case:
             suite.recipe_of(name), execution="eager", precision="fp32", compile=False, statistics=0
         )
         self.labelled = compute.labelled_of(suite, name, 0)
-        # samples that a run will ask the model for
+        # Samples that a run will ask the model for.
         self.samples = suite.evaluation.samples or (len(self.data.test) if self.data.images else POINTS)
 
     @property

@@ -86,7 +86,8 @@ def _results(case: Case) -> Iterator[CheckResult]:
         if not (result := _result(case, check)):
             continue
 
-        if result.what not in wrong.values():  # one mistake may stop several checks
+        # one mistake may stop several checks: it is said once
+        if result.what not in wrong.values():
             yield result
         if not result.ok:
             wrong[check.name] = result.what
@@ -103,7 +104,8 @@ def _result(case: Case, check: Check) -> CheckResult | None:
         what = f"{blame.place(case.kind, *(missing.methods or check.methods))}: {missing}"
     except blame.ENDS:
         raise
-    except BaseException as error:  # also SystemExit: a model does not end the command
+    # also SystemExit: a model does not end the command
+    except BaseException as error:
         what = blame.in_model(error, case.kind)
     return CheckResult(case.name, check.name, False, what)
 
@@ -114,6 +116,8 @@ def examine_file(
     """Check all models of a file, or the `chosen`, in a suite, and `show` a line each. Raises BadInput."""
     if steps < 1:
         raise BadInput(f"--steps {steps}: at least one step is needed")
+
+    # What is checked, and in which suite.
     names = [kind.name for kind in plugins.load(file, complete=False)]
     for name in chosen:
         check_name(name, names, f"{file} defines no model")
@@ -126,8 +130,9 @@ def examine_file(
         if reason := checks.unfit(loaded, name):
             raise BadInput(f"model '{name}' {reason}: name another --suite than '{suite}'")
 
+    # With one thread, as a run has it: small networks are quickest so.
     results: list[CheckResult] = []
-    with one_core_a_thread():  # as a run has it: small networks are quickest so
+    with one_core_a_thread():
         for name in names:
             show(f"{name}, in suite '{loaded.name}'")
             for result in examine(replace(loaded, models=[name]), name, steps):
@@ -180,6 +185,7 @@ def remark(suites: Iterable[Suite]) -> None:
 
 def _problem(suite: Suite, name: str) -> str:
     """Return what would fail of a user's model in a run; empty if nothing would."""
+    # Enough of stored samples.
     case = Case(suite, name)
     if plugins.is_folder(case.kind) and case.data.images:
         stored = samples.count(plugins.samples_of(case.kind))

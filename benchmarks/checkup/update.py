@@ -34,21 +34,22 @@ ROUNDS = 3  # before a stop, and after it
 
 def builds(case: Case) -> str:
     """It can be built for the suite's data, and always with the same first weights from the same seed."""
+    # Sizes.
     model, is_fixed = case.model, False
     if lazy := [name for name, p in model.named_parameters() if is_lazy(p)]:
         raise Missing(
             f"{listed(lazy)} have no size before the first batch: give it, networks.shape is that of one x"
         )
 
+    # Seeds; generators that are not seeded move on in between.
     if case.is_thorough:
-        # generators that are not seeded move on in between
         np.random.rand()  # noqa: NPY002
         random.random()
         weights, again, others = (case.suite.build(case.name, seed).state_dict() for seed in (0, 0, 1))
-        if drawn := [key for key in weights if key not in again or not equal(weights[key], again[key])]:
+        if differing := [k for k in weights if k not in again or not equal(weights[k], again[k])]:
             raise Missing(
-                f"two models that were built from one seed differ in {listed(drawn)}: draw first weights by "
-                "torch, whose generators are seeded then, or from networks.rng, not by numpy, random or the "
+                f"two models that were built from one seed differ in {listed(differing)}: draw first "
+                "weights by torch, whose generators are seeded then, or from networks.rng, not by numpy, random or the "
                 "system"
             )
         is_fixed = all(equal(weights[key], others[key]) for key in weights)
@@ -62,6 +63,7 @@ def builds(case: Case) -> str:
 
 def players(case: Case) -> str:
     """What its players and phases name is there."""
+    # What players own.
     model = case.model
     for player, networks in model.players.items():
         for network in networks:
@@ -70,6 +72,7 @@ def players(case: Case) -> str:
         if not any(p.requires_grad for network in networks for p in getattr(model, network).parameters()):
             raise Missing(f"player '{player}' owns no parameter that can be trained: leave it out")
 
+    # Who moves.
     moving = [player for phase in model.phases for group in phase.round for player in group]
     if unknown := [player for player in moving if player not in model.players]:
         raise Missing(f"a phase moves '{unknown[0]}', players are: {', '.join(model.players)}", "phases")
@@ -127,6 +130,7 @@ def losses(case: Case) -> str:
 
 def _first_pass(case: Case) -> None:
     """Pass few samples through a copy of the model as the loop does. Raises Missing for another interface."""
+    # The call.
     model, few = copy.deepcopy(case.model), first(case.few.train, FEWEST)
     signature = inspect.signature(model.forward)
     try:
@@ -137,6 +141,7 @@ def _first_pass(case: Case) -> None:
             "forward",
         ) from None
 
+    # Noise.
     draws = model.noise(len(few))
     if wrong := [name for name, draw in draws.items() if not isinstance(draw, Draw)]:
         raise Missing(
@@ -145,6 +150,7 @@ def _first_pass(case: Case) -> None:
             "noise",
         )
 
+    # The pass; the same samples stand in for the batch of labelled images.
     rng = generator(0, "checkup")
     noise = {name: draw(rng) for name, draw in draws.items()}
     batch = Batch(as_float(few.x), noise, few.y, (as_float(few.x), few.y.clamp(min=0)))
@@ -164,6 +170,7 @@ def _pass(model: Model, batch: Batch, learners: Sequence[str]) -> object:
     try:
         return model(batch, tuple(learners))
     except KeyError as lacking:
+        # another KeyError is the model's own mistake
         line = traceback.extract_tb(lacking.__traceback__)[-1].line or ""
         if lacking.args[0] in batch.noise or "noise" not in line:
             raise
@@ -175,6 +182,7 @@ def _pass(model: Model, batch: Batch, learners: Sequence[str]) -> object:
 
 def _check_logits(model: Model, terms: Terms) -> None:
     """Raise Missing if metric 'health' cannot read a discriminator's opinion of data and samples."""
+    # a critic's scores are no probabilities, so 'health' does not read them
     if not terms.logits or model.critic or not hasattr(model, "discriminator"):
         return
     if lacking := [kind for kind in ("q", "p") if kind not in terms.logits]:
@@ -193,7 +201,7 @@ def _check_loss(player: str, values: Mapping[str, Tensor], model: Model, phase: 
         there = ", ".join(values) or "nobody"
         raise Missing(f"player '{player}' has no loss in phase '{phase.name}', {there} has: give it one")
     if player not in model.players:
-        raise Missing(f"there is a loss of '{player}', which is not a player")
+        raise Missing(f"there is a loss of '{player}', which is not a player: name it in players")
     if tuple(values[player].shape) != (n,):
         raise Missing(
             f"the loss of '{player}' has shape {tuple(values[player].shape)}, ({n},) is expected: one a "
@@ -216,7 +224,8 @@ def rounds(case: Case) -> str:
         try:
             case.trainer(case.model, phase).round()
         except RuntimeError:
-            gradients(case)  # which may know more of it
+            # the optimiser fails at a parameter without a gradient; `gradients` says at which
+            gradients(case)
             raise
     return ", ".join(phase.name for phase in case.model.phases)
 
@@ -250,7 +259,8 @@ def _waiting(case: Case, model: Model, phase: Phase) -> dict[int, str]:
                         waiting.pop(id(p), None)
         if not waiting:
             break
-        with suppress(RuntimeError):  # of a parameter that the loss does not depend on at all
+        # the round fails if the loss does not depend on a parameter at all
+        with suppress(RuntimeError):
             trainer.round()
     return waiting
 
@@ -272,6 +282,7 @@ def noise(case: Case) -> str:
             with randomness.seeded(seed):
                 return _losses(model, batch, learners)
 
+        # numpy's and random's generators move on from one to the next
         once, again, other = values(1), values(1), values(2)
         for player in learners:
             if not equal(once[player], again[player]):
@@ -304,7 +315,7 @@ def resumes(case: Case) -> str:
     """A training that is stopped and resumed, in a new object, ends at the same weights."""
     whole = case.suite.build(case.name, 0)
     for phase in whole.phases:
-        # one training without a stop; its state in the middle is kept
+        # Without a stop; the state in the middle is kept.
         trainer = case.trainer(whole, phase)
         states = []
         for _ in range(2):
@@ -313,6 +324,7 @@ def resumes(case: Case) -> str:
             states.append({key: tensor.clone() for key, tensor in trainer.state().items()})
         middle, end = states
 
+        # In a new object, from the middle on.
         other = case.trainer(case.suite.build(case.name, 1), phase)
         other.restore(middle)
         other.judges = trainer.judges
@@ -320,6 +332,7 @@ def resumes(case: Case) -> str:
             other.round()
         resumed = other.state()
 
+        # The same numbers.
         for key in end:
             if key not in resumed or not equal(end[key], resumed[key]):
                 raise Missing(
@@ -327,5 +340,7 @@ def resumes(case: Case) -> str:
                     f"({key.removeprefix('model.')}): keep all that changes while it trains in parameters "
                     "or by register_buffer"
                 )
+
+        # the next phase starts where a training without a stop would
         randomness.restore([end["torch.0"]], CPU)
     return f"after {ROUNDS} rounds of each phase"

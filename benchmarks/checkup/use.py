@@ -27,6 +27,7 @@ def samples(case: Case) -> str | None:
     if not case.model.generative:
         return None
     _check_network(case, "decoder", "generate", "generative = False")
+    # Shape and range; two subjects draw from equal generators.
     subject, again = case.subject(case.model), case.subject(case.model)
     x = subject.samples
     _check_like_data(case, x, len(subject.prior_labels), "samples")
@@ -35,6 +36,7 @@ def samples(case: Case) -> str | None:
     if not case.is_thorough:
         return ""
 
+    # Repeatable, and not all one.
     if not torch.equal(x, again.samples):
         raise Missing(
             "the same generator gives other samples: draw all random numbers by the rng of sample(n, rng)"
@@ -51,6 +53,7 @@ def codes(case: Case) -> str | None:
     if case.model.inference == "none":
         return None
     _check_network(case, "encoder", "posterior", "inference = 'none'")
+    # The code, and where it is random, a draw of it.
     subject, again = case.subject(case.model), case.subject(case.model)
     n = len(case.few.test)
     for attribute in ("codes", "drawn_codes") if case.model.stochastic else ("codes",):
@@ -82,6 +85,7 @@ def reconstructions(case: Case) -> str | None:
 
 def measures(case: Case) -> str:
     """Everything that metrics and pictures ask for is there."""
+    # What every run draws.
     subject, fact = case.subject(case.model), ""
     pictures.arrays(subject)
     with torch.no_grad():
@@ -89,6 +93,7 @@ def measures(case: Case) -> str:
             fact = _features(case)
         _check_outputs(case)
 
+    # Metrics that call the model in ways of their own; stored samples have no speed.
     if "health" in case.suite.metrics:
         health.measure(subject)
     if "throughput" in case.suite.metrics and not plugins.is_folder(case.kind):

@@ -23,8 +23,9 @@ def check(suite: Suite) -> None:
     where = f"suite '{suite.name}'"
     _check_data(suite, where)
     _check_metrics(suite, where)
-    entries = [*dict.fromkeys([*models.REGISTRY, *suite.model])]
 
+    # Its rows, and those that could be.
+    entries = [*dict.fromkeys([*models.REGISTRY, *suite.model])]
     for name in suite.models:
         check_model(name, entries, "unknown model")
     if not suite.models:
@@ -33,6 +34,7 @@ def check(suite: Suite) -> None:
     for name, entry in suite.model.items():
         _check_entry(suite, name, entry, entries)
 
+    # What needs known rows; models that others compute as much as are built, too.
     _check_gate(suite, entries, where)
     _check_search(suite, where)
     compared = [suite.entry(name).compute for name in suite.models]
@@ -68,6 +70,7 @@ def with_models(suite: Suite, more: Iterable[str]) -> Suite:
     if set(more) & set(suite.models):
         return suite
     for name in more:
+        # the suite may call a row of another model so
         if suite.kind(name).name != name:
             place = PLACES[models.REGISTRY[name]]
             raise BadInput(f"{place}: suite '{suite.name}' has a row '{name}' already: choose another name")
@@ -76,7 +79,7 @@ def with_models(suite: Suite, more: Iterable[str]) -> Suite:
         else:
             added.append(name)
 
-    # the gate keeps its own models: a table that names none means those of the suite as it was
+    # A gate that names no models means those of the suite as it was.
     gates = [replace(gated, models=gated.models or suite.models) for gated in suite.gate]
     return replace(suite, models=[*suite.models, *added], gate=gates if added else suite.gate)
 

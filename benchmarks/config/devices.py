@@ -33,6 +33,7 @@ def resolved(suites: Iterable[Suite], device: torch.device, alone: bool = True) 
     when the training begins. Says if the device only imitates what is asked of it. Raises BadInput for a
     precision, or CUDA graphs, that it does not have.
     """
+    # What no device, or not this one, can do.
     suites = list(suites)
     is_here = device.type != "cuda" or torch.cuda.is_available()
     for suite in suites:
@@ -42,6 +43,7 @@ def resolved(suites: Iterable[Suite], device: torch.device, alone: bool = True) 
     if not is_here:
         return suites
 
+    # What is left to the device.
     suites = [_decided(suite, device, alone) for suite in suites]
     precisions = {suite.recipe_of(name).precision for suite in suites for name in suite.models}
     if "bf16" in precisions and not bf16_is_native(device):
@@ -62,6 +64,7 @@ def _check_arithmetic(recipe: Recipe, device: torch.device, where: str, is_here:
 def _check_compiled(suite: Suite, name: str) -> None:
     """Raise BadInput for a model that torch.compile cannot take, where its recipe asks for it."""
     recipe, train = replace(suite.recipe_of(name), execution="eager"), suite.load().train
+    # a trainer checks its model as it is made
     for phase in suite.build(name, 0).phases if recipe.compile else ():
         Trainer(suite.build(name, 0), phase, recipe, train, generator(0, "check"), train)
 

@@ -33,12 +33,17 @@ FOLDER = Path(__file__).parents[1] / "suites"
 class Changes:
     """What a command changes in each suite that it loads."""
 
-    overrides: Sequence[str] = ()  # --set assignments
-    only: Sequence[str] = ()  # the models to keep; empty: all
+    # --set assignments
+    overrides: Sequence[str] = ()
+    # the models to keep; empty: all
+    only: Sequence[str] = ()
     seeds: int | None = None
-    scale: float = 1.0  # times all steps
-    dataset: str | None = None  # in place of the suite's; metrics that it does not allow are left out, aloud
-    more: Sequence[str] = ()  # models to add
+    # what all steps are multiplied by
+    scale: float = 1.0
+    # in place of the suite's; metrics that it does not allow are left out, aloud
+    dataset: str | None = None
+    # models to add
+    more: Sequence[str] = ()
 
 
 def builtin() -> dict[str, Path]:
@@ -63,23 +68,14 @@ def read(name: str) -> tuple[str, dict[str, Any]]:
         return path.stem, tomllib.loads(files.read(path).decode())
     except OSError as error:
         raise BadInput(f"cannot read suite '{name}': {error.strerror}") from None
-    except RecursionError:
-        raise BadInput(f"suite '{path.stem}' is not valid TOML: its values are nested too deeply") from None
-    except ValueError as error:  # also a number of more digits than Python reads, or a zero byte in a path
+    # also values nested too deeply, a number of more digits than Python reads, or a zero byte in a path
+    except (RecursionError, ValueError) as error:
         raise BadInput(f"suite '{path.stem}' is not valid TOML: {error}") from None
 
 
-def load(
-    name: str,
-    overrides: Sequence[str] = (),
-    only: Sequence[str] = (),
-    seeds: int | None = None,
-    scale: float = 1.0,
-    dataset: str | None = None,
-    more: Sequence[str] = (),
-) -> list[Suite]:
+def load(name: str, *changes: Any, **named: Any) -> list[Suite]:
     """Return the checked suites of that name, with `Changes`; a collection has several. Raises BadInput."""
-    return of_table(*read(name), Changes(overrides, only, seeds, scale, dataset, more))
+    return of_table(*read(name), Changes(*changes, **named))
 
 
 def of_table(
@@ -95,7 +91,7 @@ def of_table(
     if "include" in table:
         return _included(stem, table, changes, within)
 
-    # values of single fields
+    # Single fields.
     if changes.dataset is not None:
         table["dataset"] = changes.dataset
     for assignment in changes.overrides:
@@ -107,12 +103,13 @@ def of_table(
     if not 0 < changes.scale <= 1:
         raise BadInput(f"--scale {changes.scale:g}: a share of the suite's steps, above 0 and at most 1")
 
+    # The whole suite.
     suite: Suite = replace(parse(table, Suite, f"suite '{stem}'"), name=stem)
     if changes.only:
         suite = replace(suite, models=list(dict.fromkeys(changes.only)))
     suite = _scaled(suite, changes.scale)
 
-    # a suite that cannot run is refused before models and metrics are fitted to it
+    # Models and metrics are fitted to the data after all else is known to be right.
     extractors.maker(suite.evaluation.extractor)
     check(replace(suite, metrics=[]))
     suite = with_models(suite, changes.more)
@@ -142,11 +139,12 @@ def _override(table: dict[str, Any], assignment: str) -> None:
         raise BadInput(f"--set takes key=value, not '{assignment}'")
     try:
         parsed = tomllib.loads(f"value = {text}")
-        value = parsed["value"] if len(parsed) == 1 else text  # what follows a line break is not TOML of ours
+        # a line break could add other keys
+        value = parsed["value"] if len(parsed) == 1 else text
     except (ValueError, RecursionError):
         value = text
 
-    # the fields that are set most stand in [recipe]; they are found without its name
+    # The fields that are set most stand in [recipe]; they are found without its name.
     *path, last = key.strip().split(".")
     recipe = [f.name for f in fields(Recipe)]
     if not path and last in recipe:
@@ -180,8 +178,9 @@ def _measurable(suite: Suite) -> Suite:
     """Return a suite without the metrics that its data do not allow; say which. Raises BadInput for none."""
     kept = []
     for metric in suite.metrics:
-        known = metric in METRICS  # `check` refuses the others
-        if reason := METRICS[metric].refuses(suite.load(), suite.evaluation) if known else "":
+        # `check` refuses unknown metrics later
+        reason = METRICS[metric].refuses(suite.load(), suite.evaluation) if metric in METRICS else ""
+        if reason:
             say(f"metric '{metric}' is left out: {reason}")
         else:
             kept.append(metric)
@@ -203,6 +202,7 @@ def stored(
     `dataset` is where its data lie now, where that is another place than at training. Settings of the
     evaluation that this version no longer has are left out, aloud.
     """
+    # Settings that this version knows.
     table = _table_of(run)
     settings, known = table.get("evaluation"), {f.name for f in fields(Settings)}
     if isinstance(settings, dict):
@@ -210,6 +210,7 @@ def stored(
             say(f"settings of an earlier version are left out: {', '.join(gone)}")
         table["evaluation"] = {key: value for key, value in settings.items() if key in known}
 
+    # What is measured now, on which data.
     for assignment in overrides:
         if not assignment.startswith("evaluation."):
             raise BadInput(
@@ -221,13 +222,14 @@ def stored(
     if dataset:
         table["dataset"] = dataset
 
-    where = f"suite '{table['name']}'"
-    suite: Suite = parse(table, Suite, where)
+    # Stored samples are not models of the suite before they are named again.
+    suite = _parsed(table)
     of_samples = set(plugins.samples_in(str(run["command"]))) & set(suite.models) - set(models.REGISTRY)
     if of_samples:
         options = " ".join(f"--samples {name}=PATH" for name in sorted(of_samples))
         raise BadInput(
-            f"{where} has stored samples next to its models: name their folder or .npz again, by {options}"
+            f"suite '{suite.name}' has stored samples next to its models: name their folder or .npz again, "
+            f"by {options}"
         )
     check(suite)
     return suite
@@ -235,17 +237,22 @@ def stored(
 
 def of_run(run: Mapping[str, Any]) -> Suite:
     """Return the suite of a run.json, to build its model: unchecked, without data. Raises BadInput."""
-    table = _table_of(run) | {"evaluation": {}}
-    suite: Suite = parse(table, Suite, f"suite '{table['name']}'")
-    return suite
+    # its settings of the evaluation may be of another version
+    return _parsed(_table_of(run) | {"evaluation": {}})
 
 
 def of_plan(table: Mapping[str, Any]) -> Suite:
     """Return a suite as plan.json has it, checked. Raises BadInput."""
-    suite: Suite = parse(table, Suite, f"suite '{table['name']}'")
+    suite = _parsed(table)
     check(suite)
     return suite
 
 
+def _parsed(table: Mapping[str, Any]) -> Suite:
+    suite: Suite = parse(table, Suite, f"suite '{table['name']}'")
+    return suite
+
+
 def _table_of(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the table of a run's suite, without what a run adds to it."""
     return {key: value for key, value in run["config"].items() if key not in ("entry", "entry_recipe")}

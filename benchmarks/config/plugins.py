@@ -63,11 +63,12 @@ def load(path: str | Path, complete: bool = True) -> tuple[type[Model], ...]:
         before = set(script.REGISTERED)
         module = _imported(file, text)
         try:
-            # workers load the file, too, and with it the extractors that it registers
+            # Its extractors are not a script's, which workers could not see: they load this file, too.
             registered = script.REGISTERED.keys() - before
             for name in registered:
                 del script.REGISTERED[name]
 
+            # Its models, all or none.
             models = definitions.defined(module, text)
             if not models and not registered:
                 raise BadInput(f"{shown(file)} defines no model: {WANTED}")
@@ -87,11 +88,13 @@ class _Loader(SourceFileLoader):
         return self.text
 
     def path_stats(self, path: Any) -> Mapping[str, Any]:
-        raise OSError  # so bytecode is neither looked for nor written
+        # so that bytecode is neither looked for nor written
+        raise OSError
 
 
 def _imported(file: Path, text: bytes) -> ModuleType:
     """Execute a file as a module of a name that no other has. Raises BadInput for whatever it raises."""
+    # Files of one name in several folders are several modules.
     names = (MODULE + file.stem + (f"_{i}" if i > 1 else "") for i in count(1))
     name = next(name for name in names if name not in sys.modules)
     loader = _Loader(name, str(file))
@@ -100,7 +103,7 @@ def _imported(file: Path, text: bytes) -> ModuleType:
     assert spec
     module = importlib.util.module_from_spec(spec)
 
-    # its folder comes last, so that nothing in it hides what others import
+    # Its folder comes last, so that nothing in it hides what others import.
     if str(file.parent) not in sys.path:
         sys.path.append(str(file.parent))
     sys.modules[name] = module
@@ -110,6 +113,7 @@ def _imported(file: Path, text: bytes) -> ModuleType:
         del sys.modules[name]
         if isinstance(error, ENDS):
             raise
+        # a syntax error of another file has the line that imports that file
         if isinstance(error, SyntaxError) and error.filename == str(file):
             raise BadInput(f"{shown(file)}, line {error.lineno}: {error.msg}") from None
         raise BadInput(blame.in_plugin(error) or f"{shown(file)}: {blame.one_line(error)}") from None
@@ -119,8 +123,6 @@ def _imported(file: Path, text: bytes) -> ModuleType:
 def _read(file: Path) -> bytes:
     try:
         return files.read(file)
-    except FileNotFoundError:
-        raise BadInput(f"there is no file {shown(file)}: name a Python file with models") from None
     except OSError as error:
         raise BadInput(
             f"{shown(file)} cannot be read ({error.strerror}): name a Python file with models"
@@ -152,12 +154,14 @@ def meanwhile() -> Iterator[None]:
     try:
         yield
     finally:
+        # Modules: another command may load other files of the same names.
         neighbours = {name for name, _ in _neighbours()}
         for name in sys.modules.keys() - modules:
             if name.startswith(MODULE) or name in neighbours:
                 del sys.modules[name]
         sys.path[:] = path
 
+        # Registries.
         for registry, entries in zip(registries, before, strict=True):
             registry.clear()
             registry.update(entries)

@@ -47,16 +47,19 @@ class Search:
     beta1: Annotated[list[Decay], Meta(min_length=1)]
     # measures; a trial's score is its mean rank over them; between equals the last decides
     judged_by: Annotated[list[str], Meta(min_length=1)]
-    seeds: Seeds = 1  # of each trial; none of them is a seed of any table
+    # of each trial; none of them is a seed of any table
+    seeds: Seeds = 1
 
 
 @dataclass(frozen=True)
 class Ranges:
     """Settings that every seed draws at random, first and last value of each; a [draw] table."""
 
-    lr: tuple[Rate, Rate]  # evenly on the logarithm
+    # learning rate, evenly on the logarithm
+    lr: tuple[Rate, Rate]
     beta1: tuple[Decay, Decay]
-    std: tuple[Rate, Rate]  # of the first weights; evenly on the logarithm
+    # deviation of the first weights, evenly on the logarithm
+    std: tuple[Rate, Rate]
 
 
 @dataclass(frozen=True)
@@ -66,28 +69,39 @@ class Resources:
     It changes no number: on a CPU a run computes in one thread, whatever it is given.
     """
 
-    cpus: Annotated[float, Meta(gt=0)] = 1.0  # cores
+    # cores
+    cpus: Annotated[float, Meta(gt=0)] = 1.0
     # share of a GPU, where it computes on one: two runs of a half share it (Ray)
     gpus: Annotated[float, Meta(gt=0, le=1)] = 1.0
-    memory: Annotated[float, Meta(gt=0)] = 1.0  # GB of the machine's, libraries included
+    # GB of the machine's, libraries included
+    memory: Annotated[float, Meta(gt=0)] = 1.0
 
 
 @dataclass(frozen=True)
 class Suite:
     """One dataset's comparison."""
 
+    # What is regenerated: the table's source; the time it takes and its result.
     title: str
-    source: str  # of the table that this regenerates
-    expect: str  # time and result
+    source: str
+    expect: str
+
+    # On which data, with which family of layer tables, and how many numbers in z.
     dataset: str
-    networks: str  # a family of layer tables
-    latent: Count  # numbers in z
+    networks: str
+    latent: Count
+
+    # Rows and columns of the tables.
     models: list[str]
     metrics: list[str]
+
+    # How often each model is trained, and how. numpy's seeds have 32 bits.
     recipe: Recipe
     seeds: Seeds = 3
-    first_seed: Annotated[int, Meta(ge=0, le=4 * 10**9)] = 0  # numpy's seeds have 32 bits
-    prior: str = "normal"  # of z: N(0, I); "uniform": on [-1, 1]
+    first_seed: Annotated[int, Meta(ge=0, le=4 * 10**9)] = 0
+
+    # Optional fields and tables.
+    prior: str = "normal"  # of z, N(0, I); "uniform": on [-1, 1]
     data: Options = field(default_factory=Options)
     network: dict[str, Any] = field(default_factory=dict)  # named options of the layer tables
     draw: Ranges | None = None
@@ -97,6 +111,8 @@ class Suite:
     search: Search | None = None
     gate: list[Gated] = field(default_factory=list)  # what `alibench regression` judges
     name: str = ""  # of the file
+
+    # -------------------- entries
 
     @property
     def training_seeds(self) -> range:
@@ -137,6 +153,8 @@ class Suite:
             "std": std * (std_end / std) ** shares[2],
         }
 
+    # -------------------- data, networks, models
+
     def check_trains(self) -> None:
         """Raise BadInput for a model that cannot be trained."""
         if other := next((name for name in self.models if self.kind(name).elsewhere), ""):
@@ -167,6 +185,7 @@ class Suite:
         The data need not be there if they are published. A model of the user's is built with its contents.
         Raises BadInput as `build`.
         """
+        # its constructor may compute with its parameters
         if self.kind(name) in blame.PLACES:
             return self.build(name, 0)
         loaded = self.load()
@@ -188,7 +207,7 @@ class Suite:
         networks = Networks(self.family(seed), shape, scale, self.latent, rng, prior, labels, mean)
         kind, where, owner = self.kind(name), f"suite '{self.name}', model.{name}", f"model '{entry.of}'"
         try:
-            # whatever networks.rng does not draw
+            # for what networks.rng does not draw
             with randomness.seeded(generator(seed, "modules").initial_seed()):
                 model: Model = _call(kind, entry.options, f"{where}.options", owner, networks)
         except TooLarge as problem:

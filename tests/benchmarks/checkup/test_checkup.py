@@ -4,7 +4,6 @@ is.
 
 import functools
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from alibench.benchmarks.checkup.checkup import CheckResult
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import blame, loading, plugins, schema
 from alibench.models import REGISTRY
-from tests.benchmarks.config.test_plugins import ELSEWHERE, OWN, nothing_left_behind, written
+from tests.benchmarks.config.test_plugins import ELSEWHERE, OWN, written
 
 HEAD = """import os
 import random
@@ -153,13 +152,6 @@ DEFECTS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def unplugged() -> Iterator[None]:
-    """Leave no model of a test behind."""
-    with nothing_left_behind():
-        yield
-
-
 @functools.cache
 def suite_of(name: str) -> schema.Suite:
     (suite,) = loading.load(name)
@@ -213,7 +205,10 @@ def test_what_was_trained_elsewhere_is_checked_where_it_can_be(tmp_path: Path) -
         "reconstructions",
         "metrics",
     ]
-    text = "import torch\nclass Mine:\n    name = 'mine'\n    def sample(self, n):\n        return torch.rand(n, 1, 8, 8)\n"
+    text = (
+        "import torch\nclass Mine:\n    name = 'mine'\n"
+        "    def sample(self, n):\n        return torch.rand(n, 1, 8, 8)\n"
+    )
     (wrong,) = (finding for finding in examined(written(tmp_path, text)) if not finding.ok)
     assert "mine.py, line 4, in sample: the same generator gives other samples" in wrong.what
 
@@ -239,7 +234,7 @@ def test_the_command_says_each_check_in_a_line_and_all_for_programs(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["{nowhere}"], "there is no file"),
+        (["{nowhere}"], "cannot be read (No such file or directory): name a Python file"),
         (["{own}", "--steps", "0"], "--steps 0: at least one step is needed"),
         (["{own}", "--models", "lsal"], "defines no model 'lsal'; did you mean 'lsali'?"),
         (["{own}", "--suite", "quick"], "'quick' is a collection: name one of grid25_easy, digits"),

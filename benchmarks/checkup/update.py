@@ -49,8 +49,8 @@ def builds(case: Case) -> str:
         if differing := [k for k in weights if k not in again or not equal(weights[k], again[k])]:
             raise Missing(
                 f"two models that were built from one seed differ in {listed(differing)}: draw first "
-                "weights by torch, whose generators are seeded then, or from networks.rng, not by numpy, random or the "
-                "system"
+                "weights by torch, whose generators are seeded then, or from networks.rng, not by numpy, "
+                "random or the system"
             )
         is_fixed = all(equal(weights[key], others[key]) for key in weights)
 

@@ -276,8 +276,9 @@ def test_the_plainest_model_is_sound(tmp_path: Path) -> None:
 
 
 def test_first_weights_that_no_seed_changes_are_said(tmp_path: Path) -> None:
-    seeded = "    def __init__(self, networks):\n        torch.manual_seed(0)\n        super().__init__(networks)\n"
-    path = written(tmp_path, f"{SOUND}\nclass Mine(Sound):\n    name = title = 'mine'\n{seeded}")
+    head = f"{SOUND}\nclass Mine(Sound):\n    name = title = 'mine'\n    def __init__(self, networks):\n"
+    text = f"{head}        torch.manual_seed(0)\n        super().__init__(networks)\n"
+    path = written(tmp_path, text)
     plugins.load(path)
     (suite,) = loading.load("digits", ["recipe.steps=2"], only=["sound", "mine"])
     found = {

@@ -23,8 +23,8 @@ from rich.text import Text
 
 from alibench import models
 from alibench.benchmarks.checkup import checkup
-from alibench.benchmarks.commands import arguments, completion, regression, tune
-from alibench.benchmarks.config import checks, devices, loading, parsing, plugins, schema, streams
+from alibench.benchmarks.commands import arguments, completion, regression, streams, tune
+from alibench.benchmarks.config import blame, checks, devices, loading, parsing, plugins, schema
 from alibench.benchmarks.config import pictures as config_pictures
 from alibench.benchmarks.data import cache, datasets
 from alibench.benchmarks.running import (
@@ -96,9 +96,10 @@ def _suites(
     overrides = [f"{key}={value}" for key, value in named.items() if value is not None]
     more = () if given.models else plugins.names(elsewhere=False)
     table = (made.name, made.table) if made else loading.read(given.suite)
-    return loading.of_table(
-        *table, [*overrides, *given.set], given.models, seeds, given.scale, given.data, more=more
+    changes = loading.Changes(
+        [*overrides, *given.set], given.models, seeds, given.scale, given.data, tuple(more)
     )
+    return loading.of_table(*table, changes)
 
 
 def _run(given: argparse.Namespace, console: Console) -> Answer:
@@ -181,6 +182,8 @@ def _tell(problems: Iterable[str]) -> None:
 
 def _report(given: argparse.Namespace, console: Console) -> Answer:
     from alibench.results import report  # matplotlib takes a moment to import
+
+    pass  # matplotlib takes a moment to import
 
     pass  # matplotlib takes a moment to import
 
@@ -495,7 +498,7 @@ def main(words: Sequence[str] | None = None) -> int:
         with streams.watched():
             return _main(sys.argv[1:] if words is None else words)
     except streams.Unwritable as lost:
-        return lost.told()
+        return lost.report()
 
 
 def _main(given: Sequence[str]) -> int:
@@ -521,7 +524,7 @@ def _main(given: Sequence[str]) -> int:
         except streams.Unwritable:
             raise
         except BaseException as error:
-            if not (reason := plugins.blame(error) or _of_place(error)):
+            if not (reason := blame.in_plugin(error) or _of_place(error)):
                 raise  # a mistake of ours
             answer = _refusal(reason)
         finally:

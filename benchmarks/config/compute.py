@@ -1,6 +1,4 @@
-"""What a training costs: floating-point operations, counted by torch for one round of each phase, and space
-on the disk.
-"""
+"""Training at equal compute: floating-point operations of an entry's training, and the steps they allow."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +8,6 @@ from alibench.benchmarks.training.counting import flops_a_round, whole
 from alibench.benchmarks.training.recipe import Recipe
 from alibench.evaluation import labels
 from alibench.evaluation.data import Split
-from alibench.models import REGISTRY
 
 
 def gflop(suite: Suite, name: str, recipe: Recipe) -> float:
@@ -23,7 +20,7 @@ def gflop(suite: Suite, name: str, recipe: Recipe) -> float:
 def recipe_of(
     suite: Suite, name: str, seed: int = 0, counted: Callable[[Suite, str, Recipe], float] = gflop
 ) -> Recipe:
-    """Return an entry's recipe; one at another's compute gets the steps that this allows, as `counted`."""
+    """Return an entry's recipe; at another's compute with the steps that this allows, as `counted`."""
     recipe, other = suite.recipe_of(name, seed), suite.entry(name).compute
     if not other:
         return recipe
@@ -33,11 +30,11 @@ def recipe_of(
 
 
 def labelled_of(suite: Suite, name: str, seed: int) -> Split | None:
-    """Return what a semi-supervised entry learns classes from; nothing for others.
+    """Return the labelled images that a semi-supervised entry learns classes from; None for other entries.
 
-    A run's seed is the number of its draw of labels, so that it sees those of the SVM's draw of that number.
+    A run's seed is the number of its draw of labels: it sees the labels of the SVM's draw of that number.
     """
-    if not REGISTRY[suite.entry(name).of].semi_supervised:
+    if not suite.kind(name).semi_supervised:
         return None
     pool = labels.pools(suite.load(), suite.evaluation).labelled
     index = labels.draw(pool.y.numpy(), suite.evaluation.labels, seed)

@@ -1,21 +1,20 @@
-"""Suites: what is compared on what, as TOML files checked against the dataclasses here.
+"""Suites by name: built-in TOML files, the user's files, and the suites of runs and plans.
 
-A suite regenerates the tables of one data set; a collection includes several suites. The command line
+A suite regenerates the tables of one dataset; a collection includes several suites. The command line
 overrides single fields by `--set key=value`; `model.gan.options.regression=1.0` reaches into tables.
 """
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from alibench import models
 from alibench.benchmarks.config import plugins
 from alibench.benchmarks.config.checks import check, check_once, with_models
-from alibench.benchmarks.config.parsing import parse
-from alibench.benchmarks.config.plugins import NAMING
+from alibench.benchmarks.config.parsing import NAMING, parse
 from alibench.benchmarks.config.schema import Collection, Suite
 from alibench.benchmarks.data import datasets
 from alibench.benchmarks.training.recipe import Recipe
@@ -30,34 +29,21 @@ from alibench.evaluation.settings import Settings
 FOLDER = Path(__file__).parents[1] / "suites"
 
 
-def _override(table: dict[str, Any], assignment: str) -> None:
-    """Set a dotted key of a TOML table; the value is TOML, or text where it is no TOML."""
-    key, separator, text = assignment.partition("=")
-    if not separator or not key:
-        raise BadInput(f"--set takes key=value, not '{assignment}'")
-    try:
-        parsed = tomllib.loads(f"value = {text}")
-        value = (
-            parsed["value"] if len(parsed) == 1 else text
-        )  # what follows a line break is no part of a value
-    except (ValueError, RecursionError):
-        value = text
-    *path, last = key.strip().split(".")
-    # the fields that are set most stand in [recipe]; they are found without its name
-    recipe = [f.name for f in fields(Recipe)]
-    if not path and last in recipe:
-        path = ["recipe"]
-    elif not path:
-        check_name(
-            last,
-            [*(f.name for f in fields(Suite) if f.name != "name"), *recipe],
-            f"--set {key}: unknown field",
-        )
-    for part in path:
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise BadInput(f"--set {assignment}: '{part}' is no table")
-    table[last] = value
+@dataclass(frozen=True)
+class Changes:
+    """What a command changes in each suite that it loads."""
+
+    # --set assignments
+    overrides: Sequence[str] = ()
+    # the models to keep; empty: all
+    only: Sequence[str] = ()
+    seeds: int | None = None
+    # what all steps are multiplied by
+    scale: float = 1.0
+    # in place of the suite's; metrics that it does not allow are left out, aloud
+    dataset: str | None = None
+    # models to add
+    more: Sequence[str] = ()
 
 
 def builtin() -> dict[str, Path]:
@@ -72,152 +58,111 @@ def read(name: str) -> tuple[str, dict[str, Any]]:
         kind, is_data, _ = name.partition(":")
         if is_data:
             check_name(kind, datasets.OPENED, f"suite '{name}': unknown kind of data")
-            raise BadInput(f"'{name}' is data, no suite: 'alibench new-suite' makes one for it")
+            raise BadInput(f"'{name}' is data, not a suite: 'alibench new-suite' makes one for it")
         if os.path.isdir(name):
             raise BadInput(f"'{name}' is a folder: the suite for pictures in it is 'folder:{name}'")
         check_name(name, builtin(), "unknown suite")
         raise AssertionError
+
     try:
         return path.stem, tomllib.loads(files.read(path).decode())
     except OSError as error:
         raise BadInput(f"cannot read suite '{name}': {error.strerror}") from None
-    except RecursionError:
-        raise BadInput(f"suite '{path.stem}' is no valid TOML: its values are nested too deeply") from None
-    except (
-        ValueError
-    ) as error:  # also of a number with more digits than Python reads, and of a path with a zero byte
-        raise BadInput(f"suite '{path.stem}' is no valid TOML: {error}") from None
+    # also values nested too deeply, a number of more digits than Python reads, or a zero byte in a path
+    except (RecursionError, ValueError) as error:
+        raise BadInput(f"suite '{path.stem}' is not valid TOML: {error}") from None
 
 
-def load(
-    name: str,
-    overrides: Iterable[str] = (),
-    only: Iterable[str] = (),
-    seeds: int | None = None,
-    scale: float = 1.0,
-    dataset: str | None = None,
-    within: tuple[str, ...] = (),
-    more: Iterable[str] = (),
-) -> list[Suite]:
-    """Return the checked suites of that name: one, or those that a collection includes.
-
-    `overrides` are --set assignments, `only` the models to keep, `seeds` their number; `scale` multiplies all
-    steps; `dataset` stands in for the suite's own, and metrics that it does not allow are left out, aloud;
-    `within` are the collections that led here; `more` are models to add to those of each. Raises BadInput.
-    """
-    return of_table(*read(name), overrides, only, seeds, scale, dataset, within, more)
+def load(name: str, *changes: Any, **named: Any) -> list[Suite]:
+    """Return the checked suites of that name, with `Changes`; a collection has several. Raises BadInput."""
+    return of_table(*read(name), Changes(*changes, **named))
 
 
 def of_table(
-    stem: str,
-    table: dict[str, Any],
-    overrides: Iterable[str] = (),
-    only: Iterable[str] = (),
-    seeds: int | None = None,
-    scale: float = 1.0,
-    dataset: str | None = None,
-    within: tuple[str, ...] = (),
-    more: Iterable[str] = (),
+    stem: str, table: dict[str, Any], changes: Changes | None = None, within: tuple[str, ...] = ()
 ) -> list[Suite]:
-    """Return the checked suites of a TOML table, which is changed on the way, as `load` does. Raises
-    BadInput.
+    """Return the checked suites of a TOML table, as `load` does. Raises BadInput.
+
+    The table itself is changed. `within` are the collections that led to this one.
     """
+    changes = changes or Changes()
     if not NAME.fullmatch(stem):
         raise BadInput(f"suite '{stem}': {NAMING}")
     if "include" in table:
-        collection: Collection = parse(table, Collection, f"suite '{stem}'")
-        if stem in within:
-            raise BadInput(
-                f"suite '{stem}' includes itself, by way of {' and '.join(within)}: remove it from 'include'"
-            )
-        parts = [
-            load(part, overrides, only, seeds, scale, dataset, (*within, stem), more)
-            for part in collection.include
-        ]
-        suites = [suite for part in parts for suite in part]
-        check_once([suite.name for suite in suites], f"suite '{stem}', include")
-        return suites
-    if dataset is not None:
-        table["dataset"] = dataset
-    for assignment in overrides:
+        return _included(stem, table, changes, within)
+
+    # Single fields.
+    if changes.dataset is not None:
+        table["dataset"] = changes.dataset
+    for assignment in changes.overrides:
         _override(table, assignment)
-    if seeds is not None:
-        if seeds < 1:
-            raise BadInput(f"--seeds {seeds}: at least one seed is needed")
-        table["seeds"] = seeds
-    if not 0 < scale <= 1:
-        raise BadInput(f"--scale {scale:g}: a share of the suite's steps, above 0 and at most 1")
+    if changes.seeds is not None:
+        if changes.seeds < 1:
+            raise BadInput(f"--seeds {changes.seeds}: at least one seed is needed")
+        table["seeds"] = changes.seeds
+    if not 0 < changes.scale <= 1:
+        raise BadInput(f"--scale {changes.scale:g}: a share of the suite's steps, above 0 and at most 1")
+
+    # The whole suite.
     suite: Suite = replace(parse(table, Suite, f"suite '{stem}'"), name=stem)
-    if only:
-        suite = replace(suite, models=list(dict.fromkeys(only)))
-    suite = _scaled(suite, scale)
+    if changes.only:
+        suite = replace(suite, models=list(dict.fromkeys(changes.only)))
+    suite = _scaled(suite, changes.scale)
+
+    # Models and metrics are fitted to the data after all else is known to be right.
     extractors.maker(suite.evaluation.extractor)
     check(replace(suite, metrics=[]))
-    suite = with_models(suite, more)
-    if dataset is not None:
+    suite = with_models(suite, changes.more)
+    if changes.dataset is not None:
         suite = _measurable(suite)
     check(suite)
     return [suite]
 
 
-def stored(
-    run: Mapping[str, Any], metrics: Iterable[str], overrides: Iterable[str], dataset: str | None = None
-) -> Suite:
-    """Return the suite of a run, from its run.json, with other metrics or settings of the evaluation. Raises
-    BadInput.
-
-    `dataset` is where its data lie now; none: where they lay when it was trained. Settings of the evaluation
-    that the run's version had and this one has not are left out, aloud.
-    """
-    table = _table_of(run)
-    settings, known = table.get("evaluation"), {f.name for f in fields(Settings)}
-    if isinstance(settings, dict):
-        if gone := sorted(settings.keys() - known):
-            say(f"settings of an earlier version are left out: {', '.join(gone)}")
-        table["evaluation"] = {key: value for key, value in settings.items() if key in known}
-    for assignment in overrides:
-        if not assignment.startswith("evaluation."):
-            raise BadInput(
-                f"--set {assignment}: a trained model takes settings of its evaluation alone: "
-                "evaluation.KEY=VALUE"
-            )
-        _override(table, assignment)
-    table["metrics"] = list(metrics) or table["metrics"]
-    if dataset:
-        table["dataset"] = dataset
-    where = f"suite '{table['name']}'"
-    suite: Suite = parse(table, Suite, where)
-    of_samples = set(plugins.samples_in(str(run["command"]))) & set(suite.models) - set(models.REGISTRY)
-    if of_samples:
-        options = " ".join(f"--samples {name}=PATH" for name in sorted(of_samples))
+def _included(stem: str, table: Mapping[str, Any], changes: Changes, within: tuple[str, ...]) -> list[Suite]:
+    """Return the suites of a collection. Raises BadInput, also for one that includes itself."""
+    collection: Collection = parse(table, Collection, f"suite '{stem}'")
+    if stem in within:
         raise BadInput(
-            f"{where} has stored samples beside its models: name their folder or .npz again, by {options}"
+            f"suite '{stem}' includes itself, by way of {' and '.join(within)}: remove it from 'include'"
         )
-    check(suite)
-    return suite
+    parts = [of_table(*read(part), changes, (*within, stem)) for part in collection.include]
+    suites = [suite for part in parts for suite in part]
+    check_once([suite.name for suite in suites], f"suite '{stem}', include")
+    return suites
 
 
-def of_run(run: Mapping[str, Any]) -> Suite:
-    """Return the suite of a run, from its run.json, to build its model by: unchecked, without data. Raises
-    BadInput.
-    """
-    table = _table_of(run) | {"evaluation": {}}
-    suite: Suite = parse(table, Suite, f"suite '{table['name']}'")
-    return suite
+def _override(table: dict[str, Any], assignment: str) -> None:
+    """Set a dotted key of a TOML table; the value is TOML, or text where it is not valid TOML."""
+    key, separator, text = assignment.partition("=")
+    if not separator or not key:
+        raise BadInput(f"--set takes key=value, not '{assignment}'")
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+        # a line break could add other keys
+        value = parsed["value"] if len(parsed) == 1 else text
+    except (ValueError, RecursionError):
+        value = text
 
+    # The fields that are set most stand in [recipe]; they are found without its name.
+    *path, last = key.strip().split(".")
+    recipe = [f.name for f in fields(Recipe)]
+    if not path and last in recipe:
+        path = ["recipe"]
+    elif not path:
+        known = [*(f.name for f in fields(Suite) if f.name != "name"), *recipe]
+        check_name(last, known, f"--set {key}: unknown field")
 
-def of_plan(table: Mapping[str, Any]) -> Suite:
-    """Return a suite as plan.json has it, checked. Raises BadInput."""
-    suite: Suite = parse(table, Suite, f"suite '{table['name']}'")
-    check(suite)
-    return suite
-
-
-def _table_of(run: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in run["config"].items() if key not in ("entry", "entry_recipe")}
+    for part in path:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise BadInput(f"--set {assignment}: '{part}' is not a table")
+    table[last] = value
 
 
 def _scaled(suite: Suite, scale: float) -> Suite:
+    """Return a suite whose steps are multiplied by `scale`, and at least 1."""
+
     def shorter(recipe: Recipe) -> Recipe:
         return replace(recipe, steps=max(1, round(scale * recipe.steps)))
 
@@ -230,18 +175,86 @@ def _scaled(suite: Suite, scale: float) -> Suite:
 
 
 def _measurable(suite: Suite) -> Suite:
-    """Return the suite without the metrics that its data do not allow; say which."""
-    reasons = {
-        metric: METRICS[metric].unsupported_reason(suite.load(), suite.evaluation)
-        for metric in suite.metrics
-        if metric in METRICS
-    }
-    for metric, reason in reasons.items():
+    """Return a suite without the metrics that its data do not allow; say which. Raises BadInput for none."""
+    kept = []
+    for metric in suite.metrics:
+        # `check` refuses unknown metrics later
+        reason = (
+            METRICS[metric].unsupported_reason(suite.load(), suite.evaluation) if metric in METRICS else ""
+        )
         if reason:
             say(f"metric '{metric}' is left out: {reason}")
-    kept = [metric for metric in suite.metrics if not reasons.get(metric)]
+        else:
+            kept.append(metric)
     if not kept:
         raise BadInput(
             f"suite '{suite.name}': no metric of the suite can be measured on '{suite.load().name}'"
         )
     return replace(suite, metrics=kept)
+
+
+# -------------------- suites of runs and plans
+
+
+def stored(
+    run: Mapping[str, Any], metrics: Iterable[str], overrides: Iterable[str], dataset: str | None = None
+) -> Suite:
+    """Return the suite of a run.json, with other metrics or settings of the evaluation. Raises BadInput.
+
+    `dataset` is where its data lie now, where that is another place than at training. Settings of the
+    evaluation that this version no longer has are left out, aloud.
+    """
+    # Settings that this version knows.
+    table = _table_of(run)
+    settings, known = table.get("evaluation"), {f.name for f in fields(Settings)}
+    if isinstance(settings, dict):
+        if gone := sorted(settings.keys() - known):
+            say(f"settings of an earlier version are left out: {', '.join(gone)}")
+        table["evaluation"] = {key: value for key, value in settings.items() if key in known}
+
+    # What is measured now, on which data.
+    for assignment in overrides:
+        if not assignment.startswith("evaluation."):
+            raise BadInput(
+                f"--set {assignment}: a trained model takes settings of its evaluation alone: "
+                "evaluation.KEY=VALUE"
+            )
+        _override(table, assignment)
+    table["metrics"] = list(metrics) or table["metrics"]
+    if dataset:
+        table["dataset"] = dataset
+
+    # Stored samples are not models of the suite before they are named again.
+    suite = _parsed(table)
+    of_samples = set(plugins.samples_in(str(run["command"]))) & set(suite.models) - set(models.REGISTRY)
+    if of_samples:
+        options = " ".join(f"--samples {name}=PATH" for name in sorted(of_samples))
+        raise BadInput(
+            f"suite '{suite.name}' has stored samples next to its models: name their folder or .npz again, "
+            f"by {options}"
+        )
+    check(suite)
+    return suite
+
+
+def of_run(run: Mapping[str, Any]) -> Suite:
+    """Return the suite of a run.json, to build its model: unchecked, without data. Raises BadInput."""
+    # its settings of the evaluation may be of another version
+    return _parsed(_table_of(run) | {"evaluation": {}})
+
+
+def of_plan(table: Mapping[str, Any]) -> Suite:
+    """Return a suite as plan.json has it, checked. Raises BadInput."""
+    suite = _parsed(table)
+    check(suite)
+    return suite
+
+
+def _parsed(table: Mapping[str, Any]) -> Suite:
+    suite: Suite = parse(table, Suite, f"suite '{table['name']}'")
+    return suite
+
+
+def _table_of(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the table of a run's suite, without what a run adds to it."""
+    return {key: value for key, value in run["config"].items() if key not in ("entry", "entry_recipe")}

@@ -27,7 +27,7 @@ import numpy as np
 from rich.console import Console
 
 from alibench.benchmarks.config import devices, loading, parsing
-from alibench.benchmarks.config.plugins import NAMING
+from alibench.benchmarks.config.parsing import NAMING
 from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.data import datasets, images
 from alibench.benchmarks.data.sources import IDX, SPLITS, Options, Part, Source

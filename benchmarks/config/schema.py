@@ -1,22 +1,21 @@
 """The schema of suites: what a TOML file may say, and what it means."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import torch
 from msgspec import Meta
 
 from alibench import models
-from alibench.benchmarks.config import plugins
-from alibench.benchmarks.config.parsing import converted, parse
+from alibench.benchmarks.config import blame
+from alibench.benchmarks.config.parsing import check_options, parse
 from alibench.benchmarks.data import datasets
 from alibench.benchmarks.data.datasets import Options
 from alibench.benchmarks.training import randomness
 from alibench.benchmarks.training.recipe import Decay, Rate, Recipe
 from alibench.evaluation.data import Amount, Data, as_float
-from alibench.evaluation.errors import BadInput, check_name
+from alibench.evaluation.errors import BadInput
 from alibench.evaluation.seeds import generator
 from alibench.evaluation.settings import Settings
 from alibench.models.base import Model
@@ -30,71 +29,79 @@ Seeds = Annotated[int, Meta(ge=1, le=10_000)]  # each is a job
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of a suite's tables: a model, and what of it differs from the suite's recipe; a [model.NAME]
-    table.
-    """
+    """A row of the tables: a model, and how it differs from the suite's recipe; a [model.NAME] table."""
 
     of: str = ""  # the model, where it is not NAME itself
     title: str = ""
-    compute: str = (
-        ""  # another entry: this one trains for as many floating-point operations, all phases scaled alike
-    )
+    # another entry: this one trains for as many floating-point operations, all phases scaled alike
+    compute: str = ""
     recipe: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Search:
-    """The tuning trials that every model gets, the product of the lists, judged on validation; a [search]
-    table.
-    """
+    """The tuning trials of every model, the product of the lists, judged on validation; a [search] table."""
 
     lr: Annotated[list[Rate], Meta(min_length=1)]
     beta1: Annotated[list[Decay], Meta(min_length=1)]
     # measures; a trial's score is its mean rank over them; between equals the last decides
     judged_by: Annotated[list[str], Meta(min_length=1)]
-    seeds: Seeds = 1  # of each trial; none of them is a seed of any table
+    # of each trial; none of them is a seed of any table
+    seeds: Seeds = 1
 
 
 @dataclass(frozen=True)
 class Ranges:
     """Settings that every seed draws at random, first and last value of each; a [draw] table."""
 
-    lr: tuple[Rate, Rate]  # evenly on the logarithm
+    # learning rate, evenly on the logarithm
+    lr: tuple[Rate, Rate]
     beta1: tuple[Decay, Decay]
-    std: tuple[Rate, Rate]  # of the first weights; evenly on the logarithm
+    # deviation of the first weights, evenly on the logarithm
+    std: tuple[Rate, Rate]
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one run takes of a machine, so that as many go side by side as fit; a [resources] table.
+    """What one run takes of a machine, so that as many run at once as fit; a [resources] table.
 
     It changes no number: on a CPU a run computes in one thread, whatever it is given.
     """
 
-    cpus: Annotated[float, Meta(gt=0)] = 1.0  # cores
-    gpus: Annotated[float, Meta(gt=0, le=1)] = (
-        1.0  # of a GPU, where it computes on one: runs of a half share one (Ray)
-    )
-    memory: Annotated[float, Meta(gt=0)] = 1.0  # GB of the machine's, libraries included
+    # cores
+    cpus: Annotated[float, Meta(gt=0)] = 1.0
+    # share of a GPU, where it computes on one: two runs of a half share it (Ray)
+    gpus: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    # GB of the machine's, libraries included
+    memory: Annotated[float, Meta(gt=0)] = 1.0
 
 
 @dataclass(frozen=True)
 class Suite:
-    """One data set's comparison."""
+    """One dataset's comparison."""
 
+    # What is regenerated: the table's source; the time it takes and its result.
     title: str
-    source: str  # of the table that this regenerates
-    expect: str  # time and result
+    source: str
+    expect: str
+
+    # On which data, with which family of layer tables, and how many numbers in z.
     dataset: str
-    networks: str  # a family of layer tables
-    latent: Amount  # numbers in z
+    networks: str
+    latent: Amount
+
+    # Rows and columns of the tables.
     models: list[str]
     metrics: list[str]
+
+    # How often each model is trained, and how. numpy's seeds have 32 bits.
     recipe: Recipe
     seeds: Seeds = 3
-    first_seed: Annotated[int, Meta(ge=0, le=4 * 10**9)] = 0  # numpy's seeds have 32 bits
-    prior: str = "normal"  # of z: N(0, I); "uniform": on [-1, 1]
+    first_seed: Annotated[int, Meta(ge=0, le=4 * 10**9)] = 0
+
+    # Optional fields and tables.
+    prior: str = "normal"  # of z, N(0, I); "uniform": on [-1, 1]
     data: Options = field(default_factory=Options)
     network: dict[str, Any] = field(default_factory=dict)  # named options of the layer tables
     draw: Ranges | None = None
@@ -104,6 +111,8 @@ class Suite:
     search: Search | None = None
     gate: list[Gated] = field(default_factory=list)  # what `alibench regression` judges
     name: str = ""  # of the file
+
+    # -------------------- entries
 
     @property
     def training_seeds(self) -> range:
@@ -121,13 +130,11 @@ class Suite:
         return replace(entry, of=kind.name, title=f"{title}{', trained elsewhere' * kind.elsewhere}")
 
     def seeds_of(self, name: str) -> range:
-        """Return the seeds that an entry has runs of: the first alone, where another would train nothing
-        anew.
-        """
+        """Return the seeds of an entry's runs: the first alone, where another would train nothing anew."""
         return self.training_seeds[:1] if self.kind(name).elsewhere else self.training_seeds
 
     def recipe_of(self, name: str, seed: int = 0) -> Recipe:
-        """Return the recipe of an entry; with what the seed draws, where the suite draws settings."""
+        """Return the recipe of an entry, with the settings that the seed draws. Raises BadInput."""
         where = f"suite '{self.name}', model.{name}.recipe"
         recipe: Recipe = parse({**asdict(self.recipe), **self.model.get(name, Entry()).recipe}, Recipe, where)
         drawn = self.drawn(seed)
@@ -137,9 +144,8 @@ class Suite:
         """Return the settings that a seed draws, equal for all models; empty where the suite draws none."""
         if self.draw is None:
             return {}
-        shares = torch.rand(
-            3, generator=generator(seed, "settings"), dtype=torch.float64, device="cpu"
-        ).tolist()
+        rng = generator(seed, "settings")
+        shares = torch.rand(3, generator=rng, dtype=torch.float64, device="cpu").tolist()
         (lr, lr_end), (beta1, beta1_end), (std, std_end) = self.draw.lr, self.draw.beta1, self.draw.std
         return {
             "lr": lr * (lr_end / lr) ** shares[0],
@@ -147,8 +153,10 @@ class Suite:
             "std": std * (std_end / std) ** shares[2],
         }
 
+    # -------------------- data, networks, models
+
     def check_trains(self) -> None:
-        """Refuse what cannot be trained. Raises BadInput."""
+        """Raise BadInput for a model that cannot be trained."""
         if other := next((name for name in self.models if self.kind(name).elsewhere), ""):
             raise BadInput(
                 f"'{other}' was trained elsewhere, so there is nothing to train: name other models"
@@ -160,29 +168,25 @@ class Suite:
 
     def family(self, seed: int = 0) -> Family:
         """Return the layer tables, with the first weights' deviation that the seed draws. Raises BadInput."""
-        family: Family = _call(
-            FAMILIES[self.networks],
-            self.network,
-            f"suite '{self.name}', network",
-            f"networks '{self.networks}'",
-        )
+        where, owner = f"suite '{self.name}', network", f"networks '{self.networks}'"
+        family: Family = _call(FAMILIES[self.networks], self.network, where, owner)
         drawn = self.drawn(seed)
         return replace(family, std=drawn["std"]) if drawn else family
 
     def build(self, name: str, seed: int) -> Model:
-        """Return an entry's model with its first weights. Raises BadInput for options that it does not have."""
+        """Return an entry's model with its first weights. Raises BadInput for options that it lacks."""
         loaded = self.load()
         mean = _mean_image(loaded, seed) if loaded.images else None
         return self.build_for(loaded.shape, loaded.scale, loaded.labels, name, seed, mean)
 
     def shapes(self, name: str) -> Model:
-        """Return an entry's model without contents, on the device "meta": its parameters' shapes, its phases
-        and players.
+        """Return an entry's model on the device "meta": shapes without contents, its phases and players.
 
-        The data need not be there if they are published. One of the user's is built as it is. Raises BadInput
-        as `build`.
+        The data need not be there if they are published. A model of the user's is built with its contents.
+        Raises BadInput as `build`.
         """
-        if self.kind(name) in plugins.PLACES:
+        # its constructor may compute with its parameters
+        if self.kind(name) in blame.PLACES:
             return self.build(name, 0)
         loaded = self.load()
         with torch.device("meta"):
@@ -197,66 +201,24 @@ class Suite:
         seed: int,
         mean: torch.Tensor | None = None,
     ) -> Model:
-        """Return an entry's model for data of that kind, which need not be there. Raises BadInput as `build`
-        does.
-        """
+        """Return an entry's model for data of that shape, which need not be there. Raises BadInput."""
         entry, rng = self.entry(name), generator(seed, "weights")
         prior: Any = self.prior
         networks = Networks(self.family(seed), shape, scale, self.latent, rng, prior, labels, mean)
-        where = f"suite '{self.name}', model.{name}"
+        kind, where, owner = self.kind(name), f"suite '{self.name}', model.{name}", f"model '{entry.of}'"
         try:
-            with randomness.seeded(
-                generator(seed, "modules").initial_seed()
-            ):  # what networks.rng does not draw
-                model: Model = _call(
-                    models.REGISTRY[entry.of],
-                    entry.options,
-                    f"{where}.options",
-                    f"model '{entry.of}'",
-                    networks,
-                )
+            # for what networks.rng does not draw
+            with randomness.seeded(generator(seed, "modules").initial_seed()):
+                model: Model = _call(kind, entry.options, f"{where}.options", owner, networks)
         except TooLarge as problem:
             raise BadInput(f"{where}: {problem}: set a smaller latent, or smaller images by --size") from None
         except BadInput:
             raise
         except Exception as error:
-            kind = models.REGISTRY[entry.of]
-            if kind not in plugins.PLACES:
+            if kind not in blame.PLACES:
                 raise
-            raise plugins.Blamed(plugins.told(error, kind)) from None
+            raise blame.Blamed(blame.in_model(error, kind)) from None
         return model
-
-
-def _mean_image(loaded: Data, seed: int) -> torch.Tensor:
-    """Return the mean of 500 images of train (C, H, W): what ALI's code starts the output bias from."""
-    index = torch.randperm(len(loaded.train), generator=generator(seed, "mean image"))[:500]
-    return as_float(loaded.train.x[index]).mean(0)
-
-
-def _call(
-    function: Callable[..., Any], options: Mapping[str, Any], where: str, of: str, *arguments: Any
-) -> Any:
-    """Call a family or a model with named options. Raises BadInput for an option that it lacks, or a wrong
-    value.
-    """
-    check_options(function, options, where, of)
-    return function(*arguments, **options)
-
-
-def check_options(function: Callable[..., Any], options: Mapping[str, Any], where: str, of: str) -> None:
-    if not options:
-        return
-    made: Any = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
-    try:
-        hints = get_type_hints(made, include_extras=True)
-    except NameError as error:
-        raise BadInput(
-            f"{where}: the types of the options of {of} cannot be read ({error}): import them"
-        ) from None
-    known = [name for name in inspect.signature(made).parameters if name not in ("self", "networks")]
-    for key, value in options.items():
-        check_name(key, known, f"{where}: {of} has no option")
-        converted(value, hints.get(key, Any), f"{where}.{key}")
 
 
 @dataclass(frozen=True)
@@ -266,3 +228,17 @@ class Collection:
     title: str
     expect: str
     include: Annotated[list[str], Meta(min_length=1)]
+
+
+def _mean_image(loaded: Data, seed: int) -> torch.Tensor:
+    """Return the mean of 500 images of train (C, H, W), from which ALI's code starts the output bias."""
+    index = torch.randperm(len(loaded.train), generator=generator(seed, "mean image"))[:500]
+    return as_float(loaded.train.x[index]).mean(0)
+
+
+def _call(
+    function: Callable[..., Any], options: Mapping[str, Any], where: str, owner: str, *arguments: Any
+) -> Any:
+    """Call a family or a model with named options. Raises BadInput for a wrong option."""
+    check_options(function, options, where, owner)
+    return function(*arguments, **options)

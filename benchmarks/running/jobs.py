@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from alibench.benchmarks.config import compute, plugins
+from alibench.benchmarks.config import blame, compute
 from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.running import trained
 from alibench.benchmarks.running.outcomes import OK, Outcome, Status
@@ -119,7 +119,7 @@ def _can_be_stacked(job: Job) -> bool:
         return False
 
     # Nobody has compared a user's model when stacked with each of its seeds alone.
-    if suite.kind(job.name) in plugins.PLACES:
+    if suite.kind(job.name) in blame.PLACES:
         return False
 
     model, labelled = suite.build(job.name, 0), compute.labelled_of(suite, job.name, 0)

@@ -92,7 +92,7 @@ def memory_limit(
 # -------------------- in a worker's process
 
 
-def _serve(connection: Connection, sources: Sequence[plugins.Source], do: worker.Do) -> None:
+def _serve(connection: Connection, sources: Sequence[plugins.Plugin], do: worker.Do) -> None:
     """Do groups of jobs as they come, until there are no more or the device failed."""
     request = Request()
     signal.signal(signal.SIGTERM, request.take)

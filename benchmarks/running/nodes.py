@@ -24,7 +24,7 @@ class Requirements:
     seen: Path  # a file in the folder that all nodes write to
     weights: Sequence[Path]  # to be measured
     folder: str = field(default_factory=os.getcwd)  # in which the command runs
-    sources: tuple[plugins.Source, ...] = field(default_factory=lambda: tuple(plugins.LOADED))
+    sources: tuple[plugins.Plugin, ...] = field(default_factory=lambda: tuple(plugins.LOADED))
     project: Mapping[str, str] = field(default_factory=provenance.project)  # file -> sha256
 
 

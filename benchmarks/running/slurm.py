@@ -239,7 +239,7 @@ def _job(path: Path, index: int) -> Job:
         array, begun = sealed.read_json(path, "array", VERSION, ArrayFile), outputs.read_plan(out)
     except (files.Damaged, OSError) as problem:
         raise BadInput(f"{problem}: write the array again") from None
-    plugins.again(plugins.Source(Path(place), name) for place, name in array["plugins"])
+    plugins.again(plugins.Plugin(Path(place), name) for place, name in array["plugins"])
 
     suites = {name: loading.of_plan(table) for name, table in begun["suites"].items()}
     device = devices.device(array["device"])

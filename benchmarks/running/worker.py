@@ -10,8 +10,7 @@ from pathlib import Path
 
 import torch
 
-from alibench.benchmarks.config import plugins
-from alibench.benchmarks.config.streams import Unwritable
+from alibench.benchmarks.config import blame, plugins
 from alibench.benchmarks.running.execute import Report, execute
 from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.running.outcomes import STOPPED, Outcome, Status, failed
@@ -58,7 +57,7 @@ def work(
     group: Sequence[Job],
     reach: Callable[[str, int], None],
     request: Request,
-    sources: Sequence[plugins.Source],
+    sources: Sequence[plugins.Plugin],
     do: Do = execute,
 ) -> dict[str, Outcome]:
     """Do jobs in this process, with the plug-ins of the command; return their outcomes by run id.
@@ -84,11 +83,11 @@ def work(
         outcome = failed(problem)
     except Busy as lock:
         outcome = failed(f"another process holds {lock}: is the same run being done elsewhere?")
-    except (KeyboardInterrupt, Unwritable):
+    except blame.ENDS:
         raise
     except BaseException as error:
         # What is not an Exception is meant for this process, unless a plug-in raised it.
-        if not (plugins.blame(error) or isinstance(error, Exception)):
+        if not (blame.in_plugin(error) or isinstance(error, Exception)):
             raise
         outcome = _of_error(error)
     return {job.run_id: outcome for job in group}
@@ -100,7 +99,7 @@ def _of_error(error: BaseException) -> Outcome:
         return failed(f"{reason}; its last checkpoint is kept: make room, resume")
     if reason := device_failure(error):
         return Outcome(Status.DEVICE_FAILED, reason)
-    return failed(plugins.blame(error) or traceback.format_exc())
+    return failed(blame.in_plugin(error) or traceback.format_exc())
 
 
 def device_failure(error: BaseException) -> str:
@@ -133,7 +132,7 @@ def _is_of_device(error: BaseException | None) -> bool:
 def _place(error: BaseException) -> str:
     """Return the innermost line, file:line, of our code or a plug-in that an error came through."""
     plugged = {source.path for source in plugins.LOADED}
-    rooms = [plugins.ROOT / room for room in plugins.ROOMS]
+    rooms = [blame.ROOT / room for room in blame.ROOMS]
 
     # There is at least one such line: `work` itself.
     place, line = Path(), 0
@@ -141,5 +140,5 @@ def _place(error: BaseException) -> str:
         file = Path(frame.f_code.co_filename).resolve()
         if file in plugged or any(file.is_relative_to(room) for room in rooms):
             place, line = file, number
-    ours = place.is_relative_to(plugins.ROOT)
-    return f"{place.relative_to(plugins.ROOT) if ours else plugins.shown(place)}:{line}"
+    ours = place.is_relative_to(blame.ROOT)
+    return f"{place.relative_to(blame.ROOT) if ours else plugins.shown(place)}:{line}"

@@ -116,7 +116,7 @@ def test_a_plug_in_brings_an_extractor_to_the_workers(
     assert main(["list", "--plugin", str(path)]) == 0
     assert "corners" not in extractors.MAKERS  # one command leaves another nothing
     assert plugins.load(path) == ()
-    assert list(plugins.LOADED) == [plugins.Source(path)]
+    assert list(plugins.LOADED) == [plugins.Plugin(path)]
     assert extractors.maker("corners") is extractors.MAKERS["corners"]
     execute("run('corners')", monkeypatch, None)
     with pytest.raises(BadInput, match="defines no model"):

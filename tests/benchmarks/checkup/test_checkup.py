@@ -4,18 +4,17 @@ is.
 
 import functools
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from alibench.benchmarks.checkup import checkup
-from alibench.benchmarks.checkup.checkup import Finding
+from alibench.benchmarks.checkup.checkup import CheckResult
 from alibench.benchmarks.commands.cli import main
-from alibench.benchmarks.config import loading, plugins, schema
+from alibench.benchmarks.config import blame, loading, plugins, schema
 from alibench.models import REGISTRY
-from tests.benchmarks.config.test_plugins import ELSEWHERE, OWN, nothing_left_behind, written
+from tests.benchmarks.config.test_plugins import ELSEWHERE, OWN, written
 
 HEAD = """import os
 import random
@@ -111,7 +110,7 @@ DEFECTS = {
         "    rounds = 0\n    def forward(self, batch, learners):\n        self.rounds += 1\n"
         "        terms = super().forward(batch, learners)\n"
         "        return Terms(terms.pairs, {k: v * self.rounds for k, v in terms.logits.items()})\n",
-        ("stop and go on", 1, "in forward: a training that is stopped and resumed ends at other numbers"),
+        ("stop and resume", 1, "in forward: a training that is stopped and resumed ends at other numbers"),
     ),
     "samples in [-1, 1]": (
         "    def decode(self, z, rng=None, y=None):\n        return 2 * super().decode(z, rng, y) - 1\n",
@@ -153,20 +152,13 @@ DEFECTS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def unplugged() -> Iterator[None]:
-    """Leave no model of a test behind."""
-    with nothing_left_behind():
-        yield
-
-
 @functools.cache
 def suite_of(name: str) -> schema.Suite:
     (suite,) = loading.load(name)
     return suite
 
 
-def examined(path: Path, suite: str = "digits") -> list[Finding]:
+def examined(path: Path, suite: str = "digits") -> list[CheckResult]:
     (kind,) = plugins.load(path, complete=False)
     return list(checkup.examine(replace(suite_of(suite), models=[kind.name]), kind.name, steps=2))
 
@@ -197,7 +189,7 @@ def test_a_sound_model_passes(suite: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["gan-posthoc", "vae", "ssali", "cali", "ae"])
 def test_models_of_every_kind_pass(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # two phases, a likelihood and state beside the weights, few labels, labels on all, no samples
-    monkeypatch.setitem(plugins.PLACES, REGISTRY[name], name)
+    monkeypatch.setitem(blame.PLACES, REGISTRY[name], name)
     suite = replace(suite_of("digits"), models=[name])
     assert [finding for finding in checkup.examine(suite, name, 2) if not finding.ok] == []
 
@@ -213,7 +205,10 @@ def test_what_was_trained_elsewhere_is_checked_where_it_can_be(tmp_path: Path) -
         "reconstructions",
         "metrics",
     ]
-    text = "import torch\nclass Mine:\n    name = 'mine'\n    def sample(self, n):\n        return torch.rand(n, 1, 8, 8)\n"
+    text = (
+        "import torch\nclass Mine:\n    name = 'mine'\n"
+        "    def sample(self, n):\n        return torch.rand(n, 1, 8, 8)\n"
+    )
     (wrong,) = (finding for finding in examined(written(tmp_path, text)) if not finding.ok)
     assert "mine.py, line 4, in sample: the same generator gives other samples" in wrong.what
 
@@ -239,7 +234,7 @@ def test_the_command_says_each_check_in_a_line_and_all_for_programs(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["{nowhere}"], "there is no file"),
+        (["{nowhere}"], "cannot be read (No such file or directory): name a Python file"),
         (["{own}", "--steps", "0"], "--steps 0: at least one step is needed"),
         (["{own}", "--models", "lsal"], "defines no model 'lsal'; did you mean 'lsali'?"),
         (["{own}", "--suite", "quick"], "'quick' is a collection: name one of grid25_easy, digits"),

@@ -553,7 +553,7 @@ def test_no_gpu_for_cuda(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     [
         ("stepz = 3\n", "unknown field 'stepz'; did you mean 'steps'?"),
         ("lr = 'fast'\n", "Expected 'float', got 'str' - at 'recipe.lr'"),
-        ("[recipe\n", "is no valid TOML"),
+        ("[recipe\n", "is not valid TOML"),
         ("[model.vaee]\ntitle = 'x'\n", "model.vaee: unknown model"),
         ("[evaluation]\ndraw = 3\n", "unknown field 'draw'; did you mean 'draws'?"),
     ],

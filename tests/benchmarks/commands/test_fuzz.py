@@ -498,7 +498,7 @@ NO_TOML = st.one_of(
 def test_a_file_that_is_no_toml_is_said_to_be_none(place: Path, content: bytes) -> None:
     write(place, content)
     line = found_out(place, ["run", "mine.toml", "--out", OCCUPIED])
-    assert "suite 'mine' is no valid TOML" in line
+    assert "suite 'mine' is not valid TOML" in line
 
 
 @st.composite

@@ -16,12 +16,12 @@ from PIL import Image
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import loading, parsing, schema
 from alibench.benchmarks.config import pictures as config_pictures
-from alibench.benchmarks.config.plugins import NAME
 from alibench.benchmarks.running.execute import execute
 from alibench.benchmarks.running.jobs import Job
 from alibench.evaluation import labels
 from alibench.evaluation.data import Data, Split
 from alibench.evaluation.features import extractor, extractors
+from alibench.evaluation.files import NAME
 from alibench.evaluation.metrics import METRICS
 from alibench.evaluation.settings import Settings
 from alibench.models.tables import FAMILIES

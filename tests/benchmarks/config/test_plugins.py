@@ -7,7 +7,6 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from PIL import Image
 from alibench import load_run
 from alibench.benchmarks.checkup import checkup
 from alibench.benchmarks.commands.cli import main
-from alibench.benchmarks.config import checks, loading, plugins
+from alibench.benchmarks.config import checks, definitions, loading, plugins
 from alibench.benchmarks.data import datasets
 from alibench.benchmarks.running import local
 from alibench.benchmarks.running.execute import execute
@@ -67,13 +66,6 @@ class Mine(BiGAN):
 
 
 nothing_left_behind = plugins.meanwhile
-
-
-@pytest.fixture(autouse=True)
-def unplugged() -> Iterator[None]:
-    """Leave no model of a test behind."""
-    with nothing_left_behind():
-        yield
 
 
 def pictures(folder: Path, n: int, size: int = 8, mode: str = "L") -> Path:
@@ -146,7 +138,7 @@ def test_own_models_and_those_trained_elsewhere_stand_beside_each_other(place: P
     coverage = frame[frame.metric == "data_coverage"].set_index("model").value
     assert float(coverage["made"]) > 50  # digits cover digits
     beside = set(frame.model) - {"lsali", "pca-gaussian", "made"}
-    assert beside <= set(plugins.REFERENCES)
+    assert beside <= set(definitions.REFERENCES)
 
 
 def test_tables_show_what_was_trained_elsewhere_as_one_seed(place: Path) -> None:
@@ -269,6 +261,8 @@ def test_a_file_is_loaded_once_and_files_beside_it_are_found(tmp_path: Path) -> 
     assert other.title == "Mine too"
     assert plugins.names(elsewhere=False) == ["mine", "other"]
     assert str(tmp_path / "a" / "helper.py") in plugins.contents()
+    # a plug-in is always run from its text: bytecode could be of an older one
+    assert not list(tmp_path.rglob("mine*.pyc"))
 
 
 def test_objects_and_classes_that_are_no_models_take_part_in_the_evaluation(tmp_path: Path) -> None:
@@ -280,7 +274,8 @@ class Sampler:
     def __init__(self, name): self.name = name
     def sample(self, n): return torch.rand(n, 1, 8, 8)
 
-first, second = Sampler("first"), SimpleNamespace(name="second", title="A title", encode=lambda x: x.flatten(1))
+first = Sampler("first")
+second = SimpleNamespace(name="second", title="A title", encode=lambda x: x.flatten(1))
 stranger = SimpleNamespace(name="stranger")
 
 class Net(torch.nn.Module):
@@ -332,183 +327,6 @@ def test_what_was_trained_elsewhere_stands_in_the_suites_of_its_data(
         checkup.beside(loading.load("grid25_easy"), ["pca-gaussian"])
 
 
-# ------------------------------------------------------------------------------------------------ bad input
-
-BAD = {
-    "no file": (None, "there is no file"),
-    "no Python": ("class Mine(:\n    pass\n", "mine.py, line 1: invalid syntax"),
-    "no text": ("\0", "mine.py"),
-    "raises": (
-        "import math\n\ndef f():\n    return 1 / 0\n\nf()\n",
-        "mine.py, line 4, in f: ZeroDivisionError: division by",
-    ),
-    "exits": ("import sys\nsys.exit(3)\n", "mine.py, line 2: SystemExit: 3"),
-    "raises what is not an error": (
-        "class Ended(BaseException): ...\n\nraise Ended('for\\ngood')\n",
-        "mine.py, line 3: Ended: for good",
-    ),
-    "needs what is not there": (
-        "import torch\nimport nowhere_to_be_found\n",
-        "line 2: ModuleNotFoundError: No module named",
-    ),
-    "no model": (
-        "x = 1\n",
-        "mine.py defines no model: it needs a class of models.base.Model with name, title",
-    ),
-    "no name": (
-        MINE.replace('    name = "mine"\n', ""),
-        "mine.py, line 4: Mine has no name: write name = '...'",
-    ),
-    "a name that is taken": (MINE.replace('"mine"', '"bigan"'), "the name 'bigan' is taken, by 'bigan' of"),
-    "a name but for its case": (MINE.replace('"mine"', '"BiGAN"'), "taken, by 'bigan' of"),
-    "twice the same": (
-        MINE + MINE.replace("class Mine", "class Other"),
-        "mine.py, line 11: the name 'mine' is taken, by 'mine' of",
-    ),
-    "a reference's name": (MINE.replace('"mine"', '"raw pixels"'), "a row that stands beside the models"),
-    "no name of a folder": (
-        MINE.replace('"mine"', '"a/b"'),
-        "mine.py, line 4: the name 'a/b': folders are called by it",
-    ),
-    "no string": (MINE.replace('"mine"', "3"), "mine.py, line 4: the name 3"),
-    "no title of its own": (MINE.replace('    title = "Mine"\n', ""), "has the title of 'bigan', 'BiGAN'"),
-    "no title of its own, beside another": (
-        MINE + "class Other(Mine):\n    name = 'other'\n",
-        "has the title of 'mine', 'Mine'",
-    ),
-    "little declared": (
-        "from alibench.models.base import Model\nclass Mine(Model):\n    name = 'mine'\n",
-        "line 2: Mine declares too little, write in it: title = '...', source = '...', players = {",
-    ),
-    "a player without a list": (
-        MINE + "    players = {'generator': 'encoder'}\n",
-        "write in it: players = {",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_a_file_that_cannot_be_used_is_named_with_its_line(case: str, tmp_path: Path) -> None:
-    text, told = BAD[case]
-    path = tmp_path / "mine.py" if text is None else written(tmp_path, text)
-    with pytest.raises(BadInput) as refused:
-        plugins.load(path)
-    assert told in str(refused.value)
-    assert not plugins.LOADED
-    assert set(REGISTRY) == set(MODELS)
-    assert not any(name.startswith(plugins.MODULE) for name in sys.modules)
-
-
-BROKEN = {
-    "it cannot be built": (
-        MINE + "    def __init__(self, networks):\n        super().__init__(networks.nothing)\n",
-        "mine.py, line 9, in __init__: AttributeError",
-    ),
-    "it cannot be trained": (
-        MINE + "    def game(self, logits, y=None):\n        return logits['nothing']\n",
-        "mine.py, line 9, in game: KeyError: 'nothing'",
-    ),
-    "building it ends the process": (
-        "import sys\n" + MINE + "    def __init__(self, networks):\n        sys.exit(0)\n",
-        "mine.py, line 10, in __init__: SystemExit: 0",
-    ),
-    "training it ends the process": (
-        "import sys\n" + MINE + "    def game(self, logits, y=None):\n        sys.exit(0)\n",
-        "mine.py, line 10, in game: SystemExit: 0",
-    ),
-    "its samples are no images": (
-        MINE
-        + "    def decode(self, z, rng=None, y=None):\n        return super().decode(z, rng, y) * 3 - 1\n",
-        "mine.py, line 8, in decode: samples: images lie outside [0, 1]",
-    ),
-    "what was trained elsewhere raises": (
-        "class Mine:\n    name = 'mine'\n    def sample(self, n):\n        raise OSError('no weights')\n",
-        "mine.py, line 4, in sample: OSError: no weights",
-    ),
-    "what was trained elsewhere needs more": (
-        "class Mine:\n    name = 'mine'\n    def __init__(self, path): ...\n    def sample(self, n): ...\n",
-        "mine.py, line 1: TypeError: Mine.__init__() missing 1 required positional argument: 'path'",
-    ),
-    "its samples are of another shape": (
-        "import torch\nclass Mine:\n    name = 'mine'\n    def sample(self, n):\n        return "
-        "torch.rand(n, 8, 8)\n",
-        "mine.py, line 4, in sample: samples come as a tensor (16, 8, 8): (16, 1, 8, 8) is expected",
-    ),
-    "its samples are too few": (
-        "import torch\nclass Mine:\n    name = 'mine'\n    def sample(self, n):\n        return "
-        "torch.rand(3, 1, 8, 8)\n",
-        "mine.py, line 2: sample(16) returned a tensor (3, 1, 8, 8): 16 samples as one tensor are needed",
-    ),
-    "its codes are no vectors": (
-        "class Mine:\n    name = 'mine'\n    def encode(self, x):\n        return x\n",
-        "mine.py, line 1: encode of 40 images returned a tensor (40, 1, 8, 8)",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", BROKEN)
-def test_what_fails_on_a_few_samples_is_said_before_anything_is_trained(
-    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text, told = BROKEN[case]
-    path, out = written(tmp_path, text), tmp_path / "out"
-    assert (
-        main(["run", "digits", "--plugin", str(path), "--models", "ali", "mine", *TINY, "--out", str(out)])
-        == 2
-    )
-    message = capsys.readouterr().err
-    assert message.count("\n") == 1
-    assert told in message
-    assert not out.exists()
-
-
-def test_what_ends_the_command_after_its_rehearsal_is_said_with_its_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = "import sys\n" + MINE + "    def __init__(self, networks):\n        sys.exit(0)\n"
-    monkeypatch.setattr(checkup, "rehearse", lambda suites: None)
-    out = tmp_path / "out"
-    given = ["--plugin", str(written(tmp_path, text)), "--models", "mine", *TINY, "--out", str(out)]
-    assert main(["run", "digits", *given, "--dry-run"]) == 2
-    message = capsys.readouterr().err
-    assert "mine.py, line 10, in __init__: SystemExit: 0\n" in message
-    assert message.count("\n") == 1
-    assert not out.exists()
-
-
-def test_ctrl_c_while_a_plug_in_is_imported_is_no_mistake_of_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = written(tmp_path, "raise KeyboardInterrupt\n")
-    assert main(["list", "--plugin", str(path)]) == 130
-    assert capsys.readouterr().err.startswith("alibench: ended at once")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (
-            ["tune", "digits", "--models", "pca-gaussian"],
-            "'pca-gaussian' was trained elsewhere, so there is nothing",
-        ),
-        (
-            ["run", "digits", "--set", "model.ali.compute=pca-gaussian"],
-            "was trained elsewhere, nobody knows how long",
-        ),
-        (
-            ["regression", "digits", "--set", 'models=["ali", "pca-gaussian"]'],
-            "was trained elsewhere, so there is nothing",
-        ),
-        (["run", "digits", "--models", "pca-gausian"], "did you mean 'pca-gaussian'?"),
-    ],
-)
-def test_what_was_trained_elsewhere_trains_nowhere(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([*arguments, "--plugin", str(ELSEWHERE), "--device", "cpu"]) == 2
-    assert told in capsys.readouterr().err
-
-
 # ------------------------------------------------------------------------------------------------ the gate
 
 
@@ -539,68 +357,6 @@ protocol = "mean code"
     assert [cell.model for cell in planned.cells] == ["lsali"]
 
 
-# -------------------- folders of samples
-
-
-def test_a_folders_images_are_drawn_once_each_by_the_generator(tmp_path: Path) -> None:
-    folder = plugins.Folder(pictures(tmp_path / "made", 30, mode="RGB"), (1, 8, 8))
-    rng = generator(0, "test")
-    parts = [folder.sample(10, rng) for _ in range(3)]
-    seen = {part.numpy().tobytes() for part in torch.cat(parts)}
-    expected = {(x / 255).numpy().tobytes() for x in datasets.load("digits").train.x[:30]}  # grey again
-    assert seen == expected
-    assert torch.equal(folder.sample(10, generator(0, "test")), parts[0])
-    assert not torch.equal(folder.sample(10, generator(1, "test")), parts[0])
-
-
-@pytest.mark.parametrize(
-    ("samples", "told"),
-    [
-        (
-            "made=few",
-            "holds 3 images, suite 'digits' measures 40: add some, or measure fewer of all models by --set "
-            "evalu",
-        ),
-        ("made=large", "000.png is 16x8 pixels, the data are 8x8"),
-        (
-            "made=broken",
-            "x.png cannot be read as an image (not PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM): mend or remove it",
-        ),
-        ("made=empty", "is empty"),
-        ("made=nowhere", "cannot read the folder"),
-        ("bigan=few", "the name 'bigan' is taken"),
-        ("few", "'few' is not NAME=FOLDER"),
-    ],
-)
-def test_a_folder_that_cannot_be_used_is_refused_by_name(
-    samples: str,
-    told: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    pictures(tmp_path / "few", 3)
-    pictures(tmp_path / "large", 3, size=16)
-    written(tmp_path / "broken", "no image", "x.png")
-    (tmp_path / "empty").mkdir()
-    assert main(["run", "digits", "--samples", samples, "--models", "made", *TINY, "--out", "out"]) == 2
-    message = capsys.readouterr().err
-    assert message.count("\n") == 1
-    assert told in message
-    assert not (tmp_path / "out").exists()
-
-
-def test_stored_samples_have_no_speed(tmp_path: Path) -> None:
-    plugins.load_samples("made", pictures(tmp_path / "made", 3))
-    (suite,) = loading.load("digits", ['metrics=["throughput"]'], only=["made"])
-    job = Job("throughput", suite, "made", 0, tmp_path, "cpu", ("test",))
-    assert execute([job], lambda run, steps: None) == {job.run_id: OK}
-    found = rows.read_run(job.folder)
-    assert {row["metric"] for row in found} == {"train_rate", "sample_rate", "encode_rate"}
-    assert {row["status"] for row in found} == {"not applicable"}
-
-
 @pytest.mark.gpu
 def test_what_knows_no_device_is_evaluated_beside_models_on_one() -> None:
     plugins.load(ELSEWHERE)
@@ -629,34 +385,3 @@ def test_a_suite_that_names_a_plug_ins_models_gets_no_others(tmp_path: Path) -> 
     assert checks.with_models(suite, ["One", "Two"]).models == ["ali", "One", "Two"]
     named = replace(suite, models=["ali", "One"])
     assert checks.with_models(named, ["One", "Two"]).models == ["ali", "One"]
-
-
-def test_samples_that_no_row_is_asked_of_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pictures(tmp_path / "made", 20)
-    assert (
-        main(["run", "digits", "--models", "vae", "--samples", f"made={tmp_path / 'made'}", "--dry-run"]) == 2
-    )
-    assert "--samples made=...: name 'made' in --models too, or leave --models out" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "statement", ["import benchmarks", "from models.ali import ALI", "import results as r"]
-)
-def test_a_plug_in_that_imports_a_room_by_its_old_name_is_told_the_new_one(
-    statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    room = statement.replace(".", " ").split()[1]
-    monkeypatch.setattr(sys, "path", [place for place in sys.path if Path(place or ".").resolve() != ROOT])
-    with pytest.raises(BadInput, match=rf"mine\.py, line 1: .*: import it as alibench\.{room}$"):
-        plugins.load(written(tmp_path, f"{statement}\n"))
-
-
-@pytest.mark.parametrize("room", plugins.ROOMS)
-def test_in_the_checkout_the_old_names_are_refused(room: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", f"import {room}"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f"ImportError: import it as alibench.{room}")

@@ -1,7 +1,9 @@
 """The papers' suites say what the papers did, and what a seed draws is drawn as the suite says."""
 
+import re
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from alibench.benchmarks.config.parsing import parse
 from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.data import datasets
 from alibench.evaluation.data import as_float
+from alibench.evaluation.errors import BadInput
 from alibench.models.layers import Layer
 
 # latent, batch, updates of the papers' schedules: epochs times whole batches of the training split
@@ -43,6 +46,34 @@ def test_a_papers_suite_has_the_papers_schedule(name: str) -> None:
         assert (suite.recipe.lr, suite.recipe.beta1, suite.recipe.decay) == (1e-4, 0.5, 0)
     for text in (suite.source, suite.expect, suite.title):
         assert text
+
+
+# what a table holds -> what is said of it
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "a field of an entry": (
+        {"model": {"x": {"titl": "a"}}},
+        ", model.x: unknown field 'titl'; did you mean 'title'?",
+    ),
+    "a value of an entry": (
+        {"model": {"x": {"title": 3}}},
+        ", model.x: Expected 'str', got 'int' - at 'title'",
+    ),
+    "not an entry": ({"model": {"x": 3}}, ", model.x: Expected 'table', got 'int'"),
+    "a field in a list": (
+        {"gate": [{"metrc": "a"}]},
+        ", gate: unknown field 'metrc'; did you mean 'metric'?",
+    ),
+    "an optional table's field": ({"draw": {"lrs": []}}, ", draw: unknown field 'lrs'; did you mean 'lr'?"),
+    "a value in a list": ({"search": {"lr": ["a"]}}, ": Expected 'float', got 'str' - at 'search.lr[0]'"),
+    "a data option": ({"data": {"sise": 3}}, ", data: unknown field 'sise'; did you mean 'size'?"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_field_is_named_with_its_table(case: str) -> None:
+    table, problem = WRONG[case]
+    with pytest.raises(BadInput, match=re.escape(f"suite 'digits'{problem}")):
+        parse({**loading.read("digits")[1], **table}, Suite, "suite 'digits'")
 
 
 def test_scale_shortens_every_entry(monkeypatch: pytest.MonkeyPatch) -> None:

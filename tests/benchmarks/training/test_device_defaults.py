@@ -69,7 +69,7 @@ def test_a_device_that_is_elsewhere_decides_when_it_trains(monkeypatch: pytest.M
 def test_what_a_device_does_not_record_is_refused() -> None:
     with pytest.raises(
         BadInput,
-        match="model 'vae': execution 'graphs' is that of a CPU and of CUDA, not of 'mps': use eager",
+        match="model 'vae': execution 'graphs' needs a CPU or CUDA, not 'mps': use eager",
     ):
         devices.resolved([suite(execution="graphs")], torch.device("mps"))
 

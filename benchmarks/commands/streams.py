@@ -1,6 +1,4 @@
-"""What a command prints on: a closed stream is as good as os.devnull, one that cannot be written ends the
-command.
-"""
+"""What a command prints on: a closed stream is as good as os.devnull, one that cannot be written ends it."""
 
 import io
 import os
@@ -9,36 +7,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from alibench.benchmarks.config.blame import CommandEnds
+
 STREAMS = ("stdout", "stderr")  # descriptors 1 and 2
 PIPE = 141  # what shells expect of a command whose reader went away: 128 + SIGPIPE
 
 
-class Unwritable(BaseException):
-    """A stream cannot be written. Like KeyboardInterrupt it is not an Exception, so that no handler of errors
-    catches it.
-    """
+class Unwritable(CommandEnds):
+    """A standard stream cannot be written; `code` is the exit code."""
 
     def __init__(self, name: str, error: OSError) -> None:
         super().__init__(f"{name} cannot be written ({error.strerror}): make room, or send it elsewhere")
         self.code = PIPE if isinstance(error, BrokenPipeError) else 2
 
-    def told(self) -> int:
-        """Say it, where that can be, unless the reader went away, as it does on purpose; return the exit
-        code.
-        """
+    def report(self) -> int:
+        """Print it where that can be, unless the reader went away, as it does on purpose; return the code."""
         if self.code != PIPE:
             with suppress(OSError):
-                os.write(
-                    2, f"alibench: {self}\n".encode()
-                )  # nothing is left behind for Python to write at its end
+                # past Python's buffers, which would be written once more at its end
+                os.write(2, f"alibench: {self}\n".encode())
         return self.code
 
 
 class _Sink(io.RawIOBase):
-    """The bytes of a stream. It outlives whoever closes the stream, and says once that it cannot be written."""
+    """The bytes of a stream. It outlives whoever closes the stream, and fails once when it cannot write."""
 
     def __init__(self, name: str, number: int) -> None:
-        self.stream, self.number, self.own = name, number, os.dup(number)
+        self.stream, self.number, self.copy = name, number, os.dup(number)
         self.lost: Unwritable | None = None
 
     def writable(self) -> bool:
@@ -48,25 +43,25 @@ class _Sink(io.RawIOBase):
         return self.number
 
     def isatty(self) -> bool:
-        return os.isatty(self.own)
+        return os.isatty(self.copy)
 
     def write(self, data: Any) -> int:
         """Write all, or nothing more after a failure. Raises Unwritable."""
         left = memoryview(data)
         try:
             while left and not self.lost:
-                left = left[os.write(self.own, left) :]
+                left = left[os.write(self.copy, left) :]
         except OSError as error:
             self.lost = Unwritable(self.stream, error)
             raise self.lost from None
         return len(data)
 
     def close(self) -> None:
-        """Stay open: a library or a model of the user's may close what is not its own."""
+        """Stay open: a library or a model of the user's may close a stream of ours."""
 
 
 def fill() -> None:
-    """Put os.devnull where a standard stream is closed, so that no file that is opened later takes its place."""
+    """Put os.devnull where a standard stream is closed, so that no file opened later takes its place."""
     while (number := os.open(os.devnull, os.O_RDWR)) < 3:
         os.set_inheritable(number, True)
     os.close(number)
@@ -77,14 +72,12 @@ def fill() -> None:
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Notice what cannot be written, also at the end, on those streams that are the process's own. Raises
-    Unwritable.
-    """
+    """Raise Unwritable, at the end at the latest, if a stream of this process cannot be written."""
     fill()
     before, sinks = (sys.stdout, sys.stderr), list[_Sink]()
     for number, name in enumerate(STREAMS, 1):
         stream = getattr(sys, name)
-        if stream is getattr(sys, f"__{name}__"):
+        if stream is getattr(sys, f"__{name}__"):  # not one that a test or a notebook put there
             stream.flush()
             sinks.append(_Sink(name, number))
             look: dict[str, Any] = {
@@ -92,6 +85,7 @@ def watched() -> Iterator[None]:
             }
             setattr(sys, name, io.TextIOWrapper(sinks[-1], **look))
     opened = [getattr(sys, sink.stream) for sink in sinks]
+
     try:
         yield
     finally:
@@ -99,6 +93,6 @@ def watched() -> Iterator[None]:
         for sink, stream in zip(sinks, opened, strict=True):
             with suppress(Unwritable):
                 stream.flush()
-            os.close(sink.own)
+            os.close(sink.copy)
         if lost := next((sink.lost for sink in sinks if sink.lost), None):
             raise lost

@@ -88,7 +88,7 @@ def as_facts(made: Mapping[str, Sheet]) -> dict[str, list[dict[str, str]]]:
 
 
 def _suites(
-    given: argparse.Namespace, seeds: int | None = None, made: config_pictures.Made | None = None
+    given: argparse.Namespace, seeds: int | None = None, made: config_pictures.PictureSuite | None = None
 ) -> list[schema.Suite]:
     read = {} if made else {"data.size": given.size, "data.channels": given.channels}
     named = {**read, "recipe.precision": given.precision}

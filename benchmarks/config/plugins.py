@@ -28,7 +28,7 @@ from typing import Any
 
 from alibench.benchmarks.config.streams import Unwritable
 from alibench.benchmarks.data import samples
-from alibench.benchmarks.data.samples import Folder, shown
+from alibench.benchmarks.data.samples import StoredSamples, shown
 from alibench.evaluation import files, script
 from alibench.evaluation.errors import BadInput, check_name
 from alibench.evaluation.features import extractors
@@ -113,8 +113,10 @@ def load_samples(name: str, path: str | Path) -> tuple[type[Model], ...]:
     source = Source(Path(path).expanduser().resolve(), name)
     if source not in LOADED:
         place = f"--samples {name}={shown(source.path)}"
-        samples.found(source.path)
-        kind = _elsewhere(__name__, Folder, lambda shape: Folder(source.path, shape), name, name, SOURCE)
+        samples.sample_files(source.path)
+        kind = _elsewhere(
+            __name__, StoredSamples, lambda shape: StoredSamples(source.path, shape), name, name, SOURCE
+        )
         _register(source, {kind: place}, complete=True)
     return LOADED[source]
 
@@ -173,7 +175,7 @@ def contents() -> dict[str, str]:
     for source in LOADED:
         if source.name:
             digest = hashlib.sha256()
-            for name, file in samples.found(source.path).items():
+            for name, file in samples.sample_files(source.path).items():
                 digest.update(os.fsencode(name) + hashlib.sha256(Path(file).read_bytes()).digest())
             found[f"samples of {source.name}"] = digest.hexdigest()
     return dict(sorted(found.items()))
@@ -430,7 +432,7 @@ def samples_in(command: str) -> list[str]:
 
 def is_folder(kind: type[Model]) -> bool:
     """Return whether a model is stored samples."""
-    return issubclass(kind, Elsewhere) and kind.thing is Folder
+    return issubclass(kind, Elsewhere) and kind.thing is StoredSamples
 
 
 def samples_of(kind: type[Model]) -> Path:

@@ -21,7 +21,7 @@ from alibench import load_run
 from alibench.benchmarks.checkup import checkup
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import checks, loading, plugins
-from alibench.benchmarks.data import datasets
+from alibench.benchmarks.data import datasets, samples
 from alibench.benchmarks.running import jobs, local
 from alibench.benchmarks.running.jobs import Job
 from alibench.evaluation.errors import BadInput
@@ -541,7 +541,7 @@ protocol = "mean code"
 
 
 def test_a_folders_images_are_drawn_once_each_by_the_generator(tmp_path: Path) -> None:
-    folder = plugins.Folder(pictures(tmp_path / "made", 30, mode="RGB"), (1, 8, 8))
+    folder = samples.StoredSamples(pictures(tmp_path / "made", 30, mode="RGB"), (1, 8, 8))
     rng = generator(0, "test")
     parts = [folder.sample(10, rng) for _ in range(3)]
     seen = {part.numpy().tobytes() for part in torch.cat(parts)}

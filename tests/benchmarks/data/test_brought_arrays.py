@@ -269,7 +269,7 @@ def test_a_file_in_the_place_of_a_folder_and_a_folder_in_that_of_a_file(tmp_path
         datasets.load(f"folder:{path}")
     refused(
         tmp_path,
-        f"{tmp_path} is a folder: write folder:{tmp_path} for pictures, or name a file of arrays in it",
+        f"{tmp_path} is a folder: write folder:{tmp_path} for pictures, or name a file in it",
     )
 
 

@@ -27,8 +27,9 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from alibench.benchmarks.data import cache, images, published
-from alibench.benchmarks.data.datasets import Options, forget, load
+from alibench.benchmarks.data import cache, decoded, images, published
+from alibench.benchmarks.data.cache import forget
+from alibench.benchmarks.data.datasets import Options, load
 from alibench.benchmarks.data.sources import Contents, Folder, Part
 from alibench.evaluation import files
 from alibench.evaluation.data import Data, Split
@@ -550,7 +551,7 @@ def altered(folder: Path) -> None:
 
 def old(folder: Path) -> None:
     path = folder / "header.json"
-    path.write_text(path.read_text().replace(f'"version": {cache.FORMAT}', '"version": 0'))
+    path.write_text(path.read_text().replace(f'"version": {decoded.FORMAT}', '"version": 0'))
 
 
 @pytest.mark.parametrize(
@@ -561,7 +562,7 @@ def old(folder: Path) -> None:
         (headless, "header.json is damaged"),
         (flipped, "is damaged: its arrays are not what was written"),
         (altered, "header.json is damaged"),
-        (old, f"header.json has version 0 of the format, this is {cache.FORMAT}"),
+        (old, f"header.json has version 0 of the format, this is {decoded.FORMAT}"),
     ],
 )
 def test_a_damaged_cache_is_built_again_aloud(
@@ -802,7 +803,7 @@ def test_offline_the_message_says_what_goes_where(
     with pytest.raises(BadInput) as caught:
         load(name)
     message = str(caught.value)
-    assert message.startswith(f"data set '{name}' cannot be downloaded (")
+    assert message.startswith(f"dataset '{name}' cannot be downloaded (")
     assert f"put {files}" in message
     assert f" into {home() / 'raw'}, or try again with a network" in message
     assert "\n" not in message

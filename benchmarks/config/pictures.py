@@ -12,7 +12,7 @@ import time
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -53,9 +53,6 @@ FITTED = 1e8  # pixels that an extractor may see to be fitted at once on a CPU: 
 SHOWN = 12  # classes in a message
 
 
-# ---------- the pictures
-
-
 @dataclass(frozen=True)
 class Pictures:
     """The user's pictures, by their headers alone."""
@@ -76,6 +73,11 @@ class Pictures:
     def sides(self) -> list[int]:
         """The shorter side of each picture, in order."""
         return sorted(min(size) for size in self.sizes.elements())
+
+    @property
+    def square(self) -> bool:
+        """Whether all are."""
+        return all(width == height for width, height in self.sizes)
 
     @property
     def lines(self) -> list[str]:
@@ -99,6 +101,7 @@ def is_data(suite: str) -> bool:
 
 def look(name: str) -> Pictures:
     """Return what folder:PATH or npz:PATH holds. Raises BadInput for too few pictures, or unreadable ones."""
+    # enough of them
     kind, source = _source(name)
     contents = source.read(source.files(), Options().seed)
     splits = {split: len(part) for split, part in zip(SPLITS, contents.parts, strict=True)}
@@ -109,11 +112,13 @@ def look(name: str) -> Pictures:
             "needed: add some, 60 in all where they are not in folders train, validation and test"
         )
 
+    # sizes and colours
     pictures = [part.images for part in contents.parts]
     headers = images.headers(*pictures)
     sides = [min(header.width, header.height) for header in headers]
     smallest = next(islice(chain(*pictures), sides.index(min(sides)), None))
 
+    # classes
     y = np.concatenate([part.y for part in contents.parts])
     class_names = contents.class_names or tuple(map(str, range(contents.classes)))
     return Pictures(
@@ -144,9 +149,6 @@ def _source(name: str) -> tuple[str, Source]:
     return kind, source
 
 
-# ---------- the networks
-
-
 @dataclass(frozen=True)
 class Choice:
     """The built-in suite whose networks, code and recipe are taken, and the images that they take."""
@@ -168,6 +170,7 @@ def choose(pictures: Pictures, size: int | None, channels: int | None, side: int
     """
     for name in NEAREST:
         suite: Suite = replace(parsing.parse(loading.read(name)[1], Suite, f"suite '{name}'"), name=name)
+        # dense networks have no shape of their own: they take what is there
         depth, high, _ = suite.family().shape or (channels or (1 if pictures.grey else 3), size or side, 0)
         fits = high == size if size else high <= side
         if fits and (depth == channels if channels else depth == 3 or pictures.grey):
@@ -192,13 +195,11 @@ def _settings(data: Data, base: Settings) -> Settings:
     """Return the evaluation's settings: LABELS labels or half of train, or the nearest allowed number."""
     if data.classes < 2:
         return Settings()
+    # the draws are class-balanced, so that the rarest class bounds them
     rarest = int(np.bincount(data.train.y.numpy(), minlength=data.classes).min())
     least, most = labels.FEWEST * data.classes, rarest * data.classes
     count = max(least, min(LABELS, len(data.train) // 2, most))
     return Settings(labels=count // data.classes * data.classes, standardise=base.standardise)
-
-
-# ---------- the extractor
 
 
 def fit_extractor(dataset: str, options: Mapping[str, int], data: Data) -> tuple[Path, str]:
@@ -215,11 +216,13 @@ def _without_extractor(dataset: str, options: Mapping[str, int], data: Data) -> 
     """Fit the data's extractor if there is none; return why not, where that would take minutes."""
     if data.classes < 2 or extractors.path(data).exists():
         return ""
+    # minutes on a CPU: the user should ask for it
     schedule = extractors.schedule(data)
     pixels = schedule.steps * schedule.batch * data.shape[1] * data.shape[2]
     if devices.device(None).type == "cpu" and pixels > FITTED:
         command = _command("fit-extractor", dataset, options)
         return f"to fit its feature extractor takes minutes on this CPU; do it first, by {command}"
+    # a dry run takes it as fitted
     if store.is_unwritten():
         extractors.expect(data)
         return ""
@@ -230,9 +233,6 @@ def _without_extractor(dataset: str, options: Mapping[str, int], data: Data) -> 
     path, skill = fit_extractor(dataset, options, data)
     say(f"it is {skill}, after {time.monotonic() - start:.0f} s: {path}")
     return ""
-
-
-# ---------- the suite
 
 
 @dataclass(frozen=True)
@@ -250,6 +250,7 @@ class PictureSuite:
     @cached_property
     def name(self) -> str:
         """The nearest name to that of the folder or the file that a suite can have."""
+        # signs that no suite's name has, or begins with
         name = re.sub(r"[^\w .+()-]", "_", self.pictures.source.name)
         name = name.lstrip("_ .+()-")[:32].rstrip("_ .+(-") or "pictures"
         return f"{name} (own)" if name in loading.builtin() else name
@@ -274,23 +275,16 @@ class PictureSuite:
         of_like, of_rows = like.get("model", {}), rows.get("model", {})
         keys = ("extractor", "labels", "draws", "standardise")[: 4 if len(self.pictures.classes) > 1 else 1]
 
+        # the recipe of that suite, for as many epochs as the bounds allow
         batch = min(self.choice.suite.recipe.batch, self.train)
         steps, wanted = self.choice.steps(self.train, batch)
         recipe = {"steps": steps, "batch": batch}
-        sides = self.pictures.sides
         return toml.render(
             "suite.toml.jinja",
-            **{field.name: getattr(self, field.name) for field in fields(self)},
+            made=self,
             command=_command("new-suite", self.pictures.name, self.asked),
-            like=self.choice.suite,
-            models=rows["models"],
-            seeds=rows["seeds"],
-            metrics=self.metrics,
-            reasons=self.reasons(),
-            least=sides[0],
-            most=sides[-1],
-            square=all(width == height for width, height in self.pictures.sizes),
-            enlarged=sum(side < self.asked.get("size", 0) for side in sides),
+            rows=rows,
+            enlarged=sum(side < self.asked.get("size", 0) for side in self.pictures.sides),
             epochs=NEAREST[self.choice.suite.name],
             wanted=wanted,
             bounds=UPDATES,
@@ -354,6 +348,7 @@ def make(dataset: str, size: int | None = None, channels: int | None = None) -> 
     The pictures are decoded into the cache, and if they have classes a feature extractor is fitted to them,
     where that is quick. Raises BadInput for what cannot be used.
     """
+    # mistakes of the command line first
     asked = {key: value for key, value in (("size", size), ("channels", channels)) if value}
     parsing.parse(asked, Options, f"data '{dataset}'")
     pictures = look(dataset)
@@ -379,6 +374,7 @@ def make(dataset: str, size: int | None = None, channels: int | None = None) -> 
     if not any(REGISTRY[name].semi_supervised for name in loading.read(ROWS)[1]["models"]):
         left_out["classifier"] = "it measures models that learn the classes themselves, and no row does"
 
+    # what the user could do about it
     hints = [hint] if not size and (hint := _about_small_ones(pictures, choice)) else []
     if "fidelity" not in left_out and len(data.test) < (needed := PER_FEATURE * extractors.ImageCNN.width):
         hints.append(f"FID needs {needed} test pictures, here are {len(data.test)}: there is KID alone")

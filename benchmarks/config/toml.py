@@ -21,6 +21,7 @@ TEMPLATES = jinja2.Environment(
 
 def render(template: str, **values: Any) -> str:
     """Return a TOML file, with at most one blank line in a row."""
+    # tables that are left out leave blank lines
     text = TEMPLATES.get_template(template).render(values)
     return re.sub(r"\n{3,}", "\n\n", text) + "\n"
 

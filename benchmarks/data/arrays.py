@@ -65,6 +65,7 @@ def _idx_files(folder: str, name: str) -> dict[str, str]:
     """Return the labels and the test split that lie next to an idx file, by the names of their arrays."""
     if "images" not in name or not IDX.search(name):
         return {}
+    # idx3 has three axes, idx1 has one
     labels = name.replace("images", "labels").replace("idx3", "idx1")
     wanted = {"y": [labels]}
     if "train" in name:
@@ -74,7 +75,7 @@ def _idx_files(folder: str, name: str) -> dict[str, str]:
 
     files: dict[str, str] = {}
     for key, names in wanted.items():
-        # packed or not
+        # each may be packed or not, whatever the first is
         either = [other for each in names for other in (each, each.removesuffix(".gz"), f"{each}.gz")]
         paths = [path for other in either if os.path.isfile(path := os.path.join(folder, other))]
         files |= {key: paths[0]} if paths else {}
@@ -101,6 +102,7 @@ def _parts(arrays: Arrays) -> tuple[dict[str, Part], int, tuple[str, ...]]:
         alone = ", ".join(sorted(y.values()))
         raise ValueError(f"labels are {alone} alone: give them for every x or for none")
 
+    # all splits are converted alike, and have train's classes
     images, notes = _as_uint8({key: _with_channels_last(key, arrays[key]) for key in x.values()})
     labels = {key: _one_number(arrays[key]) for key in y.values()}
     classes = len(np.unique(labels[y["train"]])) if y else 0
@@ -145,6 +147,7 @@ def _names(arrays: Arrays) -> dict[tuple[str, str], str]:
 
 def _role(key: str) -> tuple[str, str] | None:
     """Return what a name says, "x" or "y" and the split, which may be ""; None if it says neither."""
+    # one word for the kind, at most one for the split, none besides
     words = key.lower().split("_")
     kinds, splits = ([names[word] for word in words if word in names] for names in (KINDS, SPLIT_NAMES))
     if len(kinds) != 1 or len(splits) > 1 or len(words) > len(kinds) + len(splits):
@@ -154,6 +157,7 @@ def _role(key: str) -> tuple[str, str] | None:
 
 def _with_channels_last(key: str, x: np.ndarray) -> np.ndarray:
     """Return images as (N, H, W) or (N, H, W, 3)."""
+    # the last axis is tried first, since most tools put channels there
     images = np.moveaxis(x, 1, 3) if x.ndim == 4 and x.shape[3] not in (1, 3) else x
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
@@ -177,11 +181,12 @@ def _as_uint8(images: Arrays) -> tuple[Arrays, tuple[str, ...]]:
     kind = next(iter(kinds.values()))
     if kind == np.uint8:
         return images, ()
+    # masks
     if kind.kind == "b":
         black_and_white = {key: x.view(np.uint8) * np.uint8(255) for key, x in images.items()}
         return black_and_white, ("bool became 0 and 255",)
 
-    # a NaN makes an end NaN, so that it is not bounded
+    # other numbers by their range; a NaN makes an end NaN, so that it is not bounded
     ends = [float(end) for x in images.values() if x.size for end in (x.min(), x.max())] or [0.0]
     bounded = all(map(math.isfinite, ends)) and min(ends) >= 0
     if bounded and kind.kind == "f" and max(ends) <= 1:
@@ -210,6 +215,7 @@ def _remedy(ends: list[float]) -> str:
     """Return between which ends numbers lie, and how they become images."""
     if not all(map(math.isfinite, ends)):
         return "that is not finite: find out where it comes from"
+    # tanh's range, pixels that are not whole, or any other
     low, high = min(ends), max(ends)
     if low >= -1 and high <= 1:
         how = "(x + 1) / 2"
@@ -224,6 +230,7 @@ def _one_number(y: np.ndarray) -> np.ndarray:
         return y
     if y.shape[1] == 1:
         return y[:, 0]
+    # one 1 in each row
     one_hot = np.isin(y, (0, 1)).all() and (np.count_nonzero(y, axis=1) == 1).all()
     return y.argmax(1) if one_hot else y
 
@@ -271,6 +278,7 @@ def _reader(start: bytes) -> Callable[[str, IO[bytes]], Arrays]:
 
 
 def _read_npz(path: str, file: IO[bytes]) -> Arrays:
+    # numpy makes room for what a header claims, whatever the file holds: both are checked first
     with zipfile.ZipFile(file) as archive:
         check_size(path, "unpacks to", sum(member.file_size for member in archive.infolist()), "unpacked")
         claimed = 0
@@ -279,6 +287,7 @@ def _read_npz(path: str, file: IO[bytes]) -> Arrays:
                 claimed += _claimed(array)
         check_size(path, "claims to unpack to", claimed, "unpacked")
 
+    # one by one, so that a broken array is named
     file.seek(0)
     arrays: Arrays = {}
     with np.load(file, allow_pickle=False) as archive:
@@ -306,6 +315,7 @@ def _claimed(array: IO[bytes]) -> int:
 
 def _read_idx(path: str, file: IO[bytes]) -> Arrays:
     """Read two zeros, the kind of numbers, the number of axes, the length of each, and the numbers."""
+    # packed or not: gzip has a magic number of its own
     raw = io.BufferedReader(file)  # type: ignore[type-var]
     stream = gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
     *zeros, code, axes = stream.read(4)
@@ -317,6 +327,7 @@ def _read_idx(path: str, file: IO[bytes]) -> Arrays:
     count = math.prod(shape) * kind.itemsize
     check_size(path, "claims to unpack to", count, "unpacked")
 
+    # one byte more than there should be shows whether the file ends here
     content = stream.read(count + 1)
     if len(content) != count:
         size = "more" if len(content) > count else "less"

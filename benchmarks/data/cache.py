@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from alibench.benchmarks.data import decoded
-from alibench.benchmarks.data.sources import Options, Source
+from alibench.benchmarks.data.sources import Options, Source, reading
 from alibench.evaluation import files
 from alibench.evaluation.data import Data
 from alibench.evaluation.errors import BadInput
@@ -56,7 +56,7 @@ class FilesState:
 def look(paths: Mapping[str, str], largest: files.Size) -> FilesState:
     """Return the state of files, none of which is read. Raises BadInput, also for one that is too large."""
     now, newest, states = time.time_ns(), 0, list[tuple[int, ...]]()
-    with _reading():
+    with reading():
         for path in paths.values():
             state = os.stat(path)
             files.check_size(path, "holds", state.st_size, largest)
@@ -80,6 +80,7 @@ _settled: set[Hashable] | None = None  # keys whose files are not looked at agai
 def of_files(key: Hashable, find: Callable[[], FilesState], make: Callable[[FilesState], T]) -> T:
     """Return what `make` returns for files, kept under a key until they change. Raises what the two raise."""
     if _settled is None or key not in _settled:
+        # what was made in the same tick as its files is made anew: "" is no stamp
         state = find()
         if key not in _kept or _kept[key][0] != state.stamp:
             _kept[key] = state.stamp if state.is_sure else "", make(state)
@@ -93,6 +94,7 @@ def of_files(key: Hashable, find: Callable[[], FilesState], make: Callable[[File
 def settled() -> Iterator[None]:
     """Look at the same files once meanwhile: a command has the same data for all its jobs."""
     global _settled
+    # within another `settled` its keys stay
     before = _settled
     _settled = set() if before is None else before
     try:
@@ -123,6 +125,7 @@ def load(source: Source, options: Options, state: FilesState | None = None) -> D
             f"{home()} lies in the folder of pictures {source.where}: name a place outside it by "
             "ALIBENCH_DATA"
         )
+    # a whole cache of the same files and options
     state = state or find(source)
     content = _content(state, source)
     folder = _folder(source, options, content)
@@ -132,6 +135,7 @@ def load(source: Source, options: Options, state: FilesState | None = None) -> D
         except Damaged as problem:
             say(f"the cache of '{source.name}' is built again: {problem}")
 
+    # or a new one, in a folder of its own until it is finished
     contents = source.read(state.paths, options.seed)
     files.remove_parts(folder.parent, of_the_dead=True)
     temporary = files.part_of(folder)
@@ -172,6 +176,7 @@ def _folder(source: Source, options: Options, content: str) -> Path:
 
 def _publish(temporary: Path, folder: Path, read: Callable[[], Data]) -> None:
     """Move a finished cache into its place, unless another process was first. Raises OSError."""
+    # a rename onto a folder that is not empty fails
     try:
         temporary.rename(folder)
     except OSError:
@@ -193,6 +198,7 @@ def _content(state: FilesState, source: Source) -> str:
     with suppress(OSError, Damaged):
         return _remembered(state)
     content = _hashed(state, source)
+    # a stamp that may hide a change is not worth remembering
     if state.is_sure:
         memory = _memory(state)
         with decoded.writing("a hash of the files", _home()):
@@ -214,7 +220,7 @@ def _remembered(state: FilesState) -> str:
 
 
 def _hashed(state: FilesState, source: Source) -> str:
-    with _reading():
+    with reading():
         tracked = decoded.tracked(state.paths.items(), len(state.paths), f"hashing {source.name}")
         hashes = {name: files.sha256(path, source.largest) for name, path in tracked}
     return _sha256(json.dumps(hashes))
@@ -222,13 +228,3 @@ def _hashed(state: FilesState, source: Source) -> str:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@contextmanager
-def _reading() -> Iterator[None]:
-    try:
-        yield
-    except files.Unsafe as problem:
-        raise BadInput(str(problem)) from None
-    except OSError as error:
-        raise BadInput(f"cannot read {error.filename}: {error.strerror}") from None

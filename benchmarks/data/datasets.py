@@ -21,6 +21,7 @@ from alibench.evaluation.errors import BadInput, check_name
 
 def gaussians(name: str, centres: np.ndarray, std: float, sizes: tuple[int, int, int], seed: int) -> Data:
     """Return equal isotropic Gaussians around `centres` (K, D), three splits of `sizes` drawn apart."""
+    # one generator for all three splits, train first
     rng = np.random.RandomState(seed)
 
     def points(n: int) -> Split:
@@ -63,16 +64,15 @@ def alice_toy() -> Data:
 
 
 def digits() -> Data:
-    """Scikit-learn's 1,797 handwritten 8x8 digits (UCI optical recognition): 60 / 20 / 20 % of each class.
-
-    The 17 grey levels become uint8.
-    """
+    """Scikit-learn's 1,797 handwritten 8x8 digits (UCI optical recognition): 60 / 20 / 20 % of each class."""
     from sklearn.datasets import load_digits  # takes a second to import
 
+    # the 17 grey levels as uint8
     raw = load_digits()
     x = torch.from_numpy(np.round(raw.images * 255 / 16).astype(np.uint8))[:, None]
     y = torch.from_numpy(raw.target.astype(np.int64))
 
+    # a fixed permutation deals out each class's images
     rng = np.random.RandomState(0)
     parts: list[list[np.ndarray]] = [[], [], []]
     for c in range(10):
@@ -82,6 +82,7 @@ def digits() -> Data:
         for part, share in zip(parts, dealt, strict=True):
             part.append(share)
 
+    # and another one mixes the classes
     indices = [torch.from_numpy(rng.permutation(np.concatenate(part))) for part in parts]
     train, validation, test = (Split(x[index], y[index]) for index in indices)
     rule = "60 % / 20 % / 20 % of each class, by RandomState(0)"
@@ -111,6 +112,7 @@ def load(name: str, options: Options = AS_IT_IS) -> Data:
     Files are looked at each time: data are the same object as before until a file changes.
     """
     source = source_of(name)
+    # toys have no files
     if source is None:
         check_name(name, [*DATASETS, *OPEN], "unknown dataset")
         if options != AS_IT_IS:

@@ -76,6 +76,7 @@ def read(folder: Path, source: Source, options: Options, checked: bool = True) -
 
         digest, splits = hashlib.sha256(), []
         for split in SPLITS:
+            # the checksum is that of Data.sha256: images and labels of each split in turn
             x = _mapped(folder / f"{split}-x", "|u1", header["x"][split])
             kind, *shape = header["y"][split]
             y = _mapped(folder / f"{split}-y", kind, shape)
@@ -95,6 +96,7 @@ def read(folder: Path, source: Source, options: Options, checked: bool = True) -
 
 
 def _check_shapes(folder: Path, header: Mapping[str, Any]) -> None:
+    # a header that somebody else made may be of any shape
     if len({tuple(shape[1:]) for shape in header["x"].values()}) > 1:
         raise Damaged(f"{folder / HEADER} does not name images of one size")
     if any(header["y"][split][1] != header["x"][split][0] for split in SPLITS):
@@ -115,6 +117,7 @@ def _mapped(path: Path, kind: str, shape: Sequence[int]) -> np.ndarray:
 
 def write(folder: Path, contents: Contents, source: Source, options: Options, source_sha256: str) -> None:
     """Decode all images into a new folder. Raises BadInput for one that is broken or of another size."""
+    # grey if all are grey
     pictures = [part.images for part in contents.parts]
     headers = images.headers(*pictures)
     size, channels = options.size or source.size, options.channels
@@ -157,6 +160,7 @@ def _write_arrays(
     """Write all images and labels; return their hash, and each split's number of copies of train images."""
     digest, train, copies = hashlib.sha256(), set[bytes](), Counter[str]()
     for split, part in parts.items():
+        # images, compared with those of train by a hash
         with _new_file(folder / f"{split}-x") as file:
             for origin, image in zip(part.images, islice(stream, len(part)), strict=True):
                 if image.shape != shape:
@@ -172,6 +176,7 @@ def _write_arrays(
                 else:
                     copies[split] += pixels in train
 
+        # labels
         with _new_file(folder / f"{split}-y") as file:
             y = np.ascontiguousarray(part.y)
             digest.update(y.data)
@@ -202,6 +207,7 @@ def _about_copies(parts: Mapping[str, Part], copies: Mapping[str, int]) -> Itera
 
 
 def _check_space(folder: Path, name: str, needed: int) -> None:
+    # the folder itself is not made yet
     place = next(parent for parent in folder.absolute().parents if parent.is_dir())
     disk = shutil.disk_usage(place)
     if disk.total and needed > disk.free:
@@ -234,5 +240,6 @@ def _new_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a new file that is on the disk, not only on its way, once it is closed."""
     with open(path, "wb") as file:
         yield file
+        # to the disk: the rename that follows would be there after a crash, the contents not
         file.flush()
         os.fsync(file.fileno())

@@ -103,7 +103,8 @@ def header(picture: Picture) -> PictureHeader:
     """Return the header of an image, whose sides an EXIF orientation may yet exchange. Raises BadInput."""
     with _open(picture) as image:
         animated = False
-        with suppress(Exception):  # a second frame that is broken is not read
+        # a second frame that is broken is not needed
+        with suppress(Exception):
             animated = bool(getattr(image, "is_animated", False))
         deep, transparent = image.mode in DEEP, image.has_transparency_data
         return PictureHeader(*image.size, image.mode in GREY, deep, transparent, animated)
@@ -112,6 +113,7 @@ def header(picture: Picture) -> PictureHeader:
 def headers(*parts: np.ndarray) -> list[PictureHeader]:
     """Return the headers of all images, in order. Raises BadInput, naming all files that cannot be read."""
     joined = together(parts)
+    # a file has its own header, an array one for all its images
     if joined[0].dtype == object:
         return list(_read_all(header, joined[0], GROUP, len(joined[0])))
     return [each for part in joined if len(part) for each in [header(part[0])] * len(part)]
@@ -137,6 +139,7 @@ def _read_all(
     """
     broken: dict[str, BadInput] = {}
 
+    # BadInput is returned, since an exception would end the whole map
     def read_group(start: int) -> list[tuple[Any, T | BadInput]]:
         results: list[tuple[Any, T | BadInput]] = []
         for picture in pictures[start : start + group]:
@@ -150,6 +153,7 @@ def _read_all(
                 break
         return results
 
+    # Pillow decodes without Python's lock
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(pictures), max(1, ahead)):
             groups = range(start, min(start + ahead, len(pictures)), group)
@@ -163,6 +167,7 @@ def _read_all(
 
 def _refuse(broken: Mapping[str, BadInput]) -> None:
     """Raise the first problem, if there is one, in one line that names all files."""
+    # names below the folder that they have in common
     paths = sorted(broken)
     if len(paths) > 1:
         folder = os.path.commonpath([os.path.dirname(path) for path in paths])
@@ -194,6 +199,7 @@ def decode_all(
     An image that is not of the `shape` is yielded too, for the caller to refuse; what follows it may be left
     out. Raises BadInput in the end, naming all files that cannot be read.
     """
+    # fewer images in a group where they are large, so that all threads have work within the bound
     ahead = max(1, min(AHEAD, WAITING // math.prod(shape)))
     group = max(1, ahead // (AHEAD // GROUP))
     for pictures in together(parts):
@@ -209,19 +215,22 @@ def decode_all(
 def _upright(picture: Picture, channels: int, levels: Levels) -> Image.Image:
     with _open(picture) as image:
         image.load()
-        with suppress(Exception):  # an EXIF block may be damaged in any way
+        # an EXIF block may be damaged in any way
+        with suppress(Exception):
             ImageOps.exif_transpose(image, in_place=True)
         return _convert(image, channels, levels)
 
 
 def _convert(image: Image.Image, channels: int, levels: Levels) -> Image.Image:
+    # to 8 bits
     if image.mode == "F":
         raise ValueError("more than 16 bits a pixel and channel")
     if image.mode in DEEP:
         image = _eight_bits(image, levels.bits)
 
+    # on a background; to RGBA first, since Pillow would warn of a transparent palette
     if image.has_transparency_data:
-        image = image.convert("RGBA")  # in one step Pillow would warn of a transparent palette
+        image = image.convert("RGBA")
         behind = Image.new("RGBA", image.size, BACKGROUND)
         image = Image.alpha_composite(behind, image)
 
@@ -250,8 +259,9 @@ def _fit(image: Image.Image, size: int) -> Image.Image:
 def find_levels(where: str, pictures: Iterable[Picture], deep: Iterable[Picture], channels: int) -> Levels:
     """Return how a set's numbers become 0 to 255; `deep` pictures have more than 8 bits. Raises BadInput.
 
-    Most sets show it in their first picture, others in all of them. Unreadable pictures are passed over.
+    Unreadable pictures are passed over: decoding names them.
     """
+    # bits of the deep ones; from 15 on more pictures change nothing
     deepest = 0
     for picture in deep:
         with suppress(BadInput), _open(picture) as image:
@@ -260,6 +270,7 @@ def find_levels(where: str, pictures: Iterable[Picture], deep: Iterable[Picture]
             break
     bits = next((bits for bits in BITS if deepest < 1 << bits), BITS[-1]) if deepest else BITS[-1]
 
+    # most sets have a bright pixel in their first picture
     count, brightest = 0, 0
     for count, picture in enumerate(pictures, 1):  # noqa: B007 messages name the last number
         with suppress(BadInput):

@@ -64,12 +64,14 @@ def _load(source: Source, options: Options) -> Data:
         say(f"dataset '{source.name}' is not in {source.raw}: the command would download it")
         return _published(source, options)
 
+    # the data themselves, if they were decoded and nothing has to be hashed for it
     state = cache.find(source)
     if (data := cache.load_unhashed(source, options, state)) is not None:
         return data
     if isinstance(source, Published):
         return _published(source, options)
 
+    # few are decoded all the same, of many only the headers are read
     contents = source.read(state.paths, options.seed)
     if sum(map(len, contents.parts)) <= FEW:
         return _decoded(source, options, contents)
@@ -86,6 +88,7 @@ def _decoded(source: Source, options: Options, contents: Contents) -> Data:
         folder = Path(place) / "data"
         decoded.write(folder, contents, source, options, files.digest(source.where))
         data = decoded.read(folder, source, options)
+        # out of the files, which are removed at once
         splits = (Split(part.x.clone(), part.y.clone()) for part in (data.train, data.validation, data.test))
         train, validation, test = splits
     return replace(data, train=train, validation=validation, test=test)
@@ -95,6 +98,7 @@ def _shape(source: Source, options: Options, contents: Contents) -> tuple[int, i
     """Return the shape of an image by the headers. Raises BadInput for images of several sizes."""
     size, channels = options.size or source.size, options.channels
     pictures = [part.images for part in contents.parts]
+    # where both are known the first image shows the shape
     if size and channels:
         pictures = [contents.train.images[:1]]
     headers = images.headers(*pictures)
@@ -107,6 +111,7 @@ def _shape(source: Source, options: Options, contents: Contents) -> tuple[int, i
         where = images.together(pictures)[0][odd] if pictures[0].dtype == object else source.where
         raise BadInput(f"{where} is {width}x{height} pixels, others are not: resize all by --size N")
 
+    # one image is decoded, for its orientation
     _, height, width = images.decode(contents.train.images[0], size, channels or 3).shape
     return channels or (1 if all(header.grey for header in headers) else 3), height, width
 
@@ -132,6 +137,7 @@ def _outline(source: Source, options: Options, shape: tuple[int, int, int], labe
 
 def _noise(n: int, shape: tuple[int, int, int]) -> Tensor:
     """Return n images of noise, each the one before moved by a pixel, in the memory of n numbers."""
+    # strides of an image as usual, and of one number from image to image
     _, height, width = shape
     rng = generator(0, "outline")
     numbers = torch.randint(256, (n + math.prod(shape),), generator=rng, dtype=torch.uint8)

@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from alibench.benchmarks.data.sources import Contents, Options, Part, Source, shuffled, walk
+from alibench.benchmarks.data.sources import Contents, Options, Part, Source, reading, shuffled, walk
 from alibench.evaluation.errors import BadInput
-from alibench.evaluation.files import Unsafe, opened
+from alibench.evaluation.files import opened
 from alibench.evaluation.store import home
 
-ORDER = 0  # the seed of each split's order: MNIST's first 5,000 test digits are easier than the others
+# the seed of each split's order: MNIST's first 5,000 test digits are easier than the others
+ORDER = 0
 
 
 class Published(Source):
@@ -49,6 +50,7 @@ class Published(Source):
             self._check_by_hand()
             self._open(download=True)
 
+        # folders by their files
         paths: dict[str, str] = {}
         for name in self.needed:
             path = str(self.raw / name)
@@ -60,6 +62,7 @@ class Published(Source):
 
     def read(self, files: Mapping[str, str], seed: int) -> Contents:
         """Return the paper's splits, each in a random order. Raises BadInput if an image is missing."""
+        # train is split where no validation images are published
         parts, class_names = self._open(download=False)
         if len(parts) == 2:
             train, test = parts
@@ -68,7 +71,8 @@ class Published(Source):
         if (sizes := tuple(map(len, parts))) != self.sizes:
             raise BadInput(f"dataset '{self.name}' has {sizes} images, not {self.sizes}: {self._remove}")
 
-        for number, part in enumerate(parts):  # one after the other: each is copied
+        # one after the other, since each is copied
+        for number, part in enumerate(parts):
             parts[number] = shuffled(part, ORDER)
         train, validation, test = parts
         classes = len(class_names) if train.y.ndim == 1 else 0
@@ -76,23 +80,18 @@ class Published(Source):
 
     def _check_by_hand(self) -> None:
         """Refuse pipes and devices, which torchvision would wait for, and files that are too large."""
-        for path in (self.raw / name for name in (*self.needed, *self.by_hand)):
-            try:
+        with reading():
+            for path in (self.raw / name for name in (*self.needed, *self.by_hand)):
                 if path.exists() and not path.is_dir():
                     with opened(path, self.largest):
                         pass
-            except Unsafe as problem:
-                raise BadInput(str(problem)) from None
-            except OSError as error:
-                raise BadInput(f"cannot read {path}: {error.strerror}") from None
 
     def _open(self, download: bool) -> tuple[list[Part], list[str]]:
         try:
             self.raw.mkdir(parents=True, exist_ok=True)
             return self.open(download)
-        except (
-            Exception
-        ) as error:  # torchvision lets pass what it meets on the network, the disk and in files
+        # torchvision lets pass whatever it meets on the network, on the disk and in files
+        except Exception as error:
             reason = " ".join(str(error).split())
             problem, remedy = "read", self._remove
             if download:
@@ -215,7 +214,8 @@ class CelebA(Published):
             opened = dataset(self.raw, split=split, download=download)
             paths = np.array([str(folder / name) for name in opened.filename], dtype=object)
             parts.append(Part(paths, opened.attr.numpy().astype(np.uint8)))
-        return parts, [name for name in opened.attr_names if name]  # the file's header ends in a space
+        # the header of the file of attributes ends in a space
+        return parts, [name for name in opened.attr_names if name]
 
 
 PUBLISHED: dict[str, type[Published]] = {

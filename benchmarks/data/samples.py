@@ -70,6 +70,7 @@ class StoredSamples:
         """Return n random samples (n, ...), images in [0, 1]; a generator gives all before it repeats any."""
         if n > len(self.x):
             raise BadInput(f"{n} samples are needed, {shown(self.path)} holds {len(self.x)} images")
+        # a new generator, or a used-up order, begins a new order
         if rng is not self.rng or n > len(self.order):
             self.order, self.rng = torch.randperm(len(self.x), generator=rng), rng
         drawn, self.order = self.order[:n], self.order[n:]
@@ -86,6 +87,7 @@ def read(path: Path, shape: tuple[int, ...]) -> Tensor:
             x = _shaped(_array(path), shape, shown(path))
         else:
             x = _decoded(_paths(state.paths.values()), shape)
+        # data of such masks become black and white; these would be black next to them
         if x.dtype == torch.uint8 and x.max() == 1:
             raise BadInput(
                 f"{shown(path)}: no pixel is brighter than 1 of 255: multiply masks of 0 and 1 by 255"
@@ -119,6 +121,7 @@ def _array(path: Path) -> np.ndarray:
 
 def _shaped(array: np.ndarray, shape: tuple[int, ...], where: str) -> Tensor:
     """Return an array as samples (N, *shape). Raises BadInput."""
+    # type
     of_images, floats = len(shape) == 3, array.dtype.kind == "f"
     form = "(N, H, W), (N, H, W, C) or (N, C, H, W)" if of_images else f"(N, {shape[0]})"
     if not floats and (array.dtype != np.uint8 or not of_images):
@@ -127,6 +130,7 @@ def _shaped(array: np.ndarray, shape: tuple[int, ...], where: str) -> Tensor:
             f"{where} holds {array.dtype} of shape {array.shape}: samples must be {kinds}, of {form}"
         )
 
+    # layout and shape
     if of_images:
         array = _channels_first(array, shape)
         if array.ndim == 4 and array.shape[2:] == shape[1:]:
@@ -137,6 +141,7 @@ def _shaped(array: np.ndarray, shape: tuple[int, ...], where: str) -> Tensor:
             f"their shape, {form}; {RESIZED}"
         )
 
+    # range
     x = torch.from_numpy(np.array(array, dtype=np.float32 if floats else np.uint8))
     if floats and (reason := unfit(x, of_images)):
         remedy = "give uint8, or floats in [0, 1]" if "outside" in reason else "leave them out"
@@ -174,6 +179,7 @@ def _decoded(paths: np.ndarray, shape: tuple[int, ...]) -> Tensor:
     if channels == 1 and (path := _first_in_colour(paths)):
         raise BadInput(f"{shown(Path(path))} {COLOURED}")
 
+    # all of exactly the data's shape
     x = []
     for path, image in zip(paths, images.decode_all([paths], 0, channels, shape), strict=True):
         if image.shape != shape:
@@ -200,6 +206,7 @@ def _first_in_colour(paths: np.ndarray) -> str:
 
 def notes(path: Path, shape: tuple[int, ...], dataset: str) -> list[str]:
     """Return what the readers of samples' numbers have to know, each in a line."""
+    # numbers and colours
     lines = []
     if is_array(path):
         array = _array(path)
@@ -211,6 +218,7 @@ def notes(path: Path, shape: tuple[int, ...], dataset: str) -> list[str]:
     if grey and shape[0] == 3 and len(shape) == 3:
         lines.append("grey, the data have colours: repeated to 3 channels")
 
+    # losses on one side alone
     form = LOSSLESS if is_array(path) else _form(sample_files(path).values())
     source = datasets.source_of(dataset)
     if {form, _form(source.files().values()) if source else LOSSLESS} == {LOSSY, LOSSLESS}:
@@ -221,6 +229,7 @@ def notes(path: Path, shape: tuple[int, ...], dataset: str) -> list[str]:
 
 def _form(paths: Iterable[str]) -> str:
     """Return LOSSY or LOSSLESS if all images are that; "" if some are. Other files do not count."""
+    # a hundred files, evenly spread, are enough
     names = [*paths]
     lossy = {_is_lossy(name) for name in names[:: max(1, len(names) // LOOKED_AT)]} - {None}
     return LOSSLESS if lossy <= {False} else LOSSY if lossy == {True} else ""

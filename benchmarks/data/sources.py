@@ -8,6 +8,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -16,7 +17,7 @@ import numpy as np
 from msgspec import Meta
 
 from alibench.evaluation.errors import BadInput
-from alibench.evaluation.files import Size, is_line
+from alibench.evaluation.files import Size, Unsafe, is_line
 from alibench.evaluation.messages import listed
 
 SPLITS = ("train", "validation", "test")
@@ -27,7 +28,8 @@ SPLIT_NAMES = {  # of folders and arrays, in small letters
 # what other programs leave among pictures, in small letters
 SIDE_FILES, SIDE_FOLDERS = ("thumbs.db", "desktop.ini", "ehthumbs.db"), ("__macosx", "@eadir")
 SIDE_ENDINGS = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".xml", ".md", ".yaml", ".yml")
-IDX = re.compile(r"idx\d-ubyte(\.gz)?$")  # the end of a file's name, as MNIST has it
+# the end of an idx file's name, as MNIST has it
+IDX = re.compile(r"idx\d-ubyte(\.gz)?$")
 # one of two collections, as image-to-image translation has them
 DOMAIN = re.compile(r"(train|test|val)[ab]", re.IGNORECASE)
 # a folder that somebody may mean as a split
@@ -103,6 +105,17 @@ class Source(ABC):
         return ""
 
 
+@contextmanager
+def reading() -> Iterator[None]:
+    """Make BadInput of what goes wrong when files are looked at."""
+    try:
+        yield
+    except Unsafe as problem:
+        raise BadInput(str(problem)) from None
+    except OSError as error:
+        raise BadInput(f"cannot read {error.filename}: {error.strerror}") from None
+
+
 def walk(folder: str, prefix: str = "", skipped: list[str] | None = None) -> Iterator[str]:
     """Yield the pictures below a folder, as names/with/slashes, in order. Raises BadInput.
 
@@ -110,10 +123,12 @@ def walk(folder: str, prefix: str = "", skipped: list[str] | None = None) -> Ite
     """
     here = os.path.normpath(os.path.join(folder, prefix))
     try:
+        # sorted: the order of files decides which image falls into which split
         entries = sorted((entry.name, entry.is_dir(), entry.is_file()) for entry in os.scandir(here))
     except OSError as error:
         raise BadInput(f"cannot read the folder {here}: {error.strerror}") from None
 
+    # what is not a picture
     visible = [entry for entry in entries if not entry[0].startswith(".")]
     kept = [entry for entry in visible if not _is_side(entry[0], entry[1])]
     if skipped is not None:
@@ -122,6 +137,7 @@ def walk(folder: str, prefix: str = "", skipped: list[str] | None = None) -> Ite
         problem = "holds no pictures" if visible else "is empty"
         raise BadInput(f"the folder {here} {problem}: put images into it or remove it")
 
+    # files and, at most two levels deep, folders: a split and a class
     for name, is_folder, is_file in kept:
         path = os.path.join(here, name)
         if is_file:
@@ -152,6 +168,7 @@ def complete(given: Mapping[str, Part], seed: int, where: str) -> tuple[Part, Pa
     A split that is not given is dealt from train, an equal share of every class. Raises BadInput for an
     empty one.
     """
+    # labels are dealt in the order that train gets, so that a class's own order has no influence
     train = given["train"]
     order = np.random.RandomState(seed).permutation(len(train))
     tenth, rule = _tenths(train.y[order], seed), f"within each class by seed {seed}"
@@ -170,6 +187,7 @@ def complete(given: Mapping[str, Part], seed: int, where: str) -> tuple[Part, Pa
         parts = train[order[tenth % 5 > 0]], train[order[tenth == 0]], train[order[tenth == 5]]
         splits = f"eight tenths / a tenth / a tenth, {rule}"
 
+    # a tenth of a few images may be none
     for split, part in zip(SPLITS, parts, strict=True):
         if not len(part):
             raise BadInput(f"{where}: no images are left for the {split} split: add some")
@@ -178,6 +196,7 @@ def complete(given: Mapping[str, Part], seed: int, where: str) -> tuple[Part, Pa
 
 def _tenths(y: np.ndarray, seed: int) -> np.ndarray:
     """Return a random tenth, 0 to 9, for each sample; each holds a tenth of every class, give or take one."""
+    # a random order within each class, the classes one after the other
     order = np.random.RandomState(seed).permutation(len(y))
     order = order[np.argsort(y[order], kind="stable")]
     tenth = np.empty(len(y), dtype=int)
@@ -208,6 +227,7 @@ class Folder(Source):
 
     def reads(self, path: Path) -> bool:
         """Return whether a new file at that path would become a part of the folder."""
+        # where links lead to; hidden files do not count
         here, there = Path(os.path.realpath(self.where)), Path(os.path.realpath(path))
         return there.is_relative_to(here) and not any(
             name.startswith(".") for name in there.relative_to(here).parts
@@ -223,6 +243,7 @@ class Folder(Source):
         labels = {split: [name.rpartition("/")[0] for name in names] for split, names in by_split.items()}
         class_names = self._classes(labels)
 
+        # train's classes number the labels of all splits
         number = {name: c for c, name in enumerate(class_names)} or {"": -1}
         parts = {}
         for split, names in by_split.items():
@@ -238,7 +259,7 @@ class Folder(Source):
         split_of = {name: SPLIT_NAMES[name.lower()] for name in folders if name.lower() in SPLIT_NAMES}
         self._check_splits(folders, split_of)
         if not split_of:
-            return {"train": dict(files)}
+            return {"train": dict(files)}  # to be dealt out
 
         by_split: dict[str, dict[str, str]] = {}
         for name, path in files.items():
@@ -252,6 +273,7 @@ class Folder(Source):
 
     def _check_splits(self, folders: Sequence[str], split_of: Mapping[str, str]) -> None:
         """Refuse splits under names that would make them classes, and a set of splits that is not one."""
+        # both domains would become classes of one dataset
         domains = [name for name in folders if DOMAIN.fullmatch(name)]
         if any(name.lower().startswith("train") for name in domains):
             raise BadInput(
@@ -259,6 +281,7 @@ class Folder(Source):
                 "of them, and in it rename trainA to train and testA to test"
             )
 
+        # one such folder may be a class, several are splits
         nearly = [name for name in folders if NEARLY_A_SPLIT.fullmatch(name)]
         if len(nearly) > 1 or (nearly and split_of):
             raise BadInput(
@@ -266,6 +289,7 @@ class Folder(Source):
                 "test; or, if they are classes, otherwise"
             )
 
+        # train is needed, and each split once
         if split_of and ("train" not in split_of.values() or len({*split_of.values()}) < len(split_of)):
             raise BadInput(
                 f"{self.where}: the folders of splits are train, validation or val (not both) and test, "
@@ -290,6 +314,7 @@ class Folder(Source):
                     f"{self.where}: {split} has {what}, train has not: both must have the same classes"
                 )
 
+        # loose images have no class
         names = [] if known == [""] else known
         if steering := next((name for name in names if not is_line(name)), None):
             raise BadInput(

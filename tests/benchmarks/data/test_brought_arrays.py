@@ -6,7 +6,6 @@ import gzip
 import io
 import os
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +21,6 @@ from alibench.evaluation.features.extractors import Extractor
 from alibench.evaluation.metrics.fidelity import Against
 from alibench.evaluation.seeds import generator
 from alibench.evaluation.subject import Settings
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give each test its own folder of downloads and caches."""
-    monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path / "home"))
-    cache.forget()
-    yield
-    cache.forget()
-
 
 X = np.random.RandomState(0).randint(256, size=(30, 5, 4)).astype(np.uint8)
 Y = np.arange(30) % 3

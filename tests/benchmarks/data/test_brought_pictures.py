@@ -6,7 +6,6 @@ import io
 import os
 import re
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +23,6 @@ from alibench.evaluation import files
 from alibench.evaluation.data import Data
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.features import extractors
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give each test its own folder of downloads and caches."""
-    monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path / "home"))
-    cache.forget()
-    yield
-    cache.forget()
 
 
 def pixels(n: int, levels: int = 256) -> np.ndarray:

@@ -37,15 +37,6 @@ from alibench.evaluation.errors import BadInput
 from alibench.evaluation.store import home
 
 
-@pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give each test its own folder of downloads and caches."""
-    monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path / "home"))
-    forget()
-    yield
-    forget()
-
-
 def read(path: Path, kind: str = "folder", **options: int) -> Data:
     """Open a folder or an .npz as a new process would."""
     forget()

@@ -35,19 +35,16 @@ TERABYTE = 10**12
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give each test its own folder of downloads and caches, and an end; return a folder for its files."""
+def place(tmp_path: Path) -> Iterator[Path]:
+    """Give each test an end; return a folder for its files."""
 
     def end(number: int, frame: object) -> None:
         pytest.fail("it waits")  # which nothing takes for an error of its own
 
-    monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path / "home"))
     (tmp_path / "files").mkdir()
     before = signal.signal(signal.SIGALRM, end)
     signal.alarm(PATIENCE)
-    cache.forget()
     yield tmp_path / "files"
-    cache.forget()
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
 

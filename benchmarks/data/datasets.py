@@ -119,8 +119,9 @@ def load(name: str, options: Options = AS_IT_IS) -> Data:
             raise BadInput(f"dataset '{name}' takes no options: remove size, channels and seed")
         return _toy(DATASETS[name])
 
-    if outline.wanted():
-        return outline.load(source, options)
+    # or noise in their place, in a dry run
+    if (data := outline.load(source, options)) is not None:
+        return data
     key = name, options, source.where
     return cache.of_files(key, lambda: cache.find(source), lambda state: cache.load(source, options, state))
 

@@ -40,19 +40,14 @@ def drawn() -> Iterator[None]:
         _outlines.reset(before)
 
 
-def wanted() -> bool:
-    """Return whether outlines stand in for data now."""
-    return _outlines.get() is not None
-
-
-def load(source: Source, options: Options) -> Data:
+def load(source: Source, options: Options) -> Data | None:
     """Return a source's outline, the same each time, or its data where they are at hand.
 
-    Raises BadInput for what its files' names and headers show to be wrong.
+    None where outlines are not `drawn`. Raises BadInput for faults that names and headers of files show.
     """
     outlines = _outlines.get()
     if outlines is None:
-        return _load(source, options)
+        return None
     key = type(source), source.where, options
     if key not in outlines:
         outlines[key] = _load(source, options)

@@ -311,7 +311,7 @@ class Folder(Source):
             if strange := sorted(set(classes) - set(known)):
                 what = f"the class '{strange[0]}'" if strange[0] else "images without a class folder"
                 raise BadInput(
-                    f"{self.where}: {split} has {what}, train has not: both must have the same classes"
+                    f"{self.where}: {split} has {what}, which train lacks: both must have the same classes"
                 )
 
         # loose images have no class

@@ -440,9 +440,9 @@ def test_folders_that_cannot_be_used_are_named(tmp_path: Path, how: str, message
 @pytest.mark.parametrize(
     ("train", "test", "message"),
     [
-        ({"a": 10}, {"b": 2}, "set: test has the class 'b', train has not"),
-        ({"a": 10}, {"": 2}, "set: test has images without a class folder, train has not"),
-        ({"": 10}, {"a": 2}, "set: test has the class 'a', train has not"),
+        ({"a": 10}, {"b": 2}, "set: test has the class 'b', which train lacks"),
+        ({"a": 10}, {"": 2}, "set: test has images without a class folder, which train lacks"),
+        ({"": 10}, {"a": 2}, "set: test has the class 'a', which train lacks"),
     ],
 )
 def test_classes_of_test_that_train_has_not(

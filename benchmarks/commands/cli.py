@@ -89,7 +89,7 @@ def as_facts(made: Mapping[str, Sheet]) -> dict[str, list[dict[str, str]]]:
 
 
 def _suites(
-    given: argparse.Namespace, seeds: int | None = None, made: config_pictures.Made | None = None
+    given: argparse.Namespace, seeds: int | None = None, made: config_pictures.PictureSuite | None = None
 ) -> list[schema.Suite]:
     read = {} if made else {"data.size": given.size, "data.channels": given.channels}
     named = {**read, "recipe.precision": given.precision}
@@ -182,6 +182,8 @@ def _tell(problems: Iterable[str]) -> None:
 
 def _report(given: argparse.Namespace, console: Console) -> Answer:
     from alibench.results import report  # matplotlib takes a moment to import
+
+    pass  # matplotlib takes a moment to import
 
     pass  # matplotlib takes a moment to import
 

@@ -24,7 +24,7 @@ from typing import Any
 from alibench.benchmarks.config import blame, definitions
 from alibench.benchmarks.config.blame import ENDS, MODULE, PLACES
 from alibench.benchmarks.data import samples
-from alibench.benchmarks.data.samples import Folder, shown
+from alibench.benchmarks.data.samples import StoredSamples, shown
 from alibench.evaluation import files, main_script
 from alibench.evaluation.errors import BadInput, check_name
 from alibench.evaluation.features import extractors
@@ -194,7 +194,7 @@ def contents() -> dict[str, str]:
     for plugin in LOADED:
         if plugin.name:
             digest = hashlib.sha256()
-            for name, file in samples.found(plugin.path).items():
+            for name, file in samples.sample_files(plugin.path).items():
                 digest.update(os.fsencode(name) + bytes.fromhex(files.sha256(file, size=None)))
             digests[f"samples of {plugin.name}"] = digest.hexdigest()
     return dict(sorted(digests.items()))
@@ -219,10 +219,10 @@ def load_samples(name: str, path: str | Path) -> tuple[type[Model], ...]:
     """Register a folder of images, or an .npz or .npy, as a model's samples. Raises BadInput without any."""
     plugin = Plugin(Path(path).expanduser().resolve(), name)
     if plugin not in LOADED:
-        samples.found(plugin.path)
+        samples.sample_files(plugin.path)
         source = definitions.SOURCE
         kind = definitions.elsewhere(
-            __name__, Folder, lambda shape: Folder(plugin.path, shape), name, name, source
+            __name__, StoredSamples, lambda shape: StoredSamples(plugin.path, shape), name, name, source
         )
         _register(plugin, {kind: f"--samples {name}={shown(plugin.path)}"}, complete=True)
     return LOADED[plugin]
@@ -240,7 +240,7 @@ def samples_in(command: str) -> list[str]:
 
 def is_folder(kind: type[Model]) -> bool:
     """Return whether a model is stored samples."""
-    return issubclass(kind, ExternalModel) and kind.thing is Folder
+    return issubclass(kind, ExternalModel) and kind.thing is StoredSamples
 
 
 def samples_of(kind: type[Model]) -> Path:

@@ -1,3 +1,1 @@
-"""From files to tensors: toys, published sets, pictures and arrays of the user's, the cache of what was
-decoded.
-"""
+"""From files to tensors: toys, published datasets, the user's pictures and arrays, caches."""

@@ -1,8 +1,7 @@
-"""The data sets by name: those made here, the published ones, and anyone's own as folder:PATH or npz:PATH.
+"""The datasets by name: toys that are made here, published ones, and the user's, folder:PATH or npz:PATH.
 
 Splits are fixed: they depend on no seed of a run, and on no version of a library (numpy's RandomState is
-frozen). So is the order in each, which is random: whoever takes the first n of a split takes a random draw of
-it.
+frozen). So is the order in each, which is random, so that the first n of a split are a random draw of it.
 """
 
 import functools
@@ -21,9 +20,8 @@ from alibench.evaluation.errors import BadInput, check_name
 
 
 def gaussians(name: str, centres: np.ndarray, std: float, sizes: tuple[int, int, int], seed: int) -> Data:
-    """Equal isotropic Gaussians around `centres` (K, D); the three splits, of `sizes` points, are drawn
-    apart.
-    """
+    """Return equal isotropic Gaussians around `centres` (K, D), three splits of `sizes` drawn apart."""
+    # one generator for all three splits, train first
     rng = np.random.RandomState(seed)
 
     def points(n: int) -> Split:
@@ -37,8 +35,7 @@ def gaussians(name: str, centres: np.ndarray, std: float, sizes: tuple[int, int,
 
 
 def grid(name: str, spacing: float, std: float) -> Data:
-    """25 equal Gaussians on a 5x5 grid around the origin; 100,000 points for training, 10,000 each to
-    validate and test.
+    """Return 25 equal Gaussians on a 5x5 grid around the origin: 100,000 / 10,000 / 10,000 points.
 
     The released code validates on its training points; here all three are drawn apart.
     """
@@ -60,33 +57,32 @@ def grid25_easy() -> Data:
 def alice_toy() -> Data:
     """ALICE's toy (Li et al. 2017): five Gaussians, at the origin and the corners (±2, ±2), of deviation 0.2.
 
-    Its script says 0.04, which it uses as a variance. 2,048 points for training, 1,024 each to validate and
-    test.
+    Its script says 0.04, which it uses as a variance. 2,048 / 1,024 / 1,024 points.
     """
     centres = np.array([(0, 0), (-2, -2), (-2, 2), (2, -2), (2, 2)], dtype=float)
     return gaussians("alice_toy", centres, std=0.2, sizes=(2048, 1024, 1024), seed=5)
 
 
 def digits() -> Data:
-    """Scikit-learn's 1,797 handwritten 8x8 digits (UCI optical recognition): 60 % train, 20 % validation, 20
-    % test.
-
-    Stratified: within each class a fixed permutation deals its images out. The 17 grey levels become uint8.
-    """
+    """Scikit-learn's 1,797 handwritten 8x8 digits (UCI optical recognition): 60 / 20 / 20 % of each class."""
     from sklearn.datasets import load_digits  # takes a second to import
 
+    # the 17 grey levels as uint8
     raw = load_digits()
     x = torch.from_numpy(np.round(raw.images * 255 / 16).astype(np.uint8))[:, None]
     y = torch.from_numpy(raw.target.astype(np.int64))
+
+    # a fixed permutation deals out each class's images
     rng = np.random.RandomState(0)
     parts: list[list[np.ndarray]] = [[], [], []]
     for c in range(10):
         members = rng.permutation(np.flatnonzero(raw.target == c))
         fifth = len(members) // 5
-        for part, dealt in zip(
-            parts, np.split(members, [len(members) - 2 * fifth, len(members) - fifth]), strict=True
-        ):
-            part.append(dealt)
+        dealt = np.split(members, [len(members) - 2 * fifth, len(members) - fifth])
+        for part, share in zip(parts, dealt, strict=True):
+            part.append(share)
+
+    # and another one mixes the classes
     indices = [torch.from_numpy(rng.permutation(np.concatenate(part))) for part in parts]
     train, validation, test = (Split(x[index], y[index]) for index in indices)
     rule = "60 % / 20 % / 20 % of each class, by RandomState(0)"
@@ -102,44 +98,45 @@ OPEN = {f"{kind}:PATH": (source.__doc__ or "").split("\n")[0] for kind, source i
 AS_IT_IS = Options()
 
 
+def source_of(name: str) -> Source | None:
+    """Return the source of a published dataset, of folder:PATH or npz:PATH; None for any other name."""
+    kind, _, path = name.partition(":")
+    if kind in OPENED and path:
+        return OPENED[kind](path)
+    return PUBLISHED[name]() if name in PUBLISHED else None
+
+
 def load(name: str, options: Options = AS_IT_IS) -> Data:
-    """Return the data set of that name, on the CPU. Raises BadInput if there is none, or none that can be
-    used.
+    """Return the dataset of that name, on the CPU. Raises BadInput if there is none, or if it cannot be used.
 
     Files are looked at each time: data are the same object as before until a file changes.
     """
-    kind, _, path = name.partition(":")
-    if kind in OPENED and path:
-        source: Source = OPENED[kind](path)
-    else:
-        if name not in DATASETS:
-            check_name(name, [*DATASETS, *OPEN], "unknown data set")
-        make = DATASETS[name]
-        if not isinstance(make, type):
-            if options != AS_IT_IS:
-                raise BadInput(f"data set '{name}' takes no options: remove size, channels and seed")
-            return _made_here(make)
-        source = make()
+    source = source_of(name)
+    # toys have no files
+    if source is None:
+        check_name(name, [*DATASETS, *OPEN], "unknown dataset")
+        if options != AS_IT_IS:
+            raise BadInput(f"dataset '{name}' takes no options: remove size, channels and seed")
+        return _toy(DATASETS[name])
+
+    # or noise in their place, in a dry run
+    if (data := outline.load(source, options)) is not None:
+        return data
     key = name, options, source.where
-    if outline.wanted():
-        return outline.of(source, options)
-    return cache.of_files(key, lambda: cache.find(source), lambda found: cache.load(source, options, found))
+    return cache.of_files(key, lambda: cache.find(source), lambda state: cache.load(source, options, state))
 
 
 @functools.cache
-def _made_here(make: Callable[[], Data]) -> Data:
+def _toy(make: Callable[[], Data]) -> Data:
     return make()
 
 
 def check_known(run: Mapping[str, Any]) -> None:
-    """Refuse to open a path that a run.json names, unless the same data were read on this machine. Raises
-    BadInput.
-    """
+    """Refuse to open a path that a run.json names, unless its data were read here before. Raises BadInput."""
     name = run["config"].get("dataset")
     if not isinstance(name, str) or name.partition(":")[0] not in OPENED or cache.holds(run["data_sha256"]):
         return
     raise BadInput(
         f"run {run['run_id']} names the data '{name}', which nobody has read here yet, so it was not "
-        "opened: if you trust "
-        "that path, or another with the same content, name it by --data"
+        "opened: if you trust that path, or another with the same content, name it by --data"
     )

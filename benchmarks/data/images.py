@@ -1,4 +1,4 @@
-"""Images of any kind, as uint8 arrays of one number of channels and, if wanted, of one size."""
+"""Images of any kind as uint8 arrays, with one number of channels and, if wanted, of one size."""
 
 import io
 import math
@@ -18,31 +18,31 @@ from alibench.evaluation import files
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.messages import listed
 
-# Pillow's names of what is opened, as docs/own-data.md lists it: for others it may start a program, as for
-# EPS Ghostscript
+# Pillow's names of the formats in docs/own-data.md; for others it may start a program, such as Ghostscript
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # PPM is PGM and PBM, too
 DEPTH = 4  # bytes a pixel, as Pillow keeps colours
 DEEP = ("I", "I;16", "I;16L", "I;16B")  # Pillow's modes of more than 8 bits; "I" is a 16-bit PGM, too
 GREY = ("1", "L", "LA", *DEEP)  # a palette counts as colour, whatever is in it
-FOREIGN = {
+FOREIGN = {  # a phone's formats, by the bytes after "ftyp"
     "HEIC": (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"),
     "AVIF": (b"avif", b"avis"),
 }
-UNUSUAL = ("animated", "transparent", "deep")  # of a Header
-BACKGROUND = "white"  # behind what is transparent
+BACKGROUND = "white"  # behind transparent places
 BITS = (8, 10, 12, 14, 16)  # that cameras and scanners use of 16
 DARK = 16  # of 255: a set without a brighter pixel holds labels, or was not scaled
 GROUP = 64  # images a thread decodes at a time: one by one, threads hinder each other on small images
 AHEAD = 64 * GROUP  # images that may wait to be taken
 WAITING = 1_000_000_000  # bytes of them
 
-warnings.filterwarnings(
-    "ignore", "Corrupt EXIF data", UserWarning
-)  # such a picture is read without its orientation
+# such a picture is read without its orientation
+warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
+
+T = TypeVar("T")
+Picture = str | np.ndarray  # a path, or pixels (H, W) or (H, W, 3)
 
 
-class Header(NamedTuple):
-    """What an image's file says of it."""
+class PictureHeader(NamedTuple):
+    """What a file says of its image."""
 
     width: int
     height: int
@@ -61,23 +61,20 @@ class Levels:
 
 
 FULL = Levels()
-T = TypeVar("T")
 
 
 @contextmanager
-def _open(source: str | np.ndarray) -> Iterator[Image.Image]:
-    """Give the image of a file or an array (H, W) or (H, W, 3). What goes wrong with it becomes BadInput
-    naming the file.
-    """
+def _open(picture: Picture) -> Iterator[Image.Image]:
+    """Open an image that is not decoded yet. Whatever goes wrong with it becomes BadInput naming the file."""
     try:
-        if isinstance(source, np.ndarray):
-            yield Image.fromarray(source)
+        if isinstance(picture, np.ndarray):
+            yield Image.fromarray(picture)
             return
-        with files.opened(source, "unpacked") as raw:
+        with files.opened(picture, "unpacked") as raw:
             file = io.BufferedReader(raw)  # type: ignore[type-var]  # an image is read in small pieces
-            _check_foreign(source, file.peek(12)[:12])
+            _check_foreign(picture, file.peek(12)[:12])
             image: Image.Image = Image.open(file, formats=FORMATS)
-            files.check_size(source, "unpacks to", DEPTH * math.prod(image.size), "unpacked")
+            files.check_size(picture, "unpacks to", DEPTH * math.prod(image.size), "unpacked")
             yield image
     except BadInput:
         raise
@@ -85,76 +82,92 @@ def _open(source: str | np.ndarray) -> Iterator[Image.Image]:
         raise BadInput(str(problem)) from None
     except (
         Exception
-    ) as error:  # a broken file shows as whatever it breaks: OSError, SyntaxError, ValueError, struct.error
+    ) as error:  # whatever a broken file breaks: OSError, SyntaxError, ValueError, struct.error
         reason = f"not {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else error
-        raise BadInput(f"{source} cannot be read as an image ({reason}): mend or remove it") from None
+        raise BadInput(f"{picture} cannot be read as an image ({reason}): mend or remove it") from None
 
 
-def _check_foreign(source: str, start: bytes) -> None:
-    """Refuse the formats of phones' pictures, which need a library of their own. Raises BadInput."""
+def _check_foreign(path: str, start: bytes) -> None:
     for name, brands in FOREIGN.items():
         if start[4:8] == b"ftyp" and start[8:12] in brands:
             raise BadInput(
-                f"{source} cannot be read as an image ({name}, not {', '.join(FORMATS)}): convert it to PNG "
-                "or JPEG, "
-                "for example by ImageMagick or by the Python package pillow-heif"
+                f"{path} cannot be read as an image ({name}, not {', '.join(FORMATS)}): convert it to PNG "
+                "or JPEG, for example by ImageMagick or by the Python package pillow-heif"
             )
 
 
-def header(source: str | np.ndarray) -> Header:
-    """Return what a file says of its image, without decoding it. Raises BadInput.
+# ---------- headers
 
-    An EXIF orientation may yet exchange the two sides.
-    """
-    with _open(source) as image:
+
+def header(picture: Picture) -> PictureHeader:
+    """Return the header of an image, whose sides an EXIF orientation may yet exchange. Raises BadInput."""
+    with _open(picture) as image:
         animated = False
-        with suppress(Exception):  # a second frame that is broken is not read
+        # a second frame that is broken is not needed
+        with suppress(Exception):
             animated = bool(getattr(image, "is_animated", False))
-        return Header(
-            *image.size, image.mode in GREY, image.mode in DEEP, image.has_transparency_data, animated
-        )
+        deep, transparent = image.mode in DEEP, image.has_transparency_data
+        return PictureHeader(*image.size, image.mode in GREY, deep, transparent, animated)
 
 
-def headers(*parts: np.ndarray) -> list[Header]:
-    """Return the headers of all images of some arrays of paths, or of pixels, in order.
+def headers(*parts: np.ndarray) -> list[PictureHeader]:
+    """Return the headers of all images, in order. Raises BadInput, naming all files that cannot be read."""
+    joined = together(parts)
+    # a file has its own header, an array one for all its images
+    if joined[0].dtype == object:
+        return list(_read_all(header, joined[0], GROUP, len(joined[0])))
+    return [each for part in joined if len(part) for each in [header(part[0])] * len(part)]
 
-    Raises BadInput, which names all files that cannot be read.
+
+def together(parts: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """Return paths as one array, so that all unreadable files are named together; pixels as they are."""
+    parts = list(parts)
+    return [np.concatenate(parts)] if parts[0].dtype == object else parts
+
+
+def _read_all(
+    read: Callable[[Any], T],
+    pictures: np.ndarray,
+    group: int,
+    ahead: int,
+    is_odd: Callable[[T], bool] = lambda result: False,
+) -> Iterator[T]:
+    """Yield what `read` returns for each picture, in order; threads are at most `ahead` pictures ahead.
+
+    A group ends with an odd result. Nothing is yielded after a picture that cannot be read, but all are
+    tried: in the end BadInput names all that cannot be read.
     """
-    found: list[Header] = []
     broken: dict[str, BadInput] = {}
 
-    def read(paths: np.ndarray) -> list[Header | BadInput]:
-        return [_or_problem(header, path) for path in paths]
-
-    with _threads() as pool:
-        for part in parts:
-            if part.dtype != object:  # pixels
-                found += [header(part[0])] * len(part) if len(part) else []
+    # BadInput is returned, since an exception would end the whole map
+    def read_group(start: int) -> list[tuple[Any, T | BadInput]]:
+        results: list[tuple[Any, T | BadInput]] = []
+        for picture in pictures[start : start + group]:
+            try:
+                result = read(picture)
+            except BadInput as problem:
+                results.append((picture, problem))
                 continue
-            groups = [part[start : start + GROUP] for start in range(0, len(part), GROUP)]
-            for path, result in zip(part, chain.from_iterable(pool.map(read, groups)), strict=True):
+            results.append((picture, result))
+            if is_odd(result):
+                break
+        return results
+
+    # Pillow decodes without Python's lock
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(pictures), max(1, ahead)):
+            groups = range(start, min(start + ahead, len(pictures)), group)
+            for picture, result in chain.from_iterable(pool.map(read_group, groups)):
                 if isinstance(result, BadInput):
-                    broken[path] = result
-                else:
-                    found.append(result)
-
+                    broken[str(picture)] = result
+                elif not broken:
+                    yield result
     _refuse(broken)
-    return found
-
-
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-
-
-def _or_problem(read: Callable[..., T], source: str | np.ndarray, *options: Any) -> T | BadInput:
-    try:
-        return read(source, *options)
-    except BadInput as problem:
-        return problem
 
 
 def _refuse(broken: Mapping[str, BadInput]) -> None:
-    """Raise what was met, if anything was, in one line that names all files."""
+    """Raise the first problem, if there is one, in one line that names all files."""
+    # names below the folder that they have in common
     paths = sorted(broken)
     if len(paths) > 1:
         folder = os.path.commonpath([os.path.dirname(path) for path in paths])
@@ -164,8 +177,69 @@ def _refuse(broken: Mapping[str, BadInput]) -> None:
         raise broken[path]
 
 
+# ---------- pixels
+
+
+def decode(picture: Picture, size: int, channels: int, levels: Levels = FULL) -> np.ndarray:
+    """Return an image as uint8 (C, H, W). Raises BadInput, naming the file, if it is not a whole image.
+
+    It is turned upright as its EXIF orientation says, if that can be read. Transparent places become white;
+    of several frames the first is taken, and of more than 8 bits the upper 8 of those that `levels` says.
+    """
+    image = _upright(picture, channels, levels)
+    pixels = np.asarray(_fit(image, size) if size else image)
+    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def decode_all(
+    parts: Iterable[np.ndarray], size: int, channels: int, shape: tuple[int, ...], levels: Levels = FULL
+) -> Iterator[np.ndarray]:
+    """Yield the decoded images in order, at most AHEAD of them or WAITING bytes in memory.
+
+    An image that is not of the `shape` is yielded too, for the caller to refuse; what follows it may be left
+    out. Raises BadInput in the end, naming all files that cannot be read.
+    """
+    # fewer images in a group where they are large, so that all threads have work within the bound
+    ahead = max(1, min(AHEAD, WAITING // math.prod(shape)))
+    group = max(1, ahead // (AHEAD // GROUP))
+    for pictures in together(parts):
+        yield from _read_all(
+            lambda picture: decode(picture, size, channels, levels),
+            pictures,
+            group,
+            ahead,
+            is_odd=lambda image: image.shape != shape,
+        )
+
+
+def _upright(picture: Picture, channels: int, levels: Levels) -> Image.Image:
+    with _open(picture) as image:
+        image.load()
+        # an EXIF block may be damaged in any way
+        with suppress(Exception):
+            ImageOps.exif_transpose(image, in_place=True)
+        return _convert(image, channels, levels)
+
+
+def _convert(image: Image.Image, channels: int, levels: Levels) -> Image.Image:
+    # to 8 bits
+    if image.mode == "F":
+        raise ValueError("more than 16 bits a pixel and channel")
+    if image.mode in DEEP:
+        image = _eight_bits(image, levels.bits)
+
+    # on a background; to RGBA first, since Pillow would warn of a transparent palette
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        behind = Image.new("RGBA", image.size, BACKGROUND)
+        image = Image.alpha_composite(behind, image)
+
+    image = image.convert("L" if channels == 1 else "RGB")
+    return image.point(lambda value: 255 * min(value, 1)) if levels.binary else image
+
+
 def _eight_bits(image: Image.Image, bits: int) -> Image.Image:
-    """Return an image of more than 8 bits with the upper 8 of those that its set uses."""
+    """Return an image of more than 8 bits with the upper 8 of the `bits` that its set uses."""
     pixels = np.asarray(image)
     if image.mode == "I" and (pixels.min() < 0 or pixels.max() >= 1 << 16):
         raise ValueError("more than 16 bits a pixel and channel")
@@ -175,50 +249,32 @@ def _eight_bits(image: Image.Image, bits: int) -> Image.Image:
     return Image.fromarray(eight)
 
 
-def _convert(image: Image.Image, channels: int, levels: Levels) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("more than 16 bits a pixel and channel")
-    if image.mode in DEEP:
-        image = _eight_bits(image, levels.bits)
-
-    if image.has_transparency_data:
-        image = image.convert("RGBA")  # in one step Pillow would warn of a transparent palette
-        behind = Image.new("RGBA", image.size, BACKGROUND)
-        image = Image.alpha_composite(behind, image)
-
-    image = image.convert("L" if channels == 1 else "RGB")
-    return image.point(lambda value: 255 * min(value, 1)) if levels.binary else image
+def _fit(image: Image.Image, size: int) -> Image.Image:
+    """Return the square in the middle, `size` pixels a side, resized by Lanczos as the papers' CelebA."""
+    width, height = (round(side * size / min(image.size)) for side in image.size)
+    left, top = (width - size) // 2, (height - size) // 2
+    return image.resize((width, height), Image.Resampling.LANCZOS).crop((left, top, left + size, top + size))
 
 
-def _upright(source: str | np.ndarray, channels: int, levels: Levels) -> Image.Image:
-    """Return an image of its own size, as `decode` says."""
-    with _open(source) as image:
-        image.load()
-        with suppress(Exception):  # an EXIF block may be damaged in any way
-            ImageOps.exif_transpose(image, in_place=True)
-        return _convert(image, channels, levels)
+def find_levels(where: str, pictures: Iterable[Picture], deep: Iterable[Picture], channels: int) -> Levels:
+    """Return how a set's numbers become 0 to 255; `deep` pictures have more than 8 bits. Raises BadInput.
 
-
-def find_levels(
-    where: str, sources: Iterable[str | np.ndarray], deep: Iterable[str | np.ndarray], channels: int
-) -> Levels:
-    """Return how the numbers of a set's pictures become 0 to 255, `deep` those of more than 8 bits. Raises
-    BadInput.
-
-    Most sets show it in their first picture, others in all of them. What cannot be read is passed over.
+    Unreadable pictures are passed over: decoding names them.
     """
+    # bits of the deep ones; from 15 on more pictures change nothing
     deepest = 0
-    for source in deep:
-        with suppress(BadInput), _open(source) as image:
+    for picture in deep:
+        with suppress(BadInput), _open(picture) as image:
             deepest = max(deepest, int(np.asarray(image).max()))
         if deepest >= 1 << BITS[-2]:
             break
     bits = next((bits for bits in BITS if deepest < 1 << bits), BITS[-1]) if deepest else BITS[-1]
 
+    # most sets have a bright pixel in their first picture
     count, brightest = 0, 0
-    for count, source in enumerate(sources, 1):  # noqa: B007 the last number is what is said
+    for count, picture in enumerate(pictures, 1):  # noqa: B007 messages name the last number
         with suppress(BadInput):
-            brightest = max(brightest, int(np.asarray(_upright(source, channels, Levels(bits))).max()))
+            brightest = max(brightest, int(np.asarray(_upright(picture, channels, Levels(bits))).max()))
         if brightest > DARK:
             return Levels(bits)
 
@@ -231,57 +287,3 @@ def find_levels(
             f"{255 // brightest}, so that white is 255; or name others, if these are labels and not pictures"
         )
     return Levels(bits, binary=True)
-
-
-def _fit(image: Image.Image, size: int) -> Image.Image:
-    """Resize the shorter side to `size` and keep the square in the middle. Lanczos: it made the papers'
-    CelebA.
-    """
-    width, height = (round(side * size / min(image.size)) for side in image.size)
-    left, top = (width - size) // 2, (height - size) // 2
-    return image.resize((width, height), Image.Resampling.LANCZOS).crop((left, top, left + size, top + size))
-
-
-def decode(source: str | np.ndarray, size: int, channels: int, levels: Levels = FULL) -> np.ndarray:
-    """Return an image as uint8 (C, H, W). Raises BadInput, naming the file, if it is no image or not a whole
-    one.
-
-    It is turned upright as its EXIF orientation says, if that can be read. What is transparent shows white;
-    of several frames the first is taken, and of more than 8 bits the upper 8 of those that `levels` says.
-    """
-    image = _upright(source, channels, levels)
-    pixels = np.asarray(_fit(image, size) if size else image)
-    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
-
-
-def decode_all(
-    sources: np.ndarray, size: int, channels: int, shape: tuple[int, ...], levels: Levels = FULL
-) -> Iterator[np.ndarray]:
-    """Yield the decoded images in order, AHEAD of them or WAITING bytes in memory.
-
-    One that is not of the `shape` is yielded too, and is to be refused: what follows it may be left out.
-    After one that cannot be read no more are yielded, but all are looked at: in the end BadInput names all
-    that cannot be read.
-    """
-    ahead = max(1, min(AHEAD, WAITING // math.prod(shape)))
-    size_of_group = max(1, ahead // (AHEAD // GROUP))
-    broken: dict[str, BadInput] = {}
-
-    def decode_group(start: int) -> list[tuple[str | np.ndarray, np.ndarray | BadInput]]:
-        found = []
-        for source in sources[start : start + size_of_group]:
-            image = _or_problem(decode, source, size, channels, levels)
-            found.append((source, image))
-            if isinstance(image, np.ndarray) and image.shape != shape:
-                break
-        return found
-
-    with _threads() as pool:
-        for start in range(0, len(sources), ahead):
-            groups = range(start, min(start + ahead, len(sources)), size_of_group)
-            for source, image in chain.from_iterable(pool.map(decode_group, groups)):
-                if isinstance(image, BadInput):
-                    broken[str(source)] = image
-                elif not broken:
-                    yield image
-    _refuse(broken)

@@ -1,27 +1,25 @@
-"""Data as a dry run sees them: how many images, of which shape, with which labels; pictures are not decoded
-for it.
+"""Outlines of datasets for a dry run: as many images of the same shape, with the same labels, but noise.
 
-The labels of pictures of one's own are the true ones. Pixels are noise, unless the pictures are so few that
-decoding them takes a moment, or were decoded before. Nothing is downloaded, and nothing is written but for a
-folder that is removed again.
+Pictures that were decoded before, or are so few that decoding takes a moment, are read as they are. Nothing
+is downloaded, and nothing is written but a folder that is removed again.
 """
 
-import hashlib
 import math
 import tempfile
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from alibench.benchmarks.data import cache, images
+from alibench.benchmarks.data import cache, decoded, images
 from alibench.benchmarks.data.published import Published
-from alibench.benchmarks.data.sources import SPLITS, Contents, Options, Source
+from alibench.benchmarks.data.sources import Contents, Options, Source
+from alibench.evaluation import files
 from alibench.evaluation.data import Data, Split
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.messages import say
@@ -29,123 +27,113 @@ from alibench.evaluation.seeds import generator
 
 FEW = 1000  # pictures that are decoded all the same, so that a broken one is named
 
-_drawn: ContextVar[dict[Hashable, Data] | None] = ContextVar("drawn", default=None)
+_outlines: ContextVar[dict[Hashable, Data] | None] = ContextVar("outlines", default=None)
 
 
 @contextmanager
 def drawn() -> Iterator[None]:
-    """Let `data.load` give outlines meanwhile."""
-    before = _drawn.set({})
+    """Let `datasets.load` return outlines meanwhile."""
+    before = _outlines.set({})
     try:
         yield
     finally:
-        _drawn.reset(before)
+        _outlines.reset(before)
 
 
-def wanted() -> bool:
-    """Return whether outlines stand in for data now."""
-    return _drawn.get() is not None
-
-
-def of(source: Source, options: Options) -> Data:
+def load(source: Source, options: Options) -> Data | None:
     """Return a source's outline, the same each time, or its data where they are at hand.
 
-    Raises BadInput for what its files' names and headers show to be wrong.
+    None where outlines are not `drawn`. Raises BadInput for faults that names and headers of files show.
     """
-    kept = _drawn.get()
-    if kept is None:
-        return _of(source, options)
+    outlines = _outlines.get()
+    if outlines is None:
+        return None
     key = type(source), source.where, options
-    if key not in kept:
-        kept[key] = _of(source, options)
-    return kept[key]
+    if key not in outlines:
+        outlines[key] = _load(source, options)
+    return outlines[key]
 
 
-def _of(source: Source, options: Options) -> Data:
+def _load(source: Source, options: Options) -> Data:
     if isinstance(source, Published) and not source.is_there:
-        say(f"data set '{source.name}' is not in {source.raw}: the command would download it")
+        say(f"dataset '{source.name}' is not in {source.raw}: the command would download it")
         return _published(source, options)
-    found = cache.find(source)
-    if (known := cache.decoded(source, options, found)) is not None:
-        return known
+
+    # the data themselves, if they were decoded and nothing has to be hashed for it
+    state = cache.find(source)
+    if (data := cache.load_unhashed(source, options, state)) is not None:
+        return data
     if isinstance(source, Published):
         return _published(source, options)
-    contents = source.read(found.files, options.seed)
-    if sum(len(getattr(contents, split)) for split in SPLITS) <= FEW:
-        return _decoded(source, options, found)
-    return _made(source, options, _shape(source, options, contents), contents)
+
+    # few are decoded all the same, of many only the headers are read
+    contents = source.read(state.paths, options.seed)
+    if sum(map(len, contents.parts)) <= FEW:
+        return _decoded(source, options, contents)
+    labels = [torch.from_numpy(np.ascontiguousarray(part.y)) for part in contents.parts]
+    outline = _outline(source, options, _shape(source, options, contents), labels)
+    return replace(
+        outline, classes=contents.classes, class_names=contents.class_names, splits=contents.splits
+    )
 
 
-def _decoded(source: Source, options: Options, found: cache.Found) -> Data:
-    """Decode all images into memory."""
+def _decoded(source: Source, options: Options, contents: Contents) -> Data:
+    """Return the data, decoded into memory."""
     with tempfile.TemporaryDirectory(prefix="alibench-") as place:
-        data = cache.build(source, options, found, Path(place) / "data")
-        splits = (
-            Split(split.x.clone(), split.y.clone()) for split in (data.train, data.validation, data.test)
-        )
+        folder = Path(place) / "data"
+        decoded.write(folder, contents, source, options, files.digest(source.where))
+        data = decoded.read(folder, source, options)
+        # out of the files, which are removed at once
+        splits = (Split(part.x.clone(), part.y.clone()) for part in (data.train, data.validation, data.test))
         train, validation, test = splits
     return replace(data, train=train, validation=validation, test=test)
 
 
 def _shape(source: Source, options: Options, contents: Contents) -> tuple[int, int, int]:
-    """Return the shape of an image as its header says it. Raises BadInput for images of several sizes."""
+    """Return the shape of an image by the headers. Raises BadInput for images of several sizes."""
     size, channels = options.size or source.size, options.channels
-    sides, grey = set[tuple[int, int]](), True
-    every = size == 0 or channels == 0
-    for split in SPLITS:
-        pixels = getattr(contents, split).images
-        for image in pixels if every and pixels.dtype == object else pixels[:1]:
-            width, height, is_grey, *_ = images.header(image)
-            sides.add((min(width, height), max(width, height)))  # an orientation may exchange them
-            grey &= is_grey
-            if not size and len(sides) > 1:
-                raise BadInput(f"{image} is {width}x{height} pixels, others are not: resize all by --size N")
+    pictures = [part.images for part in contents.parts]
+    # where both are known the first image shows the shape
+    if size and channels:
+        pictures = [contents.train.images[:1]]
+    headers = images.headers(*pictures)
+
+    # an orientation may exchange the two sides
+    sides = [sorted((header.width, header.height)) for header in headers]
+    odd = next((i for i, side in enumerate(sides) if side != sides[0]), None)
+    if odd is not None and not size:
+        width, height, *_ = headers[odd]
+        where = images.together(pictures)[0][odd] if pictures[0].dtype == object else source.where
+        raise BadInput(f"{where} is {width}x{height} pixels, others are not: resize all by --size N")
+
+    # one image is decoded, for its orientation
     _, height, width = images.decode(contents.train.images[0], size, channels or 3).shape
-    return channels or (1 if grey else 3), height, width
-
-
-def _made(source: Source, options: Options, shape: tuple[int, int, int], contents: Contents) -> Data:
-    labels = [torch.from_numpy(np.ascontiguousarray(getattr(contents, split).y)) for split in SPLITS]
-    about = {"classes": contents.classes, "class_names": contents.class_names, "splits": contents.splits}
-    return _data(source, options, shape, labels, about)
+    return channels or (1 if all(header.grey for header in headers) else 3), height, width
 
 
 def _published(source: Published, options: Options) -> Data:
-    """Return the outline of a published set by what is known of it; its classes come in turn."""
+    """Return the outline of a published dataset by what is known of it; its classes come in turn."""
     channels, height, width = source.shape
     shape = options.channels or channels, options.size or height, options.size or width
-    labels = [
-        torch.zeros((n, source.attributes), dtype=torch.uint8)
-        if source.attributes
-        else torch.arange(n) % source.classes
-        for n in source.sizes
-    ]
-    return _data(source, options, shape, labels, {"classes": source.classes, "splits": source.splits})
+    if source.attributes:
+        labels = [torch.zeros((n, source.attributes), dtype=torch.uint8) for n in source.sizes]
+    else:
+        labels = [torch.arange(n) % source.classes for n in source.sizes]
+    return replace(_outline(source, options, shape, labels), classes=source.classes, splits=source.splits)
 
 
-def _data(
-    source: Source,
-    options: Options,
-    shape: tuple[int, int, int],
-    labels: list[torch.Tensor],
-    about: dict[str, Any],
-) -> Data:
+def _outline(source: Source, options: Options, shape: tuple[int, int, int], labels: Sequence[Tensor]) -> Data:
+    """Return data of noise, without classes."""
     train, validation, test = (Split(_noise(len(y), shape), y) for y in labels)
-    text = (
-        f"outline {type(source).__name__} {source.where} {asdict(options)} {shape} {[len(y) for y in labels]}"
-    )
-    content = hashlib.sha256(text.encode()).hexdigest()
-    return Data(
-        source.name, train, validation, test, extractor=source.extractor(options), content=content, **about
-    )
+    about = source.where, asdict(options), shape, [len(y) for y in labels]
+    content = files.digest(f"outline {type(source).__name__} {about}")
+    return Data(source.name, train, validation, test, 0, extractor=source.extractor(options), content=content)
 
 
-def _noise(n: int, shape: tuple[int, int, int]) -> torch.Tensor:
-    """Return different images of noise (n, C, H, W) in the memory of n numbers: each is the one before, moved
-    by a pixel.
-    """
+def _noise(n: int, shape: tuple[int, int, int]) -> Tensor:
+    """Return n images of noise, each the one before moved by a pixel, in the memory of n numbers."""
+    # strides of an image as usual, and of one number from image to image
     _, height, width = shape
-    numbers = torch.randint(
-        256, (n + math.prod(shape),), generator=generator(0, "outline"), dtype=torch.uint8
-    )
+    rng = generator(0, "outline")
+    numbers = torch.randint(256, (n + math.prod(shape),), generator=rng, dtype=torch.uint8)
     return numbers.as_strided((n, *shape), (1, height * width, width, 1))

@@ -1,4 +1,4 @@
-"""The papers' data sets in the papers' splits; torchvision downloads, verifies and reads them."""
+"""The papers' datasets in the papers' splits; torchvision downloads, verifies and reads them."""
 
 import os
 from abc import abstractmethod
@@ -7,18 +7,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from alibench.benchmarks.data.sources import Contents, Options, Part, Source, shuffled, walk
+from alibench.benchmarks.data.sources import Contents, Options, Part, Source, reading, shuffled, walk
 from alibench.evaluation.errors import BadInput
-from alibench.evaluation.files import Unsafe, opened
+from alibench.evaluation.files import opened
 from alibench.evaluation.store import home
 
-ORDER = (
-    0  # the seed of the order within each split: MNIST's first 5,000 test digits are easier than the others
-)
+# the seed of each split's order: MNIST's first 5,000 test digits are easier than the others
+ORDER = 0
 
 
 class Published(Source):
-    """A data set that torchvision keeps in the folder of downloads."""
+    """A dataset that torchvision keeps in the folder of downloads."""
 
     shape: ClassVar[tuple[int, int, int]]  # of an image: channels, height, width
     sizes: ClassVar[tuple[int, int, int]]
@@ -26,7 +25,7 @@ class Published(Source):
     attributes: ClassVar[int] = 0
     splits: ClassVar[str]
     needed: ClassVar[tuple[str, ...]]  # files and folders that are read
-    by_hand: ClassVar[tuple[str, ...]]  # what can be put there for want of a network
+    by_hand: ClassVar[tuple[str, ...]]  # files that a user without a network can put there
 
     def __init__(self) -> None:
         self.raw = home() / "raw"
@@ -39,70 +38,66 @@ class Published(Source):
 
     @abstractmethod
     def open(self, download: bool) -> tuple[list[Part], list[str]]:
-        """Return the published splits and the names of classes or attributes. Raises what torchvision raises."""
+        """Return the published splits, and the names of classes or attributes. Raises any Exception."""
 
     def order(self, n: int) -> np.ndarray:
-        """Return the order in which training images go to train, then to validation, where that is not
-        published.
-        """
+        """Return the order (n,) of training images: first come those of train, then of validation."""
         return np.arange(n)
 
     def files(self) -> dict[str, str]:
-        """Return what torchvision reads, downloaded if it is not there."""
+        """Return the files that torchvision reads, downloaded if they are not there. Raises BadInput."""
         if not self.is_there:
             self._check_by_hand()
             self._open(download=True)
-        files: dict[str, str] = {}
+
+        # folders by their files
+        paths: dict[str, str] = {}
         for name in self.needed:
             path = str(self.raw / name)
-            files |= (
-                {f"{name}/{n}": f"{path}/{n}" for n in walk(path)} if os.path.isdir(path) else {name: path}
-            )
-        return files
+            if os.path.isdir(path):
+                paths |= {f"{name}/{file}": f"{path}/{file}" for file in walk(path)}
+            else:
+                paths[name] = path
+        return paths
 
     def read(self, files: Mapping[str, str], seed: int) -> Contents:
-        """Return the paper's splits, each in an order of its own. Raises BadInput if any image is missing."""
+        """Return the paper's splits, each in a random order. Raises BadInput if an image is missing."""
+        # train is split where no validation images are published
         parts, class_names = self._open(download=False)
         if len(parts) == 2:
             train, test = parts
             order = self.order(len(train))
             parts = [train[order[: self.sizes[0]]], train[order[self.sizes[0] :]], test]
-        if (found := tuple(map(len, parts))) != self.sizes:
-            raise BadInput(f"data set '{self.name}' has {found} images, not {self.sizes}: {self._remove}")
-        for number, part in enumerate(parts):  # one after the other: each is copied
+        if (sizes := tuple(map(len, parts))) != self.sizes:
+            raise BadInput(f"dataset '{self.name}' has {sizes} images, not {self.sizes}: {self._remove}")
+
+        # one after the other, since each is copied
+        for number, part in enumerate(parts):
             parts[number] = shuffled(part, ORDER)
         train, validation, test = parts
         classes = len(class_names) if train.y.ndim == 1 else 0
         return Contents(train, validation, test, self.splits, classes, tuple(class_names))
 
     def _check_by_hand(self) -> None:
-        """Refuse what torchvision would wait for, among what was put there by hand. Raises BadInput."""
-        for path in (self.raw / name for name in (*self.needed, *self.by_hand)):
-            try:
+        """Refuse pipes and devices, which torchvision would wait for, and files that are too large."""
+        with reading():
+            for path in (self.raw / name for name in (*self.needed, *self.by_hand)):
                 if path.exists() and not path.is_dir():
                     with opened(path, self.largest):
                         pass
-            except Unsafe as problem:
-                raise BadInput(str(problem)) from None
-            except OSError as error:
-                raise BadInput(f"cannot read {path}: {error.strerror}") from None
 
     def _open(self, download: bool) -> tuple[list[Part], list[str]]:
         try:
             self.raw.mkdir(parents=True, exist_ok=True)
             return self.open(download)
-        except (
-            Exception
-        ) as error:  # torchvision lets pass what it meets on the network, on the disk and in the files
+        # torchvision lets pass whatever it meets on the network, on the disk and in files
+        except Exception as error:
             reason = " ".join(str(error).split())
+            problem, remedy = "read", self._remove
             if download:
-                problem, remedy = (
-                    "downloaded",
-                    f"put {', '.join(self.by_hand)} into {self.raw}, or try again with a network",
-                )
-            else:
-                problem, remedy = "read", self._remove
-            raise BadInput(f"data set '{self.name}' cannot be {problem} ({reason}): {remedy}") from None
+                problem = "downloaded"
+                remedy = f"put {', '.join(self.by_hand)} into {self.raw}, or try again with a network"
+            raise BadInput(f"dataset '{self.name}' cannot be {problem} ({reason}): {remedy}") from None
 
     @property
     def _remove(self) -> str:
@@ -110,8 +105,7 @@ class Published(Source):
 
 
 def _torchvision(name: str) -> Any:
-    """Return a data set's class; imported where it is read, since torchvision takes seconds."""
-    from torchvision import datasets
+    from torchvision import datasets  # takes seconds to import
 
     return getattr(datasets, name)
 
@@ -122,7 +116,7 @@ def _idx(dataset: str) -> tuple[str, ...]:
 
 
 class MNIST(Published):
-    """MNIST (LeCun et al. 1998): 28x28 grey digits; 50,000 / 10,000 / 10,000, as BiGAN's paper splits them."""
+    """MNIST (LeCun et al. 1998): 28x28 grey digits; 50,000 / 10,000 / 10,000, as in BiGAN's paper."""
 
     name = "mnist"
     dataset: ClassVar[str] = "MNIST"
@@ -159,9 +153,7 @@ class FashionMNIST(MNIST):
 
 
 class CIFAR10(Published):
-    """CIFAR-10 (Krizhevsky 2009): 32x32 photographs of ten things; 45,000 / 5,000 / 10,000, as in ALI's
-    paper.
-    """
+    """CIFAR-10 (Krizhevsky 2009): 32x32 photographs; 45,000 / 5,000 / 10,000, as in ALI's paper."""
 
     name = "cifar10"
     shape = (3, 32, 32)
@@ -172,16 +164,13 @@ class CIFAR10(Published):
 
     def open(self, download: bool) -> tuple[list[Part], list[str]]:
         """Return train and test."""
-        both: list[Any] = [
-            _torchvision("CIFAR10")(self.raw, train=train, download=download) for train in (True, False)
-        ]
+        dataset = _torchvision("CIFAR10")
+        both = [dataset(self.raw, train=train, download=download) for train in (True, False)]
         return [Part(part.data, np.array(part.targets)) for part in both], both[0].classes
 
 
 class SVHN(Published):
-    """SVHN (Netzer et al. 2011): 32x32 house numbers; 531,131 (its extra images) / 73,257 / 26,032, as in
-    ALI's paper.
-    """
+    """SVHN (Netzer et al. 2011): 32x32 house numbers; 531,131 / 73,257 / 26,032, as in ALI's paper."""
 
     name = "svhn"
     shape = (3, 32, 32)
@@ -193,16 +182,13 @@ class SVHN(Published):
 
     def open(self, download: bool) -> tuple[list[Part], list[str]]:
         """Return extra, train and test."""
-        parts = [
-            _torchvision("SVHN")(self.raw, split=split, download=download)
-            for split in ("extra", "train", "test")
-        ]
-        return [Part(part.data.transpose(0, 2, 3, 1), part.labels) for part in parts], list("0123456789")
+        dataset = _torchvision("SVHN")
+        opened = [dataset(self.raw, split=split, download=download) for split in ("extra", "train", "test")]
+        return [Part(part.data.transpose(0, 2, 3, 1), part.labels) for part in opened], list("0123456789")
 
 
 class CelebA(Published):
-    """CelebA (Liu et al. 2015): faces, 64x64 in the crop of ALI's paper, 40 attributes; 162,770 / 19,867 /
-    19,962.
+    """CelebA (Liu et al. 2015): 64x64 faces in ALI's crop, 40 attributes; 162,770 / 19,867 / 19,962.
 
     The crop takes the aligned images, 178x218, to 64x78 and keeps rows 7 to 70: `size` 64 of any other image.
     """
@@ -215,24 +201,21 @@ class CelebA(Published):
     splits = "train / valid / test, as published"
     needed = (
         *("celeba/img_align_celeba", "celeba/list_attr_celeba.txt", "celeba/identity_CelebA.txt"),
-        *(
-            "celeba/list_bbox_celeba.txt",
-            "celeba/list_landmarks_align_celeba.txt",
-            "celeba/list_eval_partition.txt",
-        ),
+        *("celeba/list_bbox_celeba.txt", "celeba/list_landmarks_align_celeba.txt"),
+        "celeba/list_eval_partition.txt",
     )
     by_hand = ("celeba/img_align_celeba (img_align_celeba.zip unpacked)", *needed[1:])
 
     def open(self, download: bool) -> tuple[list[Part], list[str]]:
         """Return train, valid and test."""
-        opened = [
-            _torchvision("CelebA")(self.raw, split=split, download=download)
-            for split in ("train", "valid", "test")
-        ]
-        folder = self.raw / self.needed[0]
-        paths = [np.array([str(folder / name) for name in part.filename], dtype=object) for part in opened]
-        parts = [Part(x, part.attr.numpy().astype(np.uint8)) for x, part in zip(paths, opened, strict=True)]
-        return parts, [name for name in opened[0].attr_names if name]  # the file's header ends in a space
+        dataset, folder = _torchvision("CelebA"), self.raw / self.needed[0]
+        parts = []
+        for split in ("train", "valid", "test"):
+            opened = dataset(self.raw, split=split, download=download)
+            paths = np.array([str(folder / name) for name in opened.filename], dtype=object)
+            parts.append(Part(paths, opened.attr.numpy().astype(np.uint8)))
+        # the header of the file of attributes ends in a space
+        return parts, [name for name in opened.attr_names if name]
 
 
 PUBLISHED: dict[str, type[Published]] = {

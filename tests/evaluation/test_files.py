@@ -18,8 +18,9 @@ import torch
 
 from alibench import load_run
 from alibench.benchmarks.commands.cli import main
-from alibench.benchmarks.data import cache
 from alibench.benchmarks.data import datasets as sets
+from alibench.benchmarks.data import decoded
+from alibench.benchmarks.data.sources import Folder
 from alibench.benchmarks.running import outputs, trained
 from alibench.benchmarks.training.checkpoints import Checkpoints
 from alibench.evaluation import files, pictures, sealed, store
@@ -98,7 +99,7 @@ def comparable(found: Any) -> Any:
 
 def cached(place: Path) -> Any:
     folder = next(path for path in (place / "home" / "cache").iterdir() if (path / "header.json").exists())
-    return cache._open(folder, "set")
+    return decoded.read(folder, Folder("set"), sets.Options())
 
 
 def statistics(place: Path) -> Any:

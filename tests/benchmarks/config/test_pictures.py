@@ -167,14 +167,15 @@ def test_the_recipe_is_that_of_the_suite_whose_networks_are_taken(
 ) -> None:
     made = config_pictures.make(f"folder:{noise(tmp_path / 'pictures', sizes, channels)}")
     own, base, compared = made.suite, loading.read(like)[1], loading.read("digits")[1]
-    assert made.chosen.suite.name == like
-    assert asdict(own.recipe) == asdict(made.chosen.suite.recipe) | {"steps": 2_000, "batch": 48}
+    assert made.choice.suite.name == like
+    assert asdict(own.recipe) == asdict(made.choice.suite.recipe) | {"steps": 2_000, "batch": 48}
     assert (own.networks, own.latent, own.seeds) == (base["networks"], base["latent"], 3)
     assert own.models == compared["models"]
     assert own.entry("gan").compute == "ali"
     assert own.entry("gan").options == base.get("model", {}).get("gan", {}).get("options", {})
-    assert own.load().shape == (made.chosen.channels, made.chosen.size, made.chosen.size)
-    assert all(text in one_line(made.text) for text in said)
+    assert own.load().shape == (made.choice.channels, made.choice.size, made.choice.size)
+    updates = f"suite '{like}' makes {made.choice.suite.recipe.steps:,}"
+    assert all(text in one_line(made.text) for text in (*said, updates))
     assert not made.hints
 
 
@@ -184,9 +185,8 @@ def test_the_recipe_is_that_of_the_suite_whose_networks_are_taken(
 )
 def test_updates_are_those_of_some_epochs_within_bounds(like: str, pictures: int, steps: int) -> None:
     suite = loading.replace(parsing.parse(loading.read(like)[1], schema.Suite, like), name=like)
-    made, why = config_pictures._steps(config_pictures.Choice(suite, 8, 3), pictures, 100)
-    assert made == steps
-    assert f"{suite.recipe.steps:,}" in why
+    choice = config_pictures.Choice(suite, 8, 3)
+    assert choice.steps(pictures, 100)[0] == steps
 
 
 def test_pictures_without_classes_are_measured_by_what_needs_none(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_labels_fit_few_pictures_and_many_classes(counts: tuple[int, ...], expec
 
 def test_a_class_of_too_few_pictures_leaves_the_classifiers_out(tmp_path: Path) -> None:
     made = config_pictures.make(f"folder:{classes(tmp_path / 'pictures', (3, 60))}")
-    assert made.found.classes == {"class 0": 3, "class 1": 60}
+    assert made.pictures.classes == {"class 0": 3, "class 1": 60}
     assert {"svm", "neighbours", "probe"} <= set(made.left_out)
     assert "images in the pool of labels, 5 are needed" in made.left_out["svm"]
     # of seven validation pictures one is of that class: no classifier shows in them that it is better than
@@ -305,8 +305,8 @@ def test_arrays_are_looked_at_like_folders(labelled: bool, tmp_path: Path) -> No
     x = rng.randint(256, size=(90, 16, 12, 3), dtype=np.uint8)
     np.savez(tmp_path / "mine.npz", x=x, **({"y": np.arange(90) % 3} if labelled else {}))
     made = config_pictures.make(f"npz:{tmp_path / 'mine.npz'}")
-    assert (made.name, made.found.sizes) == ("mine", {(12, 16): 90})
-    assert made.found.classes == ({"0": 30, "1": 30, "2": 30} if labelled else {})
+    assert (made.name, made.pictures.sizes) == ("mine", {(12, 16): 90})
+    assert made.pictures.classes == ({"0": 30, "1": 30, "2": 30} if labelled else {})
     assert made.suite.load().shape == (3, 12, 12)
     assert ("svm" in made.metrics) == labelled
 

@@ -8,6 +8,7 @@ import torch
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import loading, plugins
 from alibench.benchmarks.data import datasets
+from alibench.benchmarks.data.samples import StoredSamples
 from alibench.benchmarks.running import jobs
 from alibench.benchmarks.running.jobs import Job
 from alibench.evaluation.seeds import generator
@@ -16,7 +17,7 @@ from tests.benchmarks.config.test_plugins import TINY, pictures, written
 
 
 def test_a_folders_images_are_drawn_once_each_by_the_generator(tmp_path: Path) -> None:
-    folder = plugins.Folder(pictures(tmp_path / "made", 30, mode="RGB"), (1, 8, 8))
+    folder = StoredSamples(pictures(tmp_path / "made", 30, mode="RGB"), (1, 8, 8))
     rng = generator(0, "test")
     parts = [folder.sample(10, rng) for _ in range(3)]
     seen = {part.numpy().tobytes() for part in torch.cat(parts)}

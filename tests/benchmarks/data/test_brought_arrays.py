@@ -6,7 +6,6 @@ import gzip
 import io
 import os
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +21,6 @@ from alibench.evaluation.features.extractor import Extractor
 from alibench.evaluation.metrics.fidelity import Against
 from alibench.evaluation.seeds import generator
 from alibench.evaluation.settings import Settings
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give each test its own folder of downloads and caches."""
-    monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path / "home"))
-    cache.forget()
-    yield
-    cache.forget()
-
 
 X = np.random.RandomState(0).randint(256, size=(30, 5, 4)).astype(np.uint8)
 Y = np.arange(30) % 3
@@ -269,7 +258,7 @@ def test_a_file_in_the_place_of_a_folder_and_a_folder_in_that_of_a_file(tmp_path
         datasets.load(f"folder:{path}")
     refused(
         tmp_path,
-        f"{tmp_path} is a folder: write folder:{tmp_path} for pictures, or name a file of arrays in it",
+        f"{tmp_path} is a folder: write folder:{tmp_path} for pictures, or name a file in it",
     )
 
 

@@ -6,7 +6,6 @@ import io
 import os
 import re
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +23,6 @@ from alibench.evaluation import files
 from alibench.evaluation.data import Data
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.features import classifiers, fitting
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give each test its own folder of downloads and caches."""
-    monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path / "home"))
-    cache.forget()
-    yield
-    cache.forget()
 
 
 def pixels(n: int, levels: int = 256) -> np.ndarray:
@@ -194,12 +184,10 @@ def test_copies_across_splits_are_counted_and_stand_in_the_provenance(
     said(capsys, loaded, "2 of 8 test images are exact copies of train images")
     (suite,) = loading.load("digits", only=["vae"])
     suite = loading.replace(suite, dataset=f"folder:{tmp_path / 'set'}", metrics=["reconstruction"])
-    assert (
-        of(suite, "vae", 0, ["alibench"], loading.torch.device("cpu"), None)["data_splits"] == loaded.splits
-    )
+    assert of(suite, "vae", 0, ["alibench"], torch.device("cpu"), None)["data_splits"] == loaded.splits
     read(tmp_path / "set")
     assert capsys.readouterr().err == ""  # it was said when they were decoded
-    assert pictures.make(f"folder:{tmp_path / 'set'}").found.how == loaded.splits
+    assert pictures.make(f"folder:{tmp_path / 'set'}").pictures.rule == loaded.splits
 
 
 def test_a_split_without_copies_is_not_mentioned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -399,7 +387,7 @@ def test_what_other_programs_leave_beside_pictures_is_passed_over_aloud(
     listed = "__MACOSX, labels.csv, a/@eaDir, a/Thumbs.db and 3 more"
     said(capsys, loaded, f"passed over, as they are not pictures: {listed}")
     assert f"passed over, as they are not pictures: {listed}" in " ".join(
-        pictures.make(f"folder:{tmp_path / 'set'}").found.lines
+        pictures.make(f"folder:{tmp_path / 'set'}").pictures.lines
     )
     built = len([*(tmp_path / "home" / "cache").glob("*/header.json")])
     (tmp_path / "set" / "labels.csv").write_text("other labels")

@@ -67,7 +67,7 @@ FORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 @pytest.mark.parametrize("form", FORMS)
 def test_arrays_of_any_form_are_the_same_samples(form: str, ending: str, tmp_path: Path) -> None:
     file = written(tmp_path / f"made.{ending}", FORMS[form](digits(30)))
-    folder = plugins.Folder(file, GREY)
+    folder = samples.StoredSamples(file, GREY)
     rng = generator(0, "test")
     found = torch.cat([folder.sample(10, rng) for _ in range(3)])
     assert found.shape == (30, *GREY)
@@ -157,7 +157,7 @@ def test_what_is_no_array_is_refused_by_name(tmp_path: Path, monkeypatch: pytest
     ]
     cases += [
         (tmp_path / "nowhere.npz", "there is no file"),
-        (tmp_path / "text.txt", "is not a folder of images, and not an"),
+        (tmp_path / "text.txt", "is not a folder of images, or an .npz"),
     ]
     (tmp_path / "text.txt").write_text("x")
     (tmp_path / "torn.npy").write_bytes((written(tmp_path / "whole.npy", digits(9))).read_bytes()[:200])

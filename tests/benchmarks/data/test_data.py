@@ -45,11 +45,11 @@ def test_unknown_names_and_options_of_what_has_none_are_refused() -> None:
     }.items():
         with pytest.raises(BadInput) as refused:
             load(name)
-        line = f"unknown data set '{name}'; {nearest}there are: grid25, "
+        line = f"unknown dataset '{name}'; {nearest}there are: grid25, "
         assert str(refused.value).startswith(line)
         assert str(refused.value).endswith("folder:PATH, npz:PATH")
     for name in ("grid25", "digits"):
-        with pytest.raises(BadInput, match=f"^data set '{name}' takes no options"):
+        with pytest.raises(BadInput, match=f"^dataset '{name}' takes no options"):
             load(name, Options(size=16))
 
 

@@ -27,22 +27,14 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from alibench.benchmarks.data import cache, images, published
-from alibench.benchmarks.data.datasets import Options, forget, load
+from alibench.benchmarks.data import cache, decoded, images, published
+from alibench.benchmarks.data.cache import forget
+from alibench.benchmarks.data.datasets import Options, load
 from alibench.benchmarks.data.sources import Contents, Folder, Part
 from alibench.evaluation import sealed
 from alibench.evaluation.data import Data, Split
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.store import home
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give each test its own folder of downloads and caches."""
-    monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path / "home"))
-    forget()
-    yield
-    forget()
 
 
 def read(path: Path, kind: str = "folder", **options: int) -> Data:
@@ -448,9 +440,9 @@ def test_folders_that_cannot_be_used_are_named(tmp_path: Path, how: str, message
 @pytest.mark.parametrize(
     ("train", "test", "message"),
     [
-        ({"a": 10}, {"b": 2}, "set: test has the class 'b', train has not"),
-        ({"a": 10}, {"": 2}, "set: test has images without a class folder, train has not"),
-        ({"": 10}, {"a": 2}, "set: test has the class 'a', train has not"),
+        ({"a": 10}, {"b": 2}, "set: test has the class 'b', which train lacks"),
+        ({"a": 10}, {"": 2}, "set: test has images without a class folder, which train lacks"),
+        ({"": 10}, {"a": 2}, "set: test has the class 'a', which train lacks"),
     ],
 )
 def test_classes_of_test_that_train_has_not(
@@ -550,7 +542,7 @@ def altered(folder: Path) -> None:
 
 def old(folder: Path) -> None:
     path = folder / "header.json"
-    path.write_text(path.read_text().replace(f'"version": {cache.FORMAT}', '"version": 0'))
+    path.write_text(path.read_text().replace(f'"version": {decoded.FORMAT}', '"version": 0'))
 
 
 @pytest.mark.parametrize(
@@ -561,7 +553,7 @@ def old(folder: Path) -> None:
         (headless, "header.json is damaged"),
         (flipped, "is damaged: its arrays are not what was written"),
         (altered, "header.json is damaged"),
-        (old, f"header.json has version 0 of the format, this is {cache.FORMAT}"),
+        (old, f"header.json has version 0 of the format, this is {decoded.FORMAT}"),
     ],
 )
 def test_a_damaged_cache_is_built_again_aloud(
@@ -802,7 +794,7 @@ def test_offline_the_message_says_what_goes_where(
     with pytest.raises(BadInput) as caught:
         load(name)
     message = str(caught.value)
-    assert message.startswith(f"data set '{name}' cannot be downloaded (")
+    assert message.startswith(f"dataset '{name}' cannot be downloaded (")
     assert f"put {files}" in message
     assert f" into {home() / 'raw'}, or try again with a network" in message
     assert "\n" not in message

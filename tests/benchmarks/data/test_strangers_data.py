@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from alibench.benchmarks.commands.cli import main
-from alibench.benchmarks.data import cache, datasets, images, published, samples
+from alibench.benchmarks.data import cache, datasets, decoded, images, published, samples
 from alibench.benchmarks.data.datasets import Options
 from alibench.benchmarks.training.checkpoints import Checkpoints
 from alibench.evaluation import files, pictures, sealed, store
@@ -35,19 +35,16 @@ TERABYTE = 10**12
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give each test its own folder of downloads and caches, and an end; return a folder for its files."""
+def place(tmp_path: Path) -> Iterator[Path]:
+    """Give each test an end; return a folder for its files."""
 
     def end(number: int, frame: object) -> None:
         pytest.fail("it waits")  # which nothing takes for an error of its own
 
-    monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path / "home"))
     (tmp_path / "files").mkdir()
     before = signal.signal(signal.SIGALRM, end)
     signal.alarm(PATIENCE)
-    cache.forget()
     yield tmp_path / "files"
-    cache.forget()
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
 
@@ -210,7 +207,7 @@ def test_pictures_of_another_size_are_not_gathered(place: Path) -> None:
     Image.new("L", (4000, 4000)).save(large)
     sources = np.array([str(small), *[str(large)] * 63], dtype=object)
     start = time.monotonic()
-    shapes = [image.shape for image in images.decode_all(sources, 0, 1, (1, 4, 4))]
+    shapes = [image.shape for image in images.decode_all([sources], 0, 1, (1, 4, 4))]
     assert shapes == [(1, 4, 4), (1, 4000, 4000)]
     assert time.monotonic() - start < 2
 
@@ -306,7 +303,7 @@ def test_a_header_of_another_shape_is_not_mapped(place: Path, capsys: pytest.Cap
         {**body, "class_names": "ab"},
         {**body, "content": 7},
     ):
-        sealed.write_json(folder / "header.json", "cache", cache.FORMAT, damage)
+        sealed.write_json(folder / "header.json", "cache", decoded.FORMAT, damage)
         cache.forget()
         assert datasets.load(f"folder:{place / 'set'}").sha256 == content
         assert re.fullmatch(r"alibench: the cache of 'set' is built again: .*\n", capsys.readouterr().err), (

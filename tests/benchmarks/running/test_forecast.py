@@ -167,7 +167,7 @@ def test_a_dry_run_downloads_neither_data_nor_weights(
     ]
     code, told, said = call("run", "mnist_bigan", "--models", "ae", "--seeds", "1", *settings, "--dry-run")
     assert code == 0, said
-    assert "data set 'mnist' is not in" in said
+    assert "dataset 'mnist' is not in" in said
     assert told["first"] == [
         f"Inception's weights, 96 MB, would be downloaded into {own_home / 'extractors'}"
     ]

@@ -8,7 +8,7 @@
 # ends with a line PASS, FAIL or SKIP. The exit code is 1 if one failed.
 #
 # It needs no nox, no pip, no network and no .git: a python3 with torch, pytest and the project's dependencies, that is
-# also torch-fidelity, msgspec, platformdirs and shtab, which a machine for torch alone may lack; filelock, scipy and pandas
+# also torch-fidelity, msgspec, platformdirs and click, which a machine for torch alone may lack; filelock, scipy and pandas
 # are there with others. It uses neither pytest-xdist nor pytest-benchmark nor hypothesis.
 #
 # Set by the environment:

@@ -160,7 +160,7 @@ def test_what_was_collected_is_gone_on_in_by_the_command_of_the_whole(
     out = tmp_path / "out"
     bring(grid["ali"], grid["vae0"], grid["vae1"], out=out)
     (suite,) = loading.load("digits", [*SETTINGS, METRICS], ["ali", "vae"], 2)
-    given = argparse.Namespace(out=out, resume=True, fresh=False, force=False, retries=0)
+    given = outputs.Destination(out, resume=True)
     assert outputs.destined(given, "digits", outputs.plan([suite], CPU, plugins={})) == out
     (other,) = loading.load("digits", [*SETTINGS, METRICS], ["ali"], 2)
     with pytest.raises(BadInput, match=r"digits\.models \(\['ali', 'vae'\], now \['ali'\]\)"):

@@ -67,6 +67,7 @@ class Commands(click.Group):
                 check_name(name, HELP, "unknown command")
             return None
 
+        # The one place where a command's module, and with it torch, is imported.
         module = importlib.import_module(f"{__package__}.{name.replace('-', '_')}")
         command: click.Command = module.command
         command.short_help = HELP[name]
@@ -111,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(words: list[str]) -> int:
     """Carry out a command line, and print the JSON document if one is asked for; return the exit code."""
+    # Also of words that cannot be parsed: a program gets its document in any case.
     as_json = "--json" in words
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a log in another encoding has "?" for signs that it lacks
@@ -118,6 +120,7 @@ def _main(words: list[str]) -> int:
     with stdout_for_facts() if as_json else nullcontext():
         try:
             _check_printable(words)
+            # not COMMANDS.main, which would print pages of usage, and end the process by itself
             with COMMANDS.make_context("alibench", words) as context:
                 answer: Answer = COMMANDS.invoke(context)
         except Exit as end:  # after --help

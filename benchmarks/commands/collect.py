@@ -6,9 +6,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from alibench.benchmarks.commands import options
 from alibench.benchmarks.commands.command import Command
-from alibench.benchmarks.commands.options import option
+from alibench.benchmarks.commands.declaring import Place, option
 from alibench.benchmarks.commands.publishing import line, publish
 from alibench.benchmarks.running import collecting
 from alibench.benchmarks.running.answers import Answer
@@ -21,7 +20,7 @@ EXAMPLES = (
 
 
 @click.command("collect", cls=Command, about=ABOUT, examples=EXAMPLES)
-@click.argument("folders", nargs=-1, required=True, type=options.Place(), metavar="DIR ...")
+@click.argument("folders", nargs=-1, required=True, type=Place(), metavar="DIR ...")
 @option(
     "--out DIR",
     "for all runs, fresh or of an earlier collect; default: DIR itself, a fresh one for several",

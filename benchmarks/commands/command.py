@@ -135,11 +135,14 @@ class Command(click.Command):
         """Carry out the command; a refusal or an end on request is an answer, a mistake of ours is raised."""
         with plugins.meanwhile(), cache.settled():
             try:
+                # Of torchrun's processes the first runs the command, the others train with it.
                 if peers.rank():
                     torchrun.follow()
                     return Answer()
                 _check_installed()
                 return self._carried_out(dict(ctx.params))
+
+            # What the user can mend, and what was asked for.
             except (BadInput, files.Damaged, files.Unsafe) as problem:
                 return _refusal(str(problem))
             except peers.Lost as problem:
@@ -147,6 +150,8 @@ class Command(click.Command):
             except Interrupted as end:
                 name = signal.Signals(end.signal).name
                 return Answer(128 + end.signal, {"error": f"ended by {name}"})
+
+            # What main ends by, and what came out of a plug-in or the system.
             except (streams.Unwritable, KeyboardInterrupt, click.exceptions.Exit, click.ClickException):
                 raise
             except BaseException as error:
@@ -159,20 +164,21 @@ class Command(click.Command):
 
     def _carried_out(self, options: dict[str, Any]) -> Answer:
         """Load the models of the user's, then call the command with the other options and a console."""
+        # Plug-ins first: suites may name their models.
         for path in options.pop("plugin", ()):
             plugins.load(path)
             streams.fill()  # what it closed
         for name, folder in options.get("samples", ()):
             plugins.load_samples(name, folder)
 
-        # a log has no width of its own, and takes no bars and colours, whatever CI says; titles that users
-        # write are no markup
+        # A log has no width of its own, and takes no bars and colours, whatever CI says. Markup is off, since
+        # users write titles.
         as_json = options.pop("json", False)
         is_terminal = (sys.stderr if as_json else sys.stdout).isatty()
         look: dict[str, Any] = {} if is_terminal else {"width": 160, "force_terminal": False}
         console = Console(stderr=as_json, markup=False, **look)
 
-        # what was begun, or trained before, is compared with the data themselves
+        # What was begun, or trained before, is compared with the data themselves
         outlines = self.name in ("run", "tune") and not options["resume"]
         with forecast.dry(outlines) if options.get("dry_run") else nullcontext():
             assert self.callback is not None

@@ -11,7 +11,8 @@ from alibench.benchmarks.checkup import checkup
 from alibench.benchmarks.commands import options
 from alibench.benchmarks.commands.carrying import Task, carry_out
 from alibench.benchmarks.commands.command import Command
-from alibench.benchmarks.commands.options import Effort, Machine, among, option
+from alibench.benchmarks.commands.declaring import Place, among, grouped, option
+from alibench.benchmarks.commands.options import Effort, Machine
 from alibench.benchmarks.config import loading, parsing, plugins
 from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.data import datasets
@@ -42,8 +43,8 @@ class Changes:
 
 
 @click.command("evaluate", cls=Command, about=ABOUT, examples=EXAMPLES, settings=options.EVALUATION)
-@click.argument("folder", type=options.Place(), metavar="DIR")
-@options.grouped(
+@click.argument("folder", type=Place(), metavar="DIR")
+@grouped(
     "changes",
     Changes,
     option("--metrics METRIC ...", "default: those of the suite", shell_complete=among(*METRICS)),
@@ -56,7 +57,7 @@ class Changes:
 )
 @options.destination
 @options.machine()
-@options.grouped("effort", Effort, options.retries)
+@grouped("effort", Effort, options.retries)
 @options.plugins
 @options.samples
 def command(
@@ -84,11 +85,13 @@ def command(
 
 def _suites(runs: Sequence[Run], changes: Changes) -> list[Suite]:
     """Return the suites of runs as they are evaluated now, with the models of the user's. Raises BadInput."""
+    # Where their data lie.
     places = _moved(runs, changes.data) if changes.data else {}
     for run in runs:
         if run.origin["suite"] not in places:
             datasets.check_known(run.origin)
 
+    # Their suites, and whether these are the data that they were trained on.
     suites = {}
     for run in runs:
         name = run.origin["suite"]
@@ -99,6 +102,7 @@ def _suites(runs: Sequence[Run], changes: Changes) -> list[Suite]:
             other = f"its model was trained on other data than '{loaded.name}' holds now"
             raise BadInput(f"{run.weights.parent}: {other}: name those by --data")
 
+    # Models that were trained elsewhere stand in the same tables.
     together = checkup.beside(list(suites.values()), plugins.names(elsewhere=True))
     checkup.remark(together)
     return together

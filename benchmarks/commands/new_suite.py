@@ -8,7 +8,7 @@ from rich.console import Console
 
 from alibench.benchmarks.commands import options
 from alibench.benchmarks.commands.command import Command
-from alibench.benchmarks.commands.options import option
+from alibench.benchmarks.commands.declaring import option
 from alibench.benchmarks.config import pictures as config_pictures
 from alibench.benchmarks.running.answers import Answer
 

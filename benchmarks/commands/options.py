@@ -1,30 +1,24 @@
 """Options that several commands have; those of a group reach their command as one dataclass."""
 
-import functools
 import glob
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, is_dataclass
-from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import click
-from click.shell_completion import CompletionItem
 
 from alibench import models
-from alibench.benchmarks.commands.command import Several
+from alibench.benchmarks.commands.declaring import Declared, OneOf, among, grouped, option
 from alibench.benchmarks.config import loading
 from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.data import datasets
-from alibench.benchmarks.running import engines, outputs
+from alibench.benchmarks.running import engines
 from alibench.benchmarks.running.engine import Engine
 from alibench.benchmarks.running.outputs import Destination
 from alibench.benchmarks.training import checkpoints
 from alibench.benchmarks.training.recipe import Recipe
-from alibench.evaluation.errors import BadInput, check_name
+from alibench.evaluation.errors import BadInput
 from alibench.evaluation.subject import Settings
-
-Declared = TypeVar("Declared", bound=Callable[..., Any])
-
 
 # -------------------- fields of a suite, which --set takes, where users look for an option
 
@@ -45,52 +39,6 @@ SETTINGS = EVALUATION | _assignments(Recipe) | _assignments(Suite)
 del SETTINGS["name"]
 
 
-# -------------------- types
-
-
-class OneOf(click.Choice[Any]):
-    """One of some words; a misspelt one is refused with the nearest."""
-
-    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
-        """Return the line for a word that is not there."""
-        try:
-            check_name(str(value), map(str, self.choices), "invalid choice:")
-        except BadInput as problem:
-            return str(problem)
-        raise AssertionError
-
-    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:
-        """Return all there are, in one line."""
-        return f"There are: {', '.join(map(str, self.choices))}"
-
-
-class Place(click.ParamType):
-    """A path, whether or not anything is there; completed as a folder, or as a file."""
-
-    name = "path"
-
-    def __init__(self, kind: str = "dir") -> None:
-        self.kind = kind
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path of a word."""
-        try:
-            return outputs.place(str(value))
-        except BadInput as problem:
-            self.fail(str(problem), param, ctx)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Let the shell complete it."""
-        return [CompletionItem(incomplete, type=self.kind)]
-
-
-def among(*names: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Return a completion by some words."""
-    return lambda ctx, param, incomplete: [name for name in names if name.startswith(incomplete)]
-
-
 def suites(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Complete a suite: a built-in one by its name, one of the user's by its file."""
     return [
@@ -103,22 +51,6 @@ DATA = among(*datasets.DATASETS, *(f"{kind}:" for kind in datasets.OPENED))
 
 
 # -------------------- single options
-
-TYPES: dict[str, Any] = {"N": int, "SHARE": float, "SECONDS": float, "DIR": Place(), "FILE": Place("file")}
-
-
-def option(spelling: str, text: str, *names: str, **more: Any) -> Callable[[Declared], Declared]:
-    """Return an option spelt as in its help: "--resume", "--seeds N", for several words "--models M ...".
-
-    The spelling says its type. `names`: the argument that it fills, if not one of its own name.
-    """
-    name, _, value = spelling.partition(" ")
-    if not value:
-        return click.option(name, *names, is_flag=True, help=text, **more)
-
-    word, _, several = value.partition(" ")
-    more = {"metavar": value, "type": TYPES.get(word), "cls": Several if several else None, **more}
-    return click.option(name, *names, help=text, **more)
 
 
 def _pairs(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -161,28 +93,6 @@ tensorboard = option(
 
 
 # -------------------- groups of options
-
-
-def grouped(
-    name: str, kind: type, *options: Callable[[Declared], Declared]
-) -> Callable[[Declared], Declared]:
-    """Return a decorator: a command gets the values of some options together, as its argument `name`.
-
-    A command may have more options that are fields of `kind`; fields without an option keep their defaults.
-    """
-    names = {field.name for field in fields(kind)}
-
-    def decorate(function: Declared) -> Declared:
-        @functools.wraps(function)
-        def called(**values: Any) -> Any:
-            held = {key: values.pop(key) for key in names & values.keys()}
-            return function(**values, **{name: kind(**held)})
-
-        for option in reversed(options):
-            called = option(called)
-        return called  # type: ignore[return-value]
-
-    return decorate
 
 
 @dataclass(frozen=True)
@@ -290,6 +200,13 @@ effort = grouped(
 
 def machine(arrays: bool = False) -> Callable[[Declared], Declared]:
     """Return the options of where runs are done; `arrays`: also as a SLURM array."""
+
+    def checked(ctx: click.Context, param: click.Parameter, on: str | None) -> str | None:
+        if on is not None and not ctx.resilient_parsing:
+            engines.check(on, arrays)
+        return on
+
     names = [engines.RAY, f"{engines.RAY}://HOST", *[engines.SLURM] * arrays]
     text = f"where runs are done: {', '.join(names)}; default: in processes on this machine"
-    return grouped("machine", Machine, device, option("--on ENGINE", text, shell_complete=among(*names)))
+    on = option("--on ENGINE", text, callback=checked, shell_complete=among(*names))
+    return grouped("machine", Machine, device, on)

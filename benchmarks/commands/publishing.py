@@ -33,6 +33,7 @@ def publish(
         line(console, f"No run in {out} is finished: there is nothing to make tables of")
         return {"tables": {}}
 
+    # Files first: what is shown is there, even if the terminal goes away.
     made = tables.write(out, frame)
     draw(out, frame)
     from alibench.results import report  # matplotlib takes a moment to import
@@ -40,6 +41,8 @@ def publish(
     for problem in report.write(out, made):
         if not problem.startswith(known):
             say(problem)
+
+    # Then the terminal.
     show(console, made)
     line(console, f"\nEverything is in {out}: {REPORT}, tables.md, tables.html, rows.csv, figures/, runs/")
     return {"tables": as_facts(made), "report": out / REPORT}
@@ -54,6 +57,7 @@ def draw(out: Path, frame: pd.DataFrame) -> None:
         if name in drawn or not os.path.lexists(arrays):
             continue
 
+        # Pictures take a second each, so they are kept as long as they are newer than their arrays.
         picture = files.child(folder, f"{name}.png")
         if not picture.exists() or picture.lstat().st_mtime_ns < arrays.lstat().st_mtime_ns:
             from alibench.results import figures  # matplotlib takes a moment to import

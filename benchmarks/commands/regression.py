@@ -15,7 +15,8 @@ from alibench.benchmarks.checkup import checkup
 from alibench.benchmarks.commands import options, verdict
 from alibench.benchmarks.commands.carrying import Outcomes, Task, carry_out, failed
 from alibench.benchmarks.commands.command import Command
-from alibench.benchmarks.commands.options import Effort, Machine, option
+from alibench.benchmarks.commands.declaring import grouped, option
+from alibench.benchmarks.commands.options import Effort, Machine
 from alibench.benchmarks.commands.publishing import REPORT, line
 from alibench.benchmarks.config import devices, loading, plugins
 from alibench.benchmarks.config.schema import Suite
@@ -70,7 +71,7 @@ class Judged:
 
 
 @click.command("regression", cls=Command, about=ABOUT, examples=EXAMPLES, settings=options.SETTINGS)
-@options.grouped(
+@grouped(
     "judged",
     Judged,
     click.argument("suite", default="gate", shell_complete=options.suites),
@@ -140,9 +141,12 @@ def _suite(judged: Judged) -> Suite:
         names = ", ".join(suite.name for suite in suites)
         raise BadInput(f"'{judged.suite}' is a collection: name one of {names}")
 
+    # Precision is the baseline's, whatever device this is.
     (suite,) = suites
-    if suite.recipe.precision == "auto":  # as the baseline was trained, whatever device this is
+    if suite.recipe.precision == "auto":
         suite = replace(suite, recipe=replace(suite.recipe, precision="fp32"))
+
+    # What is gated must be there, and measured.
     suite.check_trains()
     if not suite.gate:
         problem = f"suite '{suite.name}' has no [[gate]] tables"
@@ -170,6 +174,7 @@ def _decide(
         written = {"baseline": judged.place, "seeds": list(current.seeds)}
         return Answer(known.code, {**known.facts, **written})
 
+    # The folder is made only once both are known to be comparable.
     assert stored is not None
     baseline.check(stored, current, judged.place)
     findings = gate.judge(stored.cells, current.cells)

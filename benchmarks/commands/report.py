@@ -5,9 +5,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from alibench.benchmarks.commands import options
 from alibench.benchmarks.commands.command import Command
-from alibench.benchmarks.commands.options import option
+from alibench.benchmarks.commands.declaring import Place, option
 from alibench.benchmarks.commands.publishing import REPORT, line
 from alibench.benchmarks.running import outputs
 from alibench.benchmarks.running.answers import Answer
@@ -20,7 +19,7 @@ EXAMPLES = ("alibench report out", "alibench report out other --out both.html")
 
 
 @click.command("report", cls=Command, about=ABOUT, examples=EXAMPLES)
-@click.argument("folders", nargs=-1, required=True, type=options.Place(), metavar="DIR ...")
+@click.argument("folders", nargs=-1, required=True, type=Place(), metavar="DIR ...")
 @option("--out FILE", "file for the page; default: report.html in DIR, in a fresh folder for several")
 def command(console: Console, folders: tuple[Path, ...], out: Path | None) -> Answer:
     """Carry out the command. Raises BadInput rather than overwrite a file that --out names."""

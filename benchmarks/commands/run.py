@@ -10,7 +10,8 @@ from alibench.benchmarks.checkup import checkup
 from alibench.benchmarks.commands import options
 from alibench.benchmarks.commands.carrying import Task, carry_out
 from alibench.benchmarks.commands.command import Command
-from alibench.benchmarks.commands.options import Effort, Machine, Selection, option
+from alibench.benchmarks.commands.declaring import option
+from alibench.benchmarks.commands.options import Effort, Machine, Selection
 from alibench.benchmarks.config import devices, loading, pictures, plugins
 from alibench.benchmarks.running import engines, outputs, space, tracking
 from alibench.benchmarks.running.answers import Answer

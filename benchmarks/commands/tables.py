@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 
 from alibench.benchmarks.commands.command import Command
-from alibench.benchmarks.commands.options import option
+from alibench.benchmarks.commands.declaring import option
 from alibench.benchmarks.commands.publishing import as_facts, line, show
 from alibench.benchmarks.running import outputs
 from alibench.benchmarks.running.answers import Answer

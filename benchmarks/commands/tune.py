@@ -47,8 +47,11 @@ def command(
     console: Console, selection: Selection, destination: Destination, machine: Machine, effort: Effort
 ) -> Answer:
     """Carry out the command. Raises BadInput before anything is written."""
+    # The suites, with the models of the user's.
     more = () if selection.models else plugins.names(elsewhere=True)
     suites = [checks.with_models(suite, more) for suite in selection.load(*loading.read(selection.suite))]
+
+    # The engine, and whether all of it can be done there.
     engine = machine.engine(suites)
     suites = devices.resolved(suites, engine.device, alone=peers.world() == 1)
     if effort.tensorboard:
@@ -78,6 +81,7 @@ def command(
         line(console, f"Trials are in {out.path}")
         return ended(out, outcomes, console, {"trials": judged})
 
+    # The space is that of all trials, each like a run.
     plan = outputs.plan(suites, engine.device, plugins=plugins.contents())
     trained = [replace(trial, seeds=_search(suite).seeds) for suite in suites for trial in trials(suite)]
     task = Task(f"tune-{Path(selection.suite).stem}", plan, jobs, space.disk(trained, engine.size))
@@ -124,11 +128,14 @@ def ranked(suite: Suite, frame: pd.DataFrame) -> pd.DataFrame:
     if table.empty:  # every trial failed
         return pd.DataFrame(columns=["model", *_changes(suite)[0], *judged_by, "mean rank"])
 
+    # A measure that no trial could take ranks last.
     by_model = table.groupby("model")
     ranks = {
         m: by_model[m].rank(ascending=COLUMNS[m].better == "lower", na_option="bottom") for m in judged_by
     }
     table["mean rank"] = pd.DataFrame(ranks).mean(axis=1)
+
+    # Of equal ranks, the better by the last measure.
     last = judged_by[-1]
     order = {"model": True, "mean rank": True, last: COLUMNS[last].better == "lower"}
     return table.sort_values(list(order), ascending=list(order.values()))

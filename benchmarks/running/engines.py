@@ -13,6 +13,16 @@ from alibench.evaluation.errors import BadInput
 RAY, SLURM = "ray", "slurm"
 
 
+def check(on: str, arrays: bool) -> None:
+    """Refuse an `--on` that is not Ray or, where runs can be an array, SLURM. Raises BadInput."""
+    if on == RAY or on.startswith(f"{RAY}://") or (arrays and on == SLURM):
+        return
+    known = f"{RAY}, {RAY}://HOST and {SLURM}" if arrays else f"{RAY} and {RAY}://HOST"
+    if on == SLURM:
+        known += f"; {SLURM} takes 'alibench run' alone"
+    raise BadInput(f"--on: '{on}' is not there; there are {known} (docs/cluster.md)")
+
+
 def choose(on: str | None, device: str | None, suites: Sequence[Suite]) -> Engine:
     """Return the engine for some suites, connected. Raises BadInput if it or the device is not there."""
     if peers.world() > 1:
@@ -21,11 +31,6 @@ def choose(on: str | None, device: str | None, suites: Sequence[Suite]) -> Engin
             raise BadInput(f"--on {on}: {shared}: leave one out")
         return torchrun.Together(devices.device(device))
 
-    if on == SLURM:
-        raise BadInput(f"--on {on}: {SLURM} takes 'alibench run' alone; there is {RAY} (docs/cluster.md)")
-    if on and on != RAY and not on.startswith(f"{RAY}://"):
-        known = f"there are {RAY}, {RAY}://HOST and, for 'alibench run', {SLURM} (docs/cluster.md)"
-        raise BadInput(f"--on {on}: '{on}' is not there; {known}")
     if on:
         from alibench.benchmarks.running.ray import Cluster  # the package is an extra
 

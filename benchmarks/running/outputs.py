@@ -101,7 +101,9 @@ def plan(suites: Iterable[Suite], device: torch.device, **more: Any) -> dict[str
         "code": provenance.code(suites),
         **more,
     }
-    plain: dict[str, Any] = json.loads(json.dumps(facts))  # lists for tuples, as it is stored
+
+    # Lists for tuples, as it is stored: what is read again must be equal.
+    plain: dict[str, Any] = json.loads(json.dumps(facts))
     stored.check_plan({"command": provenance.command(), **plain})
     return plain
 
@@ -191,11 +193,13 @@ def destined(destination: Destination, name: str, planned: Mapping[str, Any], ne
     `needed` are the bytes that will be written, roughly. Raises BadInput for a folder that holds something
     else, that was begun with something else, or without the space; and where there is no place for caches.
     """
+    # Without a place for caches nothing could be trained.
     store.home()
     path = destination.out or _unnamed(name)
     if destination.fresh:
         path = _unused(path)
 
+    # The place itself: it lies apart from data, holds nothing else, and has room.
     stored.check_links(path)
     samples = [f"folder:{source.path}" for source in plugins.LOADED if source.name]
     check_apart(path, [*(suite["dataset"] for suite in planned["suites"].values()), *samples])
@@ -203,6 +207,7 @@ def destined(destination: Destination, name: str, planned: Mapping[str, Any], ne
     check_space(path, needed)
     check_place(path)
 
+    # What it was begun with.
     _begun(path, planned, destination.force)
     for line in _moved(path, planned):
         say(line)
@@ -217,12 +222,14 @@ def opened(destination: Destination, path: Path, planned: Mapping[str, Any]) -> 
     meantime.
     """
     with alone(path):
-        _check_held(path, destination.resume)  # another may have been quicker
+        # Another process may have been quicker than the lock.
+        _check_held(path, destination.resume)
         command = _begun(path, planned, destination.force)
         if not command:
             command = tuple(provenance.command())
             write_plan(path, command, planned)
 
+        # Parts are left by whoever was killed while it wrote.
         output = Output(path, command)
         files.remove_parts(path)
         files.subfolder(path, "runs")

@@ -114,7 +114,7 @@ def test_an_engine_that_is_not_there_is_named(
     engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = refused(capsys, tmp_path / "out", "--on", engine)
-    assert f"'{engine}' is not there; there are ray, ray://HOST and, for 'alibench run', slurm" in line
+    assert f"'{engine}' is not there; there are ray, ray://HOST and slurm" in line
 
 
 @pytest.fixture

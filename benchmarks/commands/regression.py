@@ -1,9 +1,11 @@
 """`alibench regression`: train fresh seeds of a suite, compare them with its baseline, print what moved."""
 
+import errno
 import json
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -199,9 +201,20 @@ def _decide(
 
 def _replaced(path: Path) -> Baseline | None:
     """Return the baseline that will be replaced, none if none can be read. Raises BadInput."""
-    folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
-    if not folder.is_dir() or not os.access(folder, os.W_OK) or os.path.isdir(path):
-        raise BadInput(f"{path} cannot be written to: name another file by --baseline")
+    # To know for sure, its folder is made, and removed again: what is refused later leaves nothing.
+    missing = [folder for folder in path.absolute().parents if not os.path.lexists(folder)]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.isdir(path) or not os.access(path.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        problem = f"{path} cannot be written to ({error.strerror})"
+        raise BadInput(f"{problem}: name another file by --baseline") from None
+    finally:
+        for folder in missing:
+            with suppress(OSError):
+                folder.rmdir()
+
     try:
         return baseline.read(path)
     except BadInput:

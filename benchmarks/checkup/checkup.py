@@ -4,14 +4,10 @@ The checks that a run depends on are made before every run, too, on a few sample
 refused before anything is trained or written.
 """
 
-import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
 
 from alibench.benchmarks.checkup import update, use
 from alibench.benchmarks.checkup.case import Case, Missing
@@ -196,27 +192,3 @@ def _problem(suite: Suite, name: str) -> str:
                 f"evaluation.samples={stored}"
             )
     return next((result.what for result in _results(case) if not result.ok), "")
-
-
-# Removed when the commands have files of their own.
-
-
-def add_arguments(sub: argparse.ArgumentParser) -> None:
-    """Declare the options of the command."""
-    from alibench.benchmarks.running import outputs
-
-    sub.add_argument("file", type=outputs.place, metavar="FILE", help="a Python file that defines models")
-    sub.add_argument(
-        "--suite", default="digits", help="whose data, networks and recipe they get; default: digits"
-    )
-    sub.add_argument("--steps", type=int, default=200, metavar="N", help="of the training; default: 200")
-    sub.add_argument("--models", nargs="+", default=[], metavar="MODEL", help="only these of the file")
-
-
-def command(given: argparse.Namespace, console: Console) -> Any:
-    """Carry out the command: exit code 1 if something is missing. Raises BadInput."""
-    from alibench.benchmarks.running.outputs import Answer
-
-    show = partial(console.print, highlight=False, soft_wrap=True)
-    results = examine_file(given.file, given.suite, given.steps, given.models, show)
-    return Answer(int(not all(result.ok for result in results)), {"checks": [asdict(r) for r in results]})

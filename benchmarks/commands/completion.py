@@ -1,50 +1,27 @@
-"""Completion of the command line in a shell: a script made from the parser by shtab."""
+"""`alibench completion`: a script for a shell, by which it asks this command what a word may become."""
 
-import argparse
-from typing import Any
+import click
+from click.shell_completion import get_completion_class
+from rich.console import Console
 
-import shtab
+from alibench.benchmarks.commands.cli import COMMANDS, COMPLETE
+from alibench.benchmarks.commands.command import Command
+from alibench.benchmarks.commands.declaring import OneOf
+from alibench.benchmarks.running.answers import Answer
 
-from alibench import models
-from alibench.benchmarks.config import loading
-from alibench.benchmarks.data import datasets
-from alibench.evaluation.metrics import METRICS
-
-SHELLS = ("bash", "zsh", "tcsh")
-
-
-def _suites() -> dict[str, Any]:
-    """Return how a suite is completed: a built-in one by name, one's own by its file; tcsh knows names alone."""
-    names: Any = shtab.cmd(f"echo {' '.join(loading.builtin())}")
-    tomls: Any = shtab.glob("*.toml")
-    both = f'_alibench_suite_or_file() {{\n  {names["bash"]} "$1"\n  {tomls["bash"]} "$1"\n}}'
-    listed = f"'suites:suite:({' '.join(loading.builtin())})' 'files:file:_files -g \"*.toml\"'"
-    return {
-        "bash": "_alibench_suite_or_file",
-        "zsh": "_alibench_suite_or_file",
-        "tcsh": names["tcsh"],
-        "preamble": {
-            "bash": "\n".join([names["preamble"]["bash"], tomls["preamble"]["bash"], both]),
-            "zsh": f"_alibench_suite_or_file() {{\n  _alternative {listed}\n}}",
-        },
-    }
+ABOUT = "SHELL is bash (4.4 or newer), zsh or fish."
+EXAMPLES = (
+    "alibench completion bash > ~/.local/share/bash-completion/completions/alibench",
+    "alibench completion zsh > ~/.zfunc/_alibench",
+    "alibench completion fish > ~/.config/fish/completions/alibench.fish",
+)
 
 
-def script(whole: argparse.ArgumentParser, shell: str) -> str:
-    """Return a script that completes the commands of a parser in one of SHELLS."""
-    sets = shtab.cmd(f"echo {' '.join([*datasets.DATASETS, *(f'{kind}:' for kind in datasets.OPENED)])}")
-    by_name = {
-        "suite": _suites(),
-        "models": shtab.cmd(f"echo {' '.join(models.REGISTRY)}"),
-        "metrics": shtab.cmd(f"echo {' '.join(METRICS)}"),
-        "device": shtab.cmd("echo cpu cuda mps"),
-        **dict.fromkeys(("data", "dataset"), sets),
-        **dict.fromkeys(("out", "folder", "folders", "source", "sources"), shtab.DIRECTORY),
-        "baseline": shtab.FILE,
-    }
-    (commands,) = (action for action in whole._actions if isinstance(action, argparse._SubParsersAction))
-    for sub in commands.choices.values():
-        for action in sub._actions:
-            if action.dest in by_name:
-                action.complete = by_name[action.dest]
-    return shtab.complete(whole, shell)
+@click.command("completion", cls=Command, about=ABOUT, examples=EXAMPLES)
+@click.argument("shell", type=OneOf(["bash", "zsh", "fish"]), metavar="SHELL")
+def command(console: Console, shell: str) -> Answer:
+    """Carry out the command."""
+    completion = get_completion_class(shell)
+    assert completion is not None
+    print(completion(COMMANDS, {}, "alibench", COMPLETE).source())
+    return Answer()

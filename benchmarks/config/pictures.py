@@ -4,7 +4,6 @@ Networks, code and recipe are those of a built-in suite, the first of NEAREST wh
 the rows are those of suite ROWS. suite.toml.jinja has the file's text.
 """
 
-import argparse
 import os
 import re
 import shlex
@@ -20,15 +19,12 @@ from statistics import median_low
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from alibench.benchmarks.config import devices, loading, parsing, toml
 from alibench.benchmarks.config.parsing import NAMING
 from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.data import datasets, images
 from alibench.benchmarks.data.sources import IDX, SPLITS, Options, Source
-from alibench.benchmarks.running import outputs
-from alibench.benchmarks.running.outputs import Answer
 from alibench.evaluation import files, labels, store
 from alibench.evaluation.data import Data
 from alibench.evaluation.errors import BadInput, check_name
@@ -401,38 +397,3 @@ def write(made: PictureSuite, path: Path) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise BadInput(f"{path} cannot be written ({reason}): name another file by --out FILE.toml") from None
-
-
-# Removed when the commands have files of their own.
-
-
-def add_arguments(sub: argparse.ArgumentParser) -> None:
-    """Declare the options of the command, but for --size and --channels."""
-    text = "a folder of pictures, or of a folder for each class; or npz:PATH"
-    sub.add_argument("pictures", metavar="folder:PATH", help=text)
-    text = "default: NAME.toml in this folder, by the pictures'"
-    sub.add_argument("--out", type=outputs.place, metavar="FILE", help=text)
-
-
-def of_command(given: argparse.Namespace, console: Console) -> PictureSuite:
-    """Make the suite of `alibench run folder:PATH`, and print its summary. Raises BadInput."""
-    if given.data is not None:
-        raise BadInput(f"'{given.suite}' names the data: leave out --data")
-    made = make(given.suite, given.size, given.channels)
-    console.print(made.summary, highlight=False, soft_wrap=True)
-    return made
-
-
-def command(given: argparse.Namespace, console: Console) -> Answer:
-    """Write a suite for the user's pictures, and print its summary. Raises BadInput."""
-    if given.out is not None:
-        check_path(given.out)
-    outputs.check_apart(given.out or Path("suite.toml"), [given.pictures])
-    made = make(given.pictures, given.size, given.channels)
-    out = given.out or Path(f"{made.name}.toml")
-    write(made, out)
-    run = shlex.join(["alibench", "run", str(out)])
-    written = f"{toml.printable(str(out))} is written. What it would do, and a run of it:"
-    text = f"{made.summary}\n\n{written}\n  {run} --dry-run\n  {run}"
-    console.print(text, highlight=False, soft_wrap=True)
-    return Answer(facts={"suite": str(out), **made.facts})

@@ -5,7 +5,6 @@ a killed collection holds whole runs only, and the same command continues it. Ru
 holds their names.
 """
 
-import argparse
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -279,15 +278,3 @@ def _remedy(missing: Sequence[str], planned: int, plans: Mapping[Path, Grid]) ->
             wanted -= set(plan["runs"])
     train = f"train them and collect again: {'; '.join(commands) or 'where they were begun'}"
     return f"{len(missing)} of {planned} runs are missing ({listed(missing)}); {train}"
-
-
-# Removed when the commands have files of their own.
-def add_arguments(sub: argparse.ArgumentParser) -> None:
-    """Declare the options of the command."""
-    sub.add_argument(
-        "folders", nargs="+", type=outputs.place, metavar="DIR", help="what --out named, on each machine"
-    )
-    text = "folder for all runs, fresh or of an earlier collect; default: DIR itself, a fresh one for several"
-    sub.add_argument("--out", type=outputs.place, metavar="OUT", help=text)
-    text = "collect all the same where versions, code, data or settings differ"
-    sub.add_argument("--force", action="store_true", help=text)

@@ -18,9 +18,9 @@ from rich.table import Table
 from alibench.benchmarks.config import compute, devices
 from alibench.benchmarks.data import outline
 from alibench.benchmarks.running import runner, trained
+from alibench.benchmarks.running.answers import Answer
 from alibench.benchmarks.running.engine import Engine
 from alibench.benchmarks.running.jobs import Job
-from alibench.benchmarks.running.outputs import Answer
 from alibench.benchmarks.running.timing import Clock, threads
 from alibench.benchmarks.training.recipe import steps_of
 from alibench.evaluation import store

@@ -28,9 +28,10 @@ from rich.console import Console
 from alibench.benchmarks.config import devices, loading, plugins
 from alibench.benchmarks.data import cache
 from alibench.benchmarks.running import outputs, worker
+from alibench.benchmarks.running.answers import Answer
 from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.running.outcomes import STOPPED
-from alibench.benchmarks.running.outputs import Answer, Output
+from alibench.benchmarks.running.outputs import Output
 from alibench.benchmarks.training.stopping import Request
 from alibench.evaluation import files, sealed
 from alibench.evaluation.errors import BadInput, check_name

@@ -42,7 +42,7 @@ def test_a_request_ends_all_after_their_step_and_names_the_command_to_resume(
     assert "ending after the current step, with checkpoints; once more to end at once" in trial.said
     assert "Traceback" not in trial.said
     assert "digits-ali-seed0: stopped" in trial.said
-    (words,) = re.findall(r"alibench: to go on: alibench (.+)", trial.said)
+    (words,) = re.findall(r"alibench: to resume: alibench (.+)", trial.said)
     assert shlex.split(words)[-3:] == ["--out", str(trial.out), "--resume"]
     assert not list(trial.out.rglob("*.part"))
     for name in ("ali", "vae"):

@@ -743,7 +743,7 @@ def test_a_mistaken_command_line_is_refused_for_its_mistake(place: Path, argumen
     "arguments", [[], *([command] for command in COMMANDS if command not in ("list", "tables", "regression"))]
 )
 def test_a_command_without_what_it_takes_says_what(arguments: list[str], place: Path) -> None:
-    assert "the following arguments are required" in found_out(place, arguments)
+    assert "issing " in found_out(place, arguments)
 
 
 @pytest.mark.parametrize("command", [["run", "digits"], ["tune", "digits"], ["regression"]])

@@ -2,7 +2,6 @@
 quiet logs.
 """
 
-import argparse
 import io
 import json
 import os
@@ -16,18 +15,21 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 import torch
+from click.shell_completion import BashComplete
 
 from alibench import results
-from alibench.benchmarks.commands import arguments
-from alibench.benchmarks.commands.cli import main
+from alibench.benchmarks.commands.cli import COMMANDS, COMPLETE, HELP, main
 from alibench.benchmarks.config import compute, loading
-from alibench.benchmarks.running import forecast, outputs, space, timing
+from alibench.benchmarks.running import answers, forecast, space, timing
 from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.running.local import Local
 from alibench.evaluation.metrics import METRICS
@@ -62,13 +64,20 @@ SMALL = ["--set", "metrics=['reconstruction']", "--set", "steps=10"]
 FEW = {"run": SMALL, "tune": [*SMALL, "--set", "search.judged_by=['reconstruction_error']"], "evaluate": []}
 
 
-def commands() -> dict[str, argparse.ArgumentParser]:
-    """Return the parser of each command."""
-    (found,) = (a for a in arguments.parser()._actions if isinstance(a, argparse._SubParsersAction))
-    return dict(found.choices)
+def parsed(words: list[str]) -> dict[str, Any]:
+    """Return the values of a command's options. Raises what a mistake raises."""
+    name, *rest = words
+    context = click.Context(COMMANDS, info_name="alibench")
+    command = COMMANDS.get_command(context, name)
+    assert command is not None
+    return command.make_context(name, rest, parent=context).params
 
 
-COMMANDS = list(commands())
+def examples_of(name: str, capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
+    """Return the words of each example below a command's help."""
+    assert main([name, "--help"]) == 0
+    lines = examples(capsys.readouterr().out)
+    return [shlex.split(line.partition(" > ")[0], comments=True)[1:] for line in lines]
 
 
 def call(words: list[str]) -> tuple[int, str, str]:
@@ -120,20 +129,18 @@ def examples(text: str) -> list[str]:
     return [line.strip() for line in block.splitlines()]
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *HELP])
 def test_every_help_fits_80_columns_and_ends_with_examples(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    with pytest.raises(SystemExit) as ended:
-        main([*([command] if command else []), "--help"])
-    assert ended.value.code == 0
+    assert main([*([command] if command else []), "--help"]) == 0
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 80
     lines = examples(text)
     assert 2 <= len(lines) <= 4
     assert all(line.startswith(f"alibench {command}".rstrip()) for line in lines)
-    assert text.rstrip().endswith("--resume goes on" if not command else lines[-1])
+    assert text.rstrip().endswith("--resume resumes it" if not command else lines[-1])
     if not command:
         told = re.findall(r"^  (\d+)(?:, (\d+))?  ", text, re.M)
         assert told == [*((c, "") for c in "0123"), ("130", "143"), ("141", "")]
@@ -141,23 +148,75 @@ def test_every_help_fits_80_columns_and_ends_with_examples(
         assert re.findall(r"^\| (\d+)(?:, (\d+))? \| ", page, re.M) == told
 
 
-def test_every_example_parses() -> None:
-    for sub in commands().values():
-        for line in examples(sub.format_help()):
-            arguments.parser().parse_args(shlex.split(line.partition(" > ")[0], comments=True)[1:])
+@pytest.mark.parametrize("command", HELP)
+def test_every_example_parses(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in examples_of(command, capsys):
+        assert parsed(words)
+
+
+def test_help_imports_neither_torch_nor_any_command() -> None:
+    program = """
+import sys
+from alibench.benchmarks.commands.cli import main
+assert main(["--help"]) == 0 and main(["rnu"]) == 2
+print(*{name.partition(".")[0] for name in sys.modules})
+print(*(name for name in sys.modules if name.startswith("alibench.benchmarks.commands.")))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    *_, libraries, commands = done.stdout.splitlines()
+    assert not {"torch", "numpy", "pandas", "sklearn", "matplotlib", "scipy"} & set(libraries.split())
+    assert commands == "alibench.benchmarks.commands.cli"
+
+
+def test_an_option_takes_one_word_or_all_up_to_the_next_option() -> None:
+    words = ["run", "--models", "ali", "vae", "--seeds", "-1", "--set", "a=1", "digits", "--set=b=-2"]
+    options = parsed(words)
+    assert options["models"] == ("ali", "vae")
+    assert (options["seeds"], options["suite"], options["overrides"]) == (-1, "digits", ("a=1", "b=-2"))
+    assert parsed([*words, "--models", "gan"])["models"] == ("gan",)
+    assert parsed(["report", "a", "b", "--out", "c"])["folders"] == (Path("a"), Path("b"))
+    assert parsed(["tables", "--from", "a", "b"])["sources"] == (Path("a"), Path("b"))
+    assert parsed(["table", "--", "--json"])["folder"] == Path("--json")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--out", "--json"], "option '--out' requires an argument"),
+        (["--models"], "option '--models' requires an argument"),
+        (["--models=ali", "vae"], "got unexpected extra argument (vae)"),
+        (["--resume=yes"], "option '--resume' does not take a value"),
+        (["--model", "ali"], "run has no option '--model' (did you mean '--models'?)"),
+        (["--channels", "2"], "invalid value for '--channels': invalid choice: '2'; there are: 1, 3"),
+    ],
+)
+def test_mistaken_words_are_one_line_that_names_the_help(words: list[str], told: str) -> None:
+    code, _, said = call(["run", "digits", *words])
+    assert (code, said) == (2, f"alibench: {told}; see 'alibench run --help'\n")
+
+
+def test_an_installation_of_before_is_renewed_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = EntryPoint("alibench", "benchmarks.cli:main", "console_scripts")
+    before = SimpleNamespace(entry_points=EntryPoints([script]))
+    monkeypatch.setattr("alibench.benchmarks.commands.command.distribution", lambda name: before)
+    code, out, said = call(["list"])
+    assert (code, out, said.count("\n")) == (2, "", 1)
+    assert "pip install -e ." in said
 
 
 @pytest.mark.commands
 @pytest.mark.whole
-def test_every_example_parses_and_its_dry_run_passes_and_writes_nothing(place: Path) -> None:
+def test_every_example_parses_and_its_dry_run_passes_and_writes_nothing(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     runs = Path(results.__file__).parent / "runs"
     before = listing(place, runs)
     tried = set()
-    for name, sub in commands().items():
-        for line in examples(sub.format_help()):
-            words = shlex.split(line.partition(" > ")[0], comments=True)[1:]
-            given = arguments.parser().parse_args(words)
-            if "dry_run" in given and words[0] != "regression":
+    for name in HELP:
+        for words in examples_of(name, capsys):
+            if "dry_run" in parsed(words) and words[0] != "regression":
                 code, _, said = call([*words, "--dry-run", *FEW[name]])
                 assert code == 0, said
                 tried.add(name)
@@ -246,7 +305,7 @@ def test_what_is_no_number_is_null() -> None:
         "e": Path("x"),
         "f": (None, True),
     }
-    document = outputs.Answer(3, facts).document
+    document = answers.Answer(3, facts).document
     assert strict(document) == {
         "a": [1.5, None],
         "b": {"c": None, "d": None},
@@ -257,7 +316,7 @@ def test_what_is_no_number_is_null() -> None:
 
 
 def test_what_others_print_is_kept_from_stdout(capfd: pytest.CaptureFixture[str]) -> None:
-    with outputs.for_facts_alone():
+    with answers.stdout_for_facts():
         print("a library")
         subprocess.run(["echo", "a process"], check=True)
     print("the document")
@@ -407,41 +466,61 @@ def test_durations_are_in_the_unit_that_reads_best() -> None:
 # ------------------------------------------------------------------------------------------------ completion
 
 
+COMPLETED = {
+    "ru": ["run"],
+    "run dig": sorted(name for name in loading.builtin() if name.startswith("dig")),
+    "run mi": ["mine.toml"],
+    "run digits --tens": ["--tensorboard"],
+    "run digits --models ali va": ["vae"],
+    "run digits --precision b": ["bf16"],
+    "evaluate out --metrics reconstruction s": ["svm"],
+    "evaluate out --data fold": ["folder:"],
+    "completion f": ["fish"],
+}
+
+
+@pytest.mark.parametrize("line", COMPLETED)
+def test_commands_options_suites_models_and_metrics_are_completed(line: str, place: Path) -> None:
+    *words, last = line.split()
+    completion = BashComplete(COMMANDS, {}, "alibench", COMPLETE)
+    assert sorted(item.value for item in completion.get_completions(words, last)) == COMPLETED[line]
+
+
+def test_folders_and_files_are_completed_by_the_shell() -> None:
+    completion = BashComplete(COMMANDS, {}, "alibench", COMPLETE)
+    for words, kind in (
+        (["table"], "dir"),
+        (["run", "digits", "--out"], "dir"),
+        (["check"], "file"),
+        (["regression", "--baseline"], "file"),
+    ):
+        assert [item.type for item in completion.get_completions(words, "x")] == [kind]
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash on this machine")
-def test_bash_completes_commands_options_suites_metrics_and_files(place: Path) -> None:
+def test_bash_asks_the_command_itself(tmp_path: Path) -> None:
     code, script, _ = call(["completion", "bash"])
     assert code == 0
-    lines = [
-        "ru",
-        "run dig",
-        "run mi",
-        "run digits --tens",
-        "evaluate out --metrics s",
-        "run digits --precision b",
-        "table o",
-    ]
-    tries = "\n".join(
-        f'COMP_WORDS=(alibench {line}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _shtab_alibench; echo "${{COMPREPLY[@]}}"'
-        for line in lines
+    program = tmp_path / "alibench"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m alibench "$@"\n')
+    program.chmod(0o755)
+    asked = 'COMP_WORDS=(alibench ru); COMP_CWORD=1; _alibench_completion alibench; echo "${COMPREPLY[@]}"'
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["bash", "-c", f"{script}\n{asked}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **path},
     )
-    done = subprocess.run(["bash", "-c", f"{script}\n{tries}"], capture_output=True, text=True, check=True)
-    found = dict(zip(lines, done.stdout.splitlines(), strict=True))
-    assert found == {
-        "ru": "run",
-        "run dig": " ".join(name for name in loading.builtin() if name.startswith("dig")),
-        "run mi": "mine.toml",
-        "run digits --tens": "--tensorboard",
-        "evaluate out --metrics s": "svm",
-        "run digits --precision b": "bf16",
-        "table o": "out",
-    }
+    assert done.stdout.split() == ["run"]
 
 
-@pytest.mark.parametrize("shell", ["zsh", "tcsh"])
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_other_shells_have_their_scripts(shell: str) -> None:
     code, script, _ = call(["completion", shell])
     assert code == 0
-    assert all(name in script for name in (*COMMANDS, *loading.builtin(), *METRICS))
+    assert f"{COMPLETE}={shell}_complete" in script
 
 
 # -------------------- logs and terminals

@@ -116,7 +116,7 @@ def test_the_same_command_goes_on_in_its_folder(
 ) -> None:
     command = ["run", f"folder:{digits_folder}", *SHORT, "--out", str(finished)]
     assert main(command) == 2
-    assert "go on in it with --resume" in capsys.readouterr().err
+    assert "resume it with --resume" in capsys.readouterr().err
     assert main([*command, "--resume"]) == 0
     assert "2 of them finished already" in capsys.readouterr().out
 

@@ -1,6 +1,5 @@
 """Runs of many machines are brought together as if one had trained them all, or refused by name."""
 
-import argparse
 import json
 import re
 import shutil
@@ -156,7 +155,7 @@ def test_a_collection_is_resumed_by_the_command_of_the_whole(grid: dict[str, Pat
     out = tmp_path / "out"
     bring(grid["ali"], grid["vae0"], grid["vae1"], out=out)
     (suite,) = loading.load("digits", [*SETTINGS, METRICS], ["ali", "vae"], 2)
-    given = argparse.Namespace(out=out, resume=True, fresh=False, force=False, retries=0)
+    given = outputs.Destination(out, resume=True)
     assert outputs.destined(given, "digits", outputs.plan([suite], CPU, plugins={})) == out
     (other,) = loading.load("digits", [*SETTINGS, METRICS], ["ali"], 2)
     with pytest.raises(BadInput, match=r"digits\.models \(\['ali', 'vae'\], now \['ali'\]\)"):

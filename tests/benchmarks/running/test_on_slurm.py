@@ -173,7 +173,7 @@ def test_options_of_an_array_go_with_one(
     option: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*ARGUMENTS, *option, "--out", str(tmp_path / "out")]) == 2
-    assert "--submit and --slurm go with --on slurm: say it too, or leave them out" in capsys.readouterr().err
+    assert "--submit and --slurm go with --on slurm: add it, or leave them out" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

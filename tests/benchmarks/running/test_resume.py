@@ -310,7 +310,7 @@ def test_what_changes_the_result_is_refused_by_name(
 ) -> None:
     error = refused([*COMMAND, *changed, "--out", str(begun), "--resume"], begun, capsys)
     assert f"was begun with something else: {said}" in error
-    assert error.endswith("; start over with --fresh, or go on all the same with --force\n")
+    assert error.endswith("; start over with --fresh, or resume it all the same with --force\n")
 
 
 def changed_plan(out: Path, **changes: dict[str, Any] | str) -> None:
@@ -336,6 +336,24 @@ def test_other_code_libraries_data_and_devices_are_refused_by_name_and_can_be_fo
     assert "the device ('cuda', now 'cpu')" in error
     assert main([*again, "--force"]) == 0
     assert main(again) == 0  # from now on it is this code's
+
+
+def test_a_folder_of_an_earlier_version_is_refused_in_one_clear_line(
+    begun: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(begun, out)
+    plan = outputs.read_plan(out)
+    code = {name.replace("benchmarks/training/", "benchmarks/"): sha for name, sha in plan["code"].items()}
+    stored.write(out, stored.PLAN, plan | {"code": code})
+    again = [*COMMAND, "--out", str(out), "--resume"]
+    before = "was begun by an earlier version of alibench (before 0.2): finish it with that version"
+    error = refused(again, out, capsys)
+    assert error == (
+        f"alibench: --out {out} {before}, start over with --fresh, or resume it all the same with --force\n"
+    )
+    assert main([*again, "--force"]) == 0
+    assert main(again) == 0
 
 
 def test_the_code_that_counts_is_that_of_the_models_asked_for_and_of_all_that_they_share() -> None:
@@ -405,15 +423,18 @@ def test_fresh_starts_over_beside(begun: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--resume"], "--resume needs --out DIR, the folder to go on in"),
-        (["--out", "{begun}", "--resume", "--fresh"], "not allowed with argument"),
+        (["--resume"], "--resume needs --out DIR, the folder to resume"),
+        (["--out", "{begun}", "--resume", "--fresh"], "--resume and --fresh exclude each other"),
         (["--out", "{begun}", "--force"], "--force goes with --resume"),
         (
             ["--out", "{begun}"],
-            "already holds files of a run: go on in it with --resume, or start over beside it with --fresh",
+            "already holds files of a run: resume it with --resume, or start over next to it with --fresh",
         ),
         (["--out", "{begun}/runs", "--resume"], "already holds files, of no run: name a new folder"),
-        (["--out", "{begun}", "--resume", "--retries", "-1"], "--retries -1: a number of times, 0 or more"),
+        (
+            ["--out", "{begun}", "--resume", "--retries", "-1"],
+            "invalid value for '--retries': -1 is not in the range x>=0",
+        ),
         (
             ["--out", "{begun}", "--resume", "--checkpoint-every", "nan"],
             "--checkpoint-every nan: seconds, 0 or more",

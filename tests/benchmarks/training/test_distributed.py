@@ -572,7 +572,7 @@ def test_torchrun_runs_a_command_and_either_goes_on_with_it(tmp_path: Path) -> N
     while not list(shared.glob("runs/*/checkpoints/*")) and time.monotonic() < end:
         time.sleep(0.1)
     begun.send_signal(signal.SIGINT)  # which torchrun hands on to all
-    assert "to go on: " in begun.communicate()[1]
+    assert "to resume: " in begun.communicate()[1]
     assert not list(shared.glob("runs/*/training.json"))
     shutil.copytree(shared, moved)
     ended = subprocess.run([*torchrun, "--resume"], capture_output=True, text=True, check=False)

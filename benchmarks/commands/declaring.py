@@ -1,0 +1,100 @@
+"""How options are declared: by their spelling in the help, in groups, with types that name what was meant."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from alibench.benchmarks.commands.command import Several
+from alibench.benchmarks.running import outputs
+from alibench.evaluation.errors import BadInput, check_name
+
+Declared = TypeVar("Declared", bound=Callable[..., Any])
+
+
+class OneOf(click.Choice[Any]):
+    """One of some words; a misspelt one is refused with the nearest."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """Return the line for a word that is not there."""
+        try:
+            check_name(str(value), map(str, self.choices), "invalid choice:")
+        except BadInput as problem:
+            return str(problem)
+        raise AssertionError
+
+    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:
+        """Return all there are, in one line."""
+        return f"There are: {', '.join(map(str, self.choices))}"
+
+
+class Place(click.ParamType):
+    """A path, whether or not anything is there; completed as a folder, or as a file."""
+
+    name = "path"
+
+    def __init__(self, kind: str = "dir") -> None:
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path of a word."""
+        try:
+            return outputs.place(str(value))
+        except BadInput as problem:
+            self.fail(str(problem), param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Let the shell complete it."""
+        return [CompletionItem(incomplete, type=self.kind)]
+
+
+def among(*names: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Return a completion by some words."""
+    return lambda ctx, param, incomplete: [name for name in names if name.startswith(incomplete)]
+
+
+TYPES: dict[str, Any] = {"N": int, "SHARE": float, "SECONDS": float, "DIR": Place(), "FILE": Place("file")}
+
+
+def option(spelling: str, text: str, *names: str, **more: Any) -> Callable[[Declared], Declared]:
+    """Return an option spelt as in its help: "--resume", "--seeds N", for several words "--models M ...".
+
+    The spelling says its type. `names`: the argument that it fills, if not one of its own name.
+    """
+    # A word that follows is a value, by whose name its type is known.
+    name, _, value = spelling.partition(" ")
+    if not value:
+        return click.option(name, *names, is_flag=True, help=text, **more)
+
+    word, _, several = value.partition(" ")
+    more = {"metavar": value, "type": TYPES.get(word), "cls": Several if several else None, **more}
+    return click.option(name, *names, help=text, **more)
+
+
+def grouped(
+    name: str, kind: type, *options: Callable[[Declared], Declared]
+) -> Callable[[Declared], Declared]:
+    """Return a decorator: a command gets the values of some options together, as its argument `name`.
+
+    A command may have more options that are fields of `kind`; fields without an option keep their defaults.
+    """
+    names = {field.name for field in fields(kind)}
+
+    def decorate(function: Declared) -> Declared:
+        @functools.wraps(function)
+        def called(**values: Any) -> Any:
+            # Not all fields have an option in each command.
+            held = {key: values.pop(key) for key in names & values.keys()}
+            return function(**values, **{name: kind(**held)})
+
+        for option in reversed(options):
+            called = option(called)
+        return called  # type: ignore[return-value]
+
+    return decorate

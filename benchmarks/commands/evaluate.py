@@ -1,0 +1,135 @@
+"""`alibench evaluate`: measure trained models again, without training."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from alibench.benchmarks.checkup import checkup
+from alibench.benchmarks.commands import options
+from alibench.benchmarks.commands.carrying import Task, carry_out
+from alibench.benchmarks.commands.command import Command
+from alibench.benchmarks.commands.declaring import Place, among, grouped, option
+from alibench.benchmarks.commands.options import Effort, Machine
+from alibench.benchmarks.config import loading, parsing, plugins
+from alibench.benchmarks.config.schema import Suite
+from alibench.benchmarks.data import datasets
+from alibench.benchmarks.running import outputs, space, trained
+from alibench.benchmarks.running.answers import Answer
+from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.outputs import Destination
+from alibench.benchmarks.running.trained import TrainedRun
+from alibench.benchmarks.running.work import Workplace
+from alibench.evaluation.errors import BadInput
+from alibench.evaluation.metrics import METRICS
+
+ABOUT = "DIR is a folder that --out named, or one run of it (DIR/runs/RUN)."
+EXAMPLES = (
+    "alibench evaluate out --metrics svm neighbours",
+    "alibench evaluate out/runs/digits-ali-seed0 --set evaluation.labels=200",
+    "alibench evaluate from-a-colleague --data folder:pictures",
+)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is different from the evaluation that the runs had."""
+
+    metrics: tuple[str, ...]
+    overrides: tuple[str, ...]
+    data: str | None
+
+
+@click.command("evaluate", cls=Command, about=ABOUT, examples=EXAMPLES, settings=options.EVALUATION)
+@click.argument("folder", type=Place(), metavar="DIR")
+@grouped(
+    "changes",
+    Changes,
+    option("--metrics METRIC ...", "default: those of the suite", shell_complete=among(*METRICS)),
+    option("--set KEY=VALUE", "evaluation.KEY=VALUE; may be repeated", "overrides", multiple=True),
+    option(
+        "--data NAME",
+        "where the data lie now, if they moved since training: folder:PATH or npz:PATH",
+        shell_complete=options.DATA,
+    ),
+)
+@options.destination
+@options.machine()
+@grouped("effort", Effort, options.retries)
+@options.plugins
+@options.samples
+def command(
+    console: Console,
+    folder: Path,
+    changes: Changes,
+    destination: Destination,
+    machine: Machine,
+    effort: Effort,
+    samples: list[tuple[str, str]],
+) -> Answer:
+    """Carry out the command. Raises BadInput before anything is written."""
+    runs = trained.find(folder)
+    suites = {suite.name: suite for suite in _suites(runs, changes)}
+    engine = machine.engine(list(suites.values()))
+
+    def jobs(place: Workplace) -> list[Job]:
+        return [*place.evaluations(suites, runs), *place.references(suites.values())]
+
+    weights = {run.origin["run_id"]: run.origin["weights_sha256"] for run in runs}
+    plan = outputs.plan(suites.values(), engine.device, weights=weights, plugins=plugins.contents())
+    task = Task("evaluation", plan, jobs, space.A_RUN * len(runs))
+    return carry_out(task, engine, destination, effort, console)
+
+
+def _suites(runs: Sequence[TrainedRun], changes: Changes) -> list[Suite]:
+    """Return the suites of runs as they are evaluated now, with the models of the user's. Raises BadInput."""
+    # Where their data lie.
+    places = _moved(runs, changes.data) if changes.data else {}
+    for run in runs:
+        if run.origin["suite"] not in places:
+            datasets.check_known(run.origin)
+
+    # Their suites, and whether these are the data that they were trained on.
+    suites = {}
+    for run in runs:
+        name = run.origin["suite"]
+        suites[name] = loading.stored(run.origin, changes.metrics, changes.overrides, places.get(name))
+    for run in runs:
+        loaded = suites[run.origin["suite"]].load()
+        if loaded.sha256 != run.origin["data_sha256"]:
+            other = f"its model was trained on other data than '{loaded.name}' holds now"
+            raise BadInput(f"{run.weights.parent}: {other}: name those by --data")
+
+    # Models that were trained elsewhere stand in the same tables.
+    together = checkup.beside(list(suites.values()), plugins.names(elsewhere=True))
+    checkup.remark(together)
+    return together
+
+
+def _moved(runs: Sequence[TrainedRun], dataset: str) -> dict[str, str]:
+    """Return the suites that were trained on these data, with the place where they lie now.
+
+    Raises BadInput if none was.
+    """
+    moved, problems = dict[str, str](), list[str]()
+    for name, origin in {run.origin["suite"]: run.origin for run in runs}.items():
+        try:
+            table = origin["config"].get("data", {})
+            held = datasets.load(
+                dataset, parsing.parse(table, datasets.Options, f"suite '{name}', data")
+            ).sha256
+        except BadInput as problem:
+            problems.append(str(problem))
+            continue
+
+        if held == origin["data_sha256"]:
+            moved[name] = dataset
+        else:
+            wanted = f"{origin['dataset']} (sha256 {origin['data_sha256'][:16]})"
+            holds = f"--data {dataset} holds other data (sha256 {held[:16]})"
+            problems.append(f"{holds} than suite '{name}' was trained on, {wanted}")
+    if not moved:
+        raise BadInput("; ".join(problems))
+    return moved

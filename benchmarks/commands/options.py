@@ -1,0 +1,212 @@
+"""Options that several commands have; those of a group reach their command as one dataclass."""
+
+import glob
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, get_args, get_origin
+
+import click
+
+from alibench import models
+from alibench.benchmarks.commands.declaring import Declared, OneOf, among, grouped, option
+from alibench.benchmarks.config import loading
+from alibench.benchmarks.config.loading import Changes
+from alibench.benchmarks.config.schema import Suite
+from alibench.benchmarks.data import datasets
+from alibench.benchmarks.running import engines
+from alibench.benchmarks.running.engine import Engine
+from alibench.benchmarks.running.outputs import Destination
+from alibench.benchmarks.training import checkpoints
+from alibench.benchmarks.training.recipe import Recipe
+from alibench.evaluation.errors import BadInput
+from alibench.evaluation.settings import Settings
+
+# -------------------- fields of a suite, which --set takes, where users look for an option
+
+
+def _assignments(kind: type) -> dict[str, str]:
+    """Return what follows --set for each field of a dataclass that is not a table."""
+    plain = {}
+    for field in fields(kind):
+        types: tuple[Any, ...] = (field.type, *get_args(field.type))
+        if get_origin(field.type) is not dict and not any(map(is_dataclass, types)):
+            is_list = get_origin(field.type) is list
+            plain[field.name] = f"{field.name}=" + ("""'["A", "B"]'""" if is_list else "VALUE")
+    return plain
+
+
+EVALUATION = {name: f"evaluation.{assignment}" for name, assignment in _assignments(Settings).items()}
+SETTINGS = EVALUATION | _assignments(Recipe) | _assignments(Suite)
+del SETTINGS["name"]
+
+
+def suites(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Complete a suite: a built-in one by its name, one of the user's by its file."""
+    return [
+        *among(*loading.builtin())(ctx, param, incomplete),
+        *glob.glob(f"{glob.escape(incomplete)}*.toml"),
+    ]
+
+
+DATA = among(*datasets.DATASETS, *(f"{kind}:" for kind in datasets.OPENED))
+
+
+# -------------------- single options
+
+
+def _pairs(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return the names and places of NAME=PATH."""
+    pairs = []
+    for text in texts:
+        name, _, place = text.partition("=")
+        if not name or not place:
+            raise click.BadParameter(f"'{text}' is not NAME=FOLDER or NAME=FILE.npz", ctx, param)
+        pairs.append((name, place))
+    return pairs
+
+
+overrides = option(
+    "--set KEY=VALUE", "override a field of the suite; may be repeated", "overrides", multiple=True
+)
+plugins = option(
+    "--plugin FILE", "a file with models of your own (docs/own-model.md); may be repeated", multiple=True
+)
+samples = option(
+    "--samples NAME=PATH",
+    "images that a model made elsewhere, a folder, .npz or .npy, as samples of NAME; may be repeated",
+    multiple=True,
+    callback=_pairs,
+)
+size = option("--size N", "resize and crop images to N x N")
+channels = option("--channels N", "turn images grey (1) or into colour (3)", type=OneOf([1, 3]), metavar=None)
+device = option(
+    "--device NAME",
+    "cpu, cuda, cuda:1 or mps; default: the best there is",
+    shell_complete=among("cpu", "cuda", "mps"),
+)
+retries = option(
+    "--retries N", "try a run that failed again, N times; default: 0", type=click.IntRange(min=0), default=0
+)
+tensorboard = option(
+    "--tensorboard",
+    "also write the curves as TensorBoard's events, for 'tensorboard --logdir DIR'; needs its package",
+)
+
+
+# -------------------- groups of options
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The suites that a command takes, with all that is changed of them."""
+
+    suite: str
+    models: tuple[str, ...]
+    overrides: tuple[str, ...]
+    scale: float
+    data: str | None
+    precision: str | None
+    size: int | None
+    channels: int | None
+    seeds: int | None = None
+
+    def load(
+        self, name: str, table: dict[str, Any], more: Sequence[str] = (), read: bool = True
+    ) -> list[Suite]:
+        """Return the checked suites of a TOML table, with models to add to each. Raises BadInput.
+
+        `read`: --size and --channels are fields of it, a suite that was made for pictures has them already.
+        """
+        named: dict[str, Any] = {"recipe.precision": self.precision}
+        if read:
+            named = {"data.size": self.size, "data.channels": self.channels, **named}
+        overrides = [f"{key}={value}" for key, value in named.items() if value is not None]
+        overrides += self.overrides
+        changes = Changes(overrides, self.models, self.seeds, self.scale, self.data, more)
+        return loading.of_table(name, table, changes)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where runs are done."""
+
+    device: str | None
+    on: str | None
+    slurm: tuple[str, ...] = ()  # of run alone
+    submit: bool = False
+
+    def engine(self, suites: list[Suite]) -> Engine:
+        """Return the engine, connected. Raises BadInput if it or the device is not there."""
+        if self.submit or self.slurm:
+            flags = f"--submit and --{engines.SLURM}"
+            raise BadInput(f"{flags} go with --on {engines.SLURM}: add it, or leave them out")
+        return engines.choose(self.on, self.device, suites)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How runs are done. Raises BadInput for no number of seconds."""
+
+    retries: int
+    checkpoint_every: float = checkpoints.EVERY
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.checkpoint_every >= 0:  # NaN is not in a range
+            raise BadInput(f"--checkpoint-every {self.checkpoint_every:g}: seconds, 0 or more")
+
+
+selection = grouped(
+    "selection",
+    Selection,
+    click.argument("suite", shell_complete=suites),
+    option(
+        "--models MODEL ...",
+        "only these rows of the suite's tables",
+        shell_complete=among(*models.REGISTRY),
+    ),
+    overrides,
+    option("--scale SHARE", "train for this share of the suite's steps", default=1.0),
+    option("--data NAME", "other data: a built-in set, folder:PATH or npz:PATH", shell_complete=DATA),
+    option(
+        "--precision NAME",
+        "of training: fp32, tf32 (CUDA), bf16, or auto, the default: tf32 where the GPU has it; evaluation "
+        "is in fp32",
+        type=OneOf(["auto", "fp32", "tf32", "bf16"]),
+    ),
+    size,
+    channels,
+)
+destination = grouped(
+    "destination",
+    Destination,
+    option("--out DIR", "folder for everything; default: a fresh one in results/runs/ of the checkout"),
+    option("--resume", "resume --out, if it was begun: finished runs are skipped"),
+    option("--fresh", "start over next to --out, in DIR-2 and so on, if it was begun"),
+    option("--force", "resume even where suite, code or a library changed since the folder was begun"),
+    option("--dry-run", "print what would be done, how long it would take, what it would write; do none"),
+)
+effort = grouped(
+    "effort",
+    Effort,
+    retries,
+    option(
+        "--checkpoint-every SECONDS",
+        f"between checkpoints, at least; 0: after every step; default: {checkpoints.EVERY:g}",
+        default=checkpoints.EVERY,
+    ),
+)
+
+
+def machine(arrays: bool = False) -> Callable[[Declared], Declared]:
+    """Return the options of where runs are done; `arrays`: also as a SLURM array."""
+
+    def checked(ctx: click.Context, param: click.Parameter, on: str | None) -> str | None:
+        if on is not None and not ctx.resilient_parsing:
+            engines.check(on, arrays)
+        return on
+
+    names = [engines.RAY, f"{engines.RAY}://HOST", *[engines.SLURM] * arrays]
+    text = f"where runs are done: {', '.join(names)}; default: in processes on this machine"
+    on = option("--on ENGINE", text, callback=checked, shell_complete=among(*names))
+    return grouped("machine", Machine, device, on)

@@ -1,0 +1,28 @@
+"""`alibench table`: the tables of a folder again."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from alibench.benchmarks.commands.command import Command
+from alibench.benchmarks.commands.declaring import Place
+from alibench.benchmarks.commands.publishing import as_facts, show
+from alibench.benchmarks.running.answers import Answer
+from alibench.evaluation.errors import BadInput
+from alibench.results import rows, tables
+
+ABOUT = "DIR is a folder that --out named."
+EXAMPLES = ("alibench table out", "alibench table out --json")
+
+
+@click.command("table", cls=Command, about=ABOUT, examples=EXAMPLES)
+@click.argument("folder", type=Place(), metavar="DIR")
+def command(console: Console, folder: Path) -> Answer:
+    """Carry out the command. Raises BadInput for a folder without finished runs, or a damaged one."""
+    frame = rows.derive(folder)
+    if frame.empty:
+        raise BadInput(f"{folder} holds no finished runs")
+    made = tables.write(folder, frame)
+    show(console, made)
+    return Answer(facts={"out": folder, "tables": as_facts(made)})

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: runs from any folder, repeats itself, refuses bad input in one line."""
+"""The command line as a user meets it: from any folder, repeatable, bad input refused in one line."""
 
 import json
 import os
@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def pictures(folder: Path, size: int, channels: int, classes: int = 2, each: int = 30) -> Path:
-    """Make a folder of noise, in class folders: brighter from one to the next, which a classifier can learn."""
+    """Make a folder of noise, in class folders: each brighter than the last, which can be learnt."""
     rng = np.random.RandomState(0)
     for c in range(classes):
         (folder / f"class{c}").mkdir(parents=True)

@@ -327,7 +327,7 @@ Route = tuple[str | int, ...]
 
 
 def pattern(route: Route) -> str:
-    """Return a route through a suite as a key of WRONG: without places in lists, with "*" for a row's name."""
+    """Return a route through a suite as a key of WRONG: without list places, "*" for a row's name."""
     parts = [part for part in route if isinstance(part, str)]
     return ".".join("*" if i == 1 and parts[0] == "model" else part for i, part in enumerate(parts))
 
@@ -376,7 +376,7 @@ def parent(suite: Tree, route: Route) -> Any:
 
 
 def names_it(line: str, route: Route) -> bool:
-    """Whether a line names a field; "unknown data set" is of dataset, "no models" and "model 'x'" of models."""
+    """Whether a line names a field; "unknown data set" is of dataset, "no models" of models."""
     return str(route[-1]).rstrip("s") in line.replace(" ", "")
 
 

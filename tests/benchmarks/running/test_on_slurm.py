@@ -197,6 +197,7 @@ def test_in_submitits_local_executor_it_makes_the_rows_of_a_local_run(
     monkeypatch.chdir(tmp_path)
     script = write(tmp_path / "out")
     executor = submitit.LocalExecutor(tmp_path / "logs")
+    executor.update_parameters(timeout_min=30)
     elements = [CommandFunction(["bash", str(script)], env={"SLURM_ARRAY_TASK_ID": str(i)}) for i in range(3)]
     for job in executor.submit_array(elements):
         assert job.result().strip().endswith(": ok")  # it raises what went wrong

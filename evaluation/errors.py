@@ -20,6 +20,10 @@ class BadInput(Exception):
         super().__init__(line if short else f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}")
 
 
+class CommandEnds(BaseException):
+    """The command must end. Like KeyboardInterrupt not an Exception: no handler of errors catches it."""
+
+
 def check_name(name: str, names: Iterable[str], what: str) -> None:
     """Raise BadInput for a name that is not in `names`, with the nearest of them and the whole list."""
     names = list(names)

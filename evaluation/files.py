@@ -119,7 +119,8 @@ def sha256(path: Path | str, size: Size | None = "arrays", links: bool = True) -
     """Return the SHA-256 of a regular file. Raises OSError."""
     digest = hashlib.sha256()
     with opened(path, size, links) as file:
-        while chunk := file.read(1 << 20):  # hashlib.file_digest takes ten times as long on small files
+        # hashlib.file_digest takes ten times as long on small files.
+        while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
 
@@ -137,7 +138,8 @@ def digest(*parts: str | Tensor) -> str:
     total = hashlib.sha256()
     for part in parts:
         text = part if isinstance(part, str) else f"{part.dtype} {tuple(part.shape)}"
-        total.update(f"{len(text)} {text}".encode())  # with its length, so that no two lists run together
+        # With its length, so that no two lists run together.
+        total.update(f"{len(text)} {text}".encode())
         if isinstance(part, Tensor):
             total.update(part.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()

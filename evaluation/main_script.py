@@ -38,7 +38,8 @@ def is_conditional(line: int) -> bool:
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
-        return True  # the file is not Python any more: nothing is known
+        # The file is not Python any more: nothing is known.
+        return True
     conditions = (node for node in ast.walk(tree) if isinstance(node, ast.If))
     return any(node.lineno <= line <= (node.end_lineno or node.lineno) for node in conditions)
 

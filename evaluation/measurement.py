@@ -22,7 +22,8 @@ class Measurement:
     # refused: what came in cannot be measured
     status: Literal["ok", "not applicable", "refused", "diverged"] = "ok"
     reason: str = ""
-    reference: str = ""  # the name of the row, if it is not the model's own
+    # The name of the row, if it is not the model's own.
+    reference: str = ""
     note: str = ""  # after that name
     seed: int | None = None  # the seed of a reference that is random itself
 

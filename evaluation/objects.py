@@ -114,7 +114,8 @@ class ExternalModel(ObjectModel):
     """
 
     elsewhere = True
-    priors = ("normal", "uniform")  # it is drawn from the user's prior, whatever the suite's
+    # It is drawn from the user's prior, whatever the suite's.
+    priors = ("normal", "uniform")
     thing: ClassVar[Any]  # the object, or its class
     make: ClassVar[Callable[[tuple[int, ...]], Any]]  # the shape of the data -> the object
 

@@ -43,12 +43,14 @@ class Sets:
     choosing: tuple[np.ndarray, np.ndarray]  # to choose hyper-parameters on
     scored: tuple[np.ndarray, np.ndarray]
     draws: tuple[np.ndarray, ...]  # indices into `labelled`
-    chooser: np.ndarray  # the draw that hyper-parameters are chosen with; no accuracy is reported on it
+    # The draw that hyper-parameters are chosen with; no accuracy is reported on it.
+    chooser: np.ndarray
     classes: int
     hidden: slice  # the features of the last hidden layer
     split: str  # that is scored
     settings: Settings
-    code_alone: bool = False  # the features are a code, where others have hidden layers, too
+    # The features are a code, where others have hidden layers, too.
+    code_alone: bool = False
 
     @property
     def last(self) -> str:
@@ -184,7 +186,8 @@ def unsupported_reason(data: Data, settings: Settings) -> str:
 
 def useless(x: np.ndarray) -> str:
     """Say why features (N, F) cannot be classified, if so."""
-    low, high = x.min(0), x.max(0)  # features may take gigabytes: nothing as large is made of them
+    # Features may take gigabytes: nothing as large is made of them.
+    low, high = x.min(0), x.max(0)
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         return "features are not finite"
     return "" if (low < high).any() else "all features are constant: they tell no image from another"

@@ -112,7 +112,8 @@ def read_tensors(
     A safetensors file can hold tensors and text alone, so nothing in it can run. Raises Damaged, or OSError.
     """
     with opened(path, "arrays", links=False):
-        pass  # safe_open takes no file, and would wait for a pipe
+        # safe_open takes no file, and would wait for a pipe.
+        pass
 
     # The schema is looked at once the sum is right: else the file is damaged, not another version's.
     stored_version = version

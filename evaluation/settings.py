@@ -34,5 +34,6 @@ class Settings:
     resamples: Amount = 1
     # features, by the labelled images' mean and deviation; ALI's protocol leaves them as they are
     standardise: bool = False
-    neighbours: Amount = 5  # of the k-nearest-neighbour classifier next to 1-NN
+    # Of the k-nearest-neighbour classifier next to 1-NN.
+    neighbours: Amount = 5
     seconds: Annotated[float, Meta(gt=0, le=3600)] = 0.5  # that each speed is measured for

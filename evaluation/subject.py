@@ -45,7 +45,8 @@ class ReferenceInput(MetricInput):
     settings: Settings
     latent: int  # of the models in the table
     seeds: range  # for references that are random themselves
-    untrained: Callable[[int], Model]  # seed -> a model with an encoder as it is before training
+    # Seed -> a model with an encoder as it is before training.
+    untrained: Callable[[int], Model]
     split: Literal["validation", "test"] = "test"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     shared: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)

@@ -110,12 +110,15 @@ class Model(nn.Module):
     # What it can do. `inference`: how the encoder is learnt; "none": there is none.
     inference: ClassVar[Literal["learnt with it", "learnt afterwards", "none"]] = "learnt with it"
     stochastic: ClassVar[bool] = False  # the encoder draws z rather than computing it
-    generative: ClassVar[bool] = True  # decoded draws of the prior are meant to look like data
+    # Decoded draws of the prior are meant to look like data.
+    generative: ClassVar[bool] = True
     inverts: ClassVar[bool] = True  # codes can be decoded
     likelihood: ClassVar[bool] = False  # p(x|z) is a density, `observe` draws from it
     conditional: ClassVar[bool] = False  # all networks get the labels
-    critic: ClassVar[bool] = False  # D's output is a score, not log-odds (Wasserstein)
-    semi_supervised: ClassVar[bool] = False  # it learns classes from `Batch.labelled`; `classify` names them
+    # D's output is a score, not log-odds (Wasserstein).
+    critic: ClassVar[bool] = False
+    # It learns classes from `Batch.labelled`; `classify` names them.
+    semi_supervised: ClassVar[bool] = False
     elsewhere: ClassVar[bool] = False  # trained elsewhere: it is evaluated and never trained
     priors: ClassVar[tuple[str, ...]] = ("normal",)  # of z, that it can work with
     players: ClassVar[Mapping[str, tuple[str, ...]]]  # player -> the attributes that hold its networks

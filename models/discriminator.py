@@ -26,8 +26,10 @@ class Discriminator(nn.Module):
         style: Style,
         sizes: Sizes,
         scaling: Scaling,
-        separate: bool = False,  # batch statistics of each kind of pair, rather than of all together
-        name: str = "",  # before those of its towers, where a model has several
+        # Batch statistics of each kind of pair, rather than of all together.
+        separate: bool = False,
+        # Before those of its towers, where a model has several.
+        name: str = "",
     ) -> None:
         super().__init__()
         self.sees, self.scaling, self.separate = sees, scaling, separate

@@ -39,10 +39,12 @@ class Row:
     act: Literal["linear", "leaky", "relu", "maxout"] = "linear"
     # untied: one a map and pixel; auto: tied, none next to BN
     bias: Literal["auto", "tied", "untied", "none"] = "auto"
-    inject: bool = False  # a linear map of z is added to the operation's output (BiGAN)
+    # A linear map of z is added to the operation's output (BiGAN).
+    inject: bool = False
     padding: int = 0
     groups: int = 1
-    std: float | None = None  # of the first weights, where it is not the table's
+    # Of the first weights, where it is not the table's.
+    std: float | None = None
     drop_inside: float = 0.0  # dropout between operation and nonlinearity
 
 
@@ -151,7 +153,8 @@ class Stack(nn.Module):
         shape: tuple[int, ...],
         style: Style,
         injected: int = 0,  # numbers in the z that is injected
-        appended: int = 0,  # maps that the last layer gets with those of the layer before
+        # Maps that the last layer gets with those of the layer before.
+        appended: int = 0,
     ) -> None:
         super().__init__()
         self.name, self.shape = name, shape

@@ -29,16 +29,21 @@ class Family:
     dx: Sequence[Row]
     dz: Sequence[Row]
     dxz: Sequence[Row]
-    std: float | None  # of the initial weights; none: uniform by fan-in, biases too
+    # Of the initial weights; none: uniform by fan-in, biases too.
+    std: float | None
     style: Style = field(default_factory=Style)
-    scaled: bool = True  # points are divided by their deviation inside the networks
+    # Points are divided by their deviation inside the networks.
+    scaled: bool = True
     centre: float = 0.0  # D sees (x / scale - centre) * gain
     gain: float = 1.0
-    encoder_centre: float = 0.0  # and the encoder (x / scale - encoder_centre) * encoder_gain
+    # And the encoder (x / scale - encoder_centre) * encoder_gain.
+    encoder_centre: float = 0.0
     encoder_gain: float = 1.0
-    encoder_noise: int = 0  # numbers next to x by which the encoder draws z; 0: it gives mean and deviation
+    # Numbers next to x by which the encoder draws z; 0: it gives mean and deviation.
+    encoder_noise: int = 0
     decoder_noise: int = 0  # numbers next to z by which the decoder draws x
-    separate: bool = False  # D has batch statistics of each kind of pair apart
+    # D has batch statistics of each kind of pair apart.
+    separate: bool = False
     embedding: int = 256  # numbers that a condition is embedded in
 
 
@@ -48,12 +53,15 @@ class Networks:
 
     family: Family
     shape: tuple[int, ...]
-    scale: float  # what x is divided by inside the networks; 1 for images
+    # What x is divided by inside the networks; 1 for images.
+    scale: float
     latent: int
-    rng: torch.Generator  # on the CPU, so that a seed's weights are the same on every device
+    # On the CPU, so that a seed's weights are the same on every device.
+    rng: torch.Generator
     prior: Literal["normal", "uniform"] = "normal"  # of z: N(0, I), or uniform on [-1, 1]
     labels: int = 0  # classes, or attributes, of the data
-    mean: Tensor | None = None  # image (C, H, W) that an untied output bias starts from
+    # Image (C, H, W) that an untied output bias starts from.
+    mean: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not self.family.scaled:

@@ -115,7 +115,8 @@ def _main(words: list[str]) -> int:
     # Also of words that cannot be parsed: a program gets its document in any case.
     as_json = "--json" in words
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a log in another encoding has "?" for signs that it lacks
+        # A log in another encoding has "?" for signs that it lacks.
+        sys.stdout.reconfigure(errors="replace")
 
     with stdout_for_facts() if as_json else nullcontext():
         try:

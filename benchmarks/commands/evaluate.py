@@ -12,7 +12,7 @@ from alibench.benchmarks.commands import options
 from alibench.benchmarks.commands.carrying import Task, carry_out
 from alibench.benchmarks.commands.command import Command
 from alibench.benchmarks.commands.declaring import Place, among, grouped, option
-from alibench.benchmarks.commands.options import Effort, Machine
+from alibench.benchmarks.commands.options import Effort, Location
 from alibench.benchmarks.config import loading, parsing, plugins
 from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.data import datasets
@@ -34,7 +34,7 @@ EXAMPLES = (
 
 
 @dataclass(frozen=True)
-class Changes:
+class EvaluationChanges:
     """What is different from the evaluation that the runs had."""
 
     metrics: tuple[str, ...]
@@ -46,7 +46,7 @@ class Changes:
 @click.argument("folder", type=Place(), metavar="DIR")
 @grouped(
     "changes",
-    Changes,
+    EvaluationChanges,
     option("--metrics METRIC ...", "default: those of the suite", shell_complete=among(*METRICS)),
     option("--set KEY=VALUE", "evaluation.KEY=VALUE; may be repeated", "overrides", multiple=True),
     option(
@@ -63,9 +63,9 @@ class Changes:
 def command(
     console: Console,
     folder: Path,
-    changes: Changes,
+    changes: EvaluationChanges,
     destination: Destination,
-    machine: Machine,
+    machine: Location,
     effort: Effort,
     samples: list[tuple[str, str]],
 ) -> Answer:
@@ -83,7 +83,7 @@ def command(
     return carry_out(task, engine, destination, effort, console)
 
 
-def _suites(runs: Sequence[TrainedRun], changes: Changes) -> list[Suite]:
+def _suites(runs: Sequence[TrainedRun], changes: EvaluationChanges) -> list[Suite]:
     """Return the suites of runs as they are evaluated now, with the models of the user's. Raises BadInput."""
     # Where their data lie.
     places = _moved(runs, changes.data) if changes.data else {}

@@ -127,7 +127,7 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Machine:
+class Location:
     """Where runs are done."""
 
     device: str | None
@@ -209,4 +209,4 @@ def machine(arrays: bool = False) -> Callable[[Declared], Declared]:
     names = [engines.RAY, f"{engines.RAY}://HOST", *[engines.SLURM] * arrays]
     text = f"where runs are done: {', '.join(names)}; default: in processes on this machine"
     on = option("--on ENGINE", text, callback=checked, shell_complete=among(*names))
-    return grouped("machine", Machine, device, on)
+    return grouped("machine", Location, device, on)

@@ -18,7 +18,7 @@ from alibench.benchmarks.commands import options, verdict
 from alibench.benchmarks.commands.carrying import Outcomes, Task, carry_out, failed
 from alibench.benchmarks.commands.command import Command
 from alibench.benchmarks.commands.declaring import grouped, option
-from alibench.benchmarks.commands.options import Effort, Machine
+from alibench.benchmarks.commands.options import Effort, Location
 from alibench.benchmarks.commands.publishing import REPORT, line
 from alibench.benchmarks.config import devices, loading, plugins
 from alibench.benchmarks.config.schema import Suite
@@ -26,6 +26,7 @@ from alibench.benchmarks.running import outputs, provenance, space
 from alibench.benchmarks.running.answers import Answer
 from alibench.benchmarks.running.engine import Engine
 from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.outcomes import as_text
 from alibench.benchmarks.running.outputs import Destination, Output
 from alibench.benchmarks.running.runner import run
 from alibench.benchmarks.running.work import Workplace
@@ -89,7 +90,7 @@ class Judged:
 @options.effort
 @options.plugins
 def command(
-    console: Console, judged: Judged, destination: Destination, machine: Machine, effort: Effort
+    console: Console, judged: Judged, destination: Destination, machine: Location, effort: Effort
 ) -> Answer:
     """Carry out the command: exit code 1 if something got worse. Raises BadInput."""
     if destination.dry_run and judged.source:
@@ -116,7 +117,7 @@ def command(
 
     def finish(out: Output, outcomes: Outcomes) -> Answer:
         rows.derive(out.path)
-        known = Answer(int(bool(failed(outcomes))), {"out": out.path, "runs": outcomes})
+        known = Answer(int(bool(failed(outcomes))), {"out": out.path, "runs": as_text(outcomes)})
         if {job.run_id for job in Workplace(out.path, "cpu").trainings(suite)} <= failed(outcomes):
             line(console, "every run failed")
             return known

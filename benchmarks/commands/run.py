@@ -10,7 +10,7 @@ from alibench.benchmarks.commands import options
 from alibench.benchmarks.commands.carrying import Task, carry_out
 from alibench.benchmarks.commands.command import Command
 from alibench.benchmarks.commands.declaring import option
-from alibench.benchmarks.commands.options import Effort, Machine, Selection
+from alibench.benchmarks.commands.options import Effort, Location, Selection
 from alibench.benchmarks.commands.publishing import line
 from alibench.benchmarks.config import devices, loading, pictures, plugins
 from alibench.benchmarks.running import engines, outputs, space, tracking
@@ -54,7 +54,7 @@ def command(
     console: Console,
     selection: Selection,
     destination: Destination,
-    machine: Machine,
+    machine: Location,
     effort: Effort,
     samples: list[tuple[str, str]],
 ) -> Answer:

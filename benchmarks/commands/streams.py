@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from alibench.benchmarks.config.blame import CommandEnds
+from alibench.evaluation.errors import CommandEnds
 
 STREAMS = ("stdout", "stderr")  # descriptors 1 and 2
 PIPE = 141  # what shells expect of a command whose reader went away: 128 + SIGPIPE

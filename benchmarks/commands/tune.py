@@ -13,7 +13,7 @@ from alibench.benchmarks.checkup import checkup
 from alibench.benchmarks.commands import options
 from alibench.benchmarks.commands.carrying import Outcomes, Task, carry_out, ended
 from alibench.benchmarks.commands.command import Command
-from alibench.benchmarks.commands.options import Effort, Machine, Selection
+from alibench.benchmarks.commands.options import Effort, Location, Selection
 from alibench.benchmarks.commands.publishing import line, show
 from alibench.benchmarks.config import checks, devices, loading, plugins
 from alibench.benchmarks.config.schema import Entry, Search, Suite
@@ -44,7 +44,7 @@ EXAMPLES = (
 @options.tensorboard
 @options.plugins
 def command(
-    console: Console, selection: Selection, destination: Destination, machine: Machine, effort: Effort
+    console: Console, selection: Selection, destination: Destination, machine: Location, effort: Effort
 ) -> Answer:
     """Carry out the command. Raises BadInput before anything is written."""
     # The suites, with the models of the user's.

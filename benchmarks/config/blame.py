@@ -5,7 +5,7 @@ import traceback
 from pathlib import Path
 
 from alibench.benchmarks.data.samples import shown
-from alibench.evaluation.errors import BadInput
+from alibench.evaluation.errors import BadInput, CommandEnds
 from alibench.evaluation.objects import ExternalModel
 from alibench.models.base import Model
 
@@ -14,10 +14,6 @@ LONGEST = 300  # characters of an exception's message
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("models", "evaluation", "results", "benchmarks")  # of alibench; once imported by these names alone
 PLACES: dict[type[Model], str] = {}  # where each of the user's models is defined
-
-
-class CommandEnds(BaseException):
-    """The command must end. Like KeyboardInterrupt not an Exception: no handler of errors catches it."""
 
 
 # what passes through a model of the user's and is not a mistake in it

@@ -46,7 +46,8 @@ class Collected:
     out: Path
     facts: dict[str, Any]
     damaged: list[str]  # messages that were printed
-    missing: str  # a line on the runs that are planned and not finished, and how to train them
+    # A line on the runs that are planned and not finished, and how to train them.
+    missing: str
 
 
 # -------------------- what they have done

@@ -33,7 +33,8 @@ def inherited(environment: Mapping[str, str]) -> Iterator[None]:
 def ignoring_interrupts() -> Iterator[None]:
     """Start processes meanwhile that ignore Ctrl-C: it reaches them too, but the command ends its workers."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # no other thread can change how signals are handled
+        # No other thread can change how signals are handled.
+        yield
         return
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -40,10 +40,12 @@ class Job:
     device: str
     command: tuple[str, ...]
     split: Split = "test"
-    weights: Path | None = None  # of an earlier run, for an evaluation of a model that was trained here
+    # Of an earlier run, for an evaluation of a model that was trained here.
+    weights: Path | None = None
     step: int | None = None  # that they were trained to
     every: float = checkpoints.EVERY  # seconds between checkpoints
-    tensorboard: bool = False  # whether its curves are also written for TensorBoard, below `out`
+    # Whether its curves are also written for TensorBoard, below `out`.
+    tensorboard: bool = False
 
     @property
     def run_id(self) -> str:

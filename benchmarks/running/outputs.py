@@ -45,7 +45,8 @@ class Destination:
     out: Path | None = None  # none: a fresh folder in RUNS
     resume: bool = False
     fresh: bool = False  # start over in DIR-2 and so on, if DIR was begun
-    force: bool = False  # resume although something else is asked for than the folder was begun with
+    # Resume although something else is asked for than the folder was begun with.
+    force: bool = False
     dry_run: bool = False
 
     def __post_init__(self) -> None:

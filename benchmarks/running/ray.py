@@ -1,10 +1,9 @@
 """`--on ray` and `--on ray://HOST`: every job is a task of a Ray cluster, with the resources of its suite.
 
 Ray finds a place for each task, and begins it again elsewhere when its worker or node is lost; the job
-resumes from its checkpoint, since all nodes see the same folder. A lock in the run's folder keeps a node that
-was only thought to be lost from writing next to the new one.
-
-Ctrl-C cancels the tasks, which reaches running ones as SIGINT: they end after their step, with a checkpoint.
+resumes from its checkpoint, since all nodes see the same folder. A lock there keeps a node that was only
+thought to be lost from writing next to the new one. Ctrl-C cancels the tasks, which reaches running ones as
+SIGINT: they end after their step, with a checkpoint.
 """
 
 import os
@@ -87,7 +86,8 @@ def task(
 ) -> dict[str, Outcome] | Refusal:
     """Do jobs, but those that a lost worker had finished; return their outcomes."""
     if not _problems:
-        _problems.append(nodes.problem(needs))  # this node may have joined after all others were checked
+        # This node may have joined after all others were checked.
+        _problems.append(nodes.problem(needs))
     if _problems[0]:
         return Refusal(_this_node(), _problems[0])
 
@@ -197,8 +197,8 @@ class Cluster:
         self.progress: Any = None  # the actor
         self.looked, self.stopped = 0.0, False
         if not self.size:
-            taken = ", ".join(f"{amount:g} {kind}" for kind, amount in self.taken.items())
             self.end()
+            taken = ", ".join(f"{amount:g} {kind}" for kind, amount in self.taken.items())
             problem = f"no node of {len(self.nodes)} has room for a run on {self.device}: it takes {taken}"
             raise BadInput(f"--on {on}: {problem}; add a node, or set resources.cpus, .memory or .gpus")
 

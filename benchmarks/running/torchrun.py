@@ -35,7 +35,8 @@ class Together:
     """The first process's engine: one job after another, trainings together with the other processes."""
 
     size = queued = 1
-    astray = False  # the others are in a training that has not ended; of the process, as they are
+    # The others are in a training that has not ended; of the process, as they are.
+    astray = False
 
     def __init__(self, device: torch.device) -> None:
         join()
@@ -135,7 +136,8 @@ def follow() -> None:
     try:
         while (message := from_first()) is not None:
             job, loaded = message
-            request.made = False  # between trainings the first process alone decides, and dismisses this one
+            # Between trainings the first process alone decides, and dismisses this one.
+            request.made = False
             plugins.again(loaded)
             with suppress(Stopped):
                 _take_part(job, torch.device(device_of(job.device)), request)

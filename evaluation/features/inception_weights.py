@@ -100,7 +100,8 @@ def _torchs(file: Path, raw: bytes) -> object:
         files.check_size(file, "unpacks to", unpacked, "arrays")
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the refusal of a scripted network comes with a page of advice
+        # The refusal of a scripted network comes with a page of advice.
+        warnings.simplefilter("ignore")
         return torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
 
 

@@ -40,8 +40,10 @@ class Counts:
 
     strict: int  # modes by the 3-sigma rule
     lenient: int  # modes by the paper's rule
-    share: float  # percentage of samples within 3 sigma of a centre
-    divergence: float | None  # of their histogram over modes from uniform, in nats; none without such samples
+    # Percentage of samples within 3 sigma of a centre.
+    share: float
+    # Of their histogram over modes from uniform, in nats; none without such samples.
+    divergence: float | None
 
 
 def count(samples: Tensor, mixture: Mixture) -> Counts:

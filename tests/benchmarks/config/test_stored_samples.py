@@ -9,8 +9,9 @@ from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import loading, plugins
 from alibench.benchmarks.data import datasets
 from alibench.benchmarks.data.samples import StoredSamples
-from alibench.benchmarks.running import jobs
+from alibench.benchmarks.running.execute import execute
 from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.outcomes import OK
 from alibench.evaluation.seeds import generator
 from alibench.results import rows
 from tests.benchmarks.config.test_plugins import TINY, pictures, written
@@ -69,7 +70,7 @@ def test_stored_samples_have_no_speed(tmp_path: Path) -> None:
     plugins.load_samples("made", pictures(tmp_path / "made", 3))
     (suite,) = loading.load("digits", ['metrics=["throughput"]'], only=["made"])
     job = Job("throughput", suite, "made", 0, tmp_path, "cpu", ("test",))
-    assert jobs.execute([job], lambda run, steps: None) == {job.run_id: "ok"}
+    assert execute([job], lambda run, steps: None) == {job.run_id: OK}
     found = rows.read_run(job.folder)
     assert {row["metric"] for row in found} == {"train_rate", "sample_rate", "encode_rate"}
     assert {row["status"] for row in found} == {"not applicable"}

@@ -22,7 +22,7 @@ from alibench.benchmarks.running.provenance import of
 from alibench.evaluation import files
 from alibench.evaluation.data import Data
 from alibench.evaluation.errors import BadInput
-from alibench.evaluation.features import classifiers, fitting
+from alibench.evaluation.features import classifier_networks, classifiers, fitting
 
 
 def pixels(n: int, levels: int = 256) -> np.ndarray:
@@ -205,7 +205,7 @@ def test_a_folders_name_may_be_as_long_as_the_system_allows(tmp_path: Path, leng
     for name in "ab":
         draw(tmp_path / ("猫" * 10 + "l" * (length - 30)) / name, 10, first=ord(name))
     loaded = read(next(path for path in tmp_path.iterdir() if path.name != "home"))
-    path, _ = fitting.save(classifiers._network(loaded), loaded, "a test")
+    path, _ = fitting.save(classifier_networks.network_for(loaded), loaded, "a test")
     assert path.exists()
     assert len(os.fsencode(path.name)) <= files.LONGEST_NAME
     assert path == classifiers.path(loaded)

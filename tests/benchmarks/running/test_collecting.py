@@ -20,7 +20,7 @@ from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.running.outcomes import OK
 from alibench.evaluation import files
 from alibench.evaluation.errors import BadInput
-from alibench.results import baseline, report, rows, tables
+from alibench.results import baseline, cards, report, rows, tables
 from alibench.results.cells import Gated
 from tests.conftest import GATED, SETTINGS
 
@@ -371,7 +371,7 @@ def test_of_thousands_of_seeds_the_page_draws_the_first_and_says_so(
     grid: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "Training, 2 seeds, a line each." in report.page([grid["ali"]])[0]
-    monkeypatch.setattr(report, "CURVES", 1)
+    monkeypatch.setattr(cards, "CURVES", 1)
     assert "Training, the first seed 0." in report.page([grid["ali"]])[0]
 
 

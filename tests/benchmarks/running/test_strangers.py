@@ -21,7 +21,7 @@ from PIL import Image
 
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.running.interpreters import inherited
-from alibench.evaluation import files, sealed
+from alibench.evaluation import files
 from alibench.evaluation.measurement import Measurement
 from alibench.evaluation.messages import say
 from alibench.results import formats, rows, stored
@@ -223,7 +223,7 @@ def test_a_run_counts_once_and_by_its_own_name(
 
 def test_a_changed_digit_of_a_curve_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = "phase,step,loss d\ngame,10,1.5\n"
-    digest = {"curves_sha256": sealed._sha256(text)}
+    digest = {"curves_sha256": files.sha256_of(text)}
     folder = run_of(tmp_path / "out", **digest)
     for written, said in (
         (text, ""),

@@ -1,4 +1,4 @@
-"""How models are compared: suites, data on the device, the one training loop, the runner, the command line."""
+"""How models are compared: data, the training loop, suites, the runner, the command line."""
 
 if __name__ == "benchmarks":
     raise ImportError(

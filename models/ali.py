@@ -36,6 +36,7 @@ class ALI(Model):
 
     def pairs(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """Return encoder pairs "q" and decoder pairs "p"."""
+        # Both sides of the game: q(x) q(z | x), and p(z) p(x | z).
         x, z, c = batch.x, batch.noise["z"], self.condition(batch.y)
         z_hat = self.infer(x, batch.noise.get("eps"), batch.y)
         x_tilde = self.image_of(z, batch.noise.get("xi"), c)
@@ -43,6 +44,7 @@ class ALI(Model):
 
     def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
         """D runs on both kinds of pair, with the same labels on both sides."""
+        # One pass over both kinds, so that batch norm and dropout are shared, as in the released code.
         pairs = self.pairs(batch)
         return Terms(pairs, self.discriminator.compare(pairs, batch.noise, self.condition(batch.y)))
 

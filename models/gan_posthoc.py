@@ -49,6 +49,7 @@ class PostHocGAN(GAN):
 
     def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
         """Pairs of the one game or of the other."""
+        # First phase: a GAN, which knows nothing of the encoder.
         if "discriminator" in learners or "decoder" in learners:
             return super().forward(batch, learners)
 
@@ -62,6 +63,7 @@ class PostHocGAN(GAN):
 
     def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:
         """Return the game of the phase."""
+        # The logits say which of the two games this is.
         if "q" in logits:
             return super().game(logits, y)
         losses = games.joint(logits["q inference"], logits["p inference"])

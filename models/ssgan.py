@@ -57,6 +57,7 @@ class SemiSupervisedGAN(Model):
 
     def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:
         """Return V for D, of "one of K" against K+1; the decoder's loss does not depend on the logits."""
+        # The decoder learns from feature matching alone.
         losses = games.non_saturating(games.realness(logits["q"]), games.realness(logits["p"]))
         return {"discriminator": losses["discriminator"]}
 

@@ -49,6 +49,7 @@ class VAE(Model):
 
     def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
         """Return the negative evidence bound per sample, in nats."""
+        # The code is drawn by reparametrisation, so that the gradient reaches the encoder.
         mean, log_sigma = self.posterior(batch.x)
         assert log_sigma is not None
         x_hat = self.decoder(mean + log_sigma.exp() * batch.noise["eps"])
@@ -63,6 +64,7 @@ class VAE(Model):
 
     def conclude(self, batches: Iterable[Tensor], rng: torch.Generator) -> None:
         """Store the variance that is optimal on the batches: the mean squared error through drawn codes."""
+        # In double precision: train has millions of numbers.
         squares, numbers = torch.zeros_like(self.variance, dtype=torch.float64), 0
         for x in batches:
             squares += (x - self.reconstruct(x, draw=True, rng=rng)).square().mean().double() * x.numel()

@@ -1,4 +1,4 @@
-"""What a wheel holds is enough: commands and imports work from it, in a folder that has rooms of our names."""
+"""Commands and imports work from a wheel, in a folder that has rooms of our names."""
 
 import os
 import shutil
@@ -66,7 +66,7 @@ def test_a_run_and_what_follows_it_work_from_the_wheel(site: Path, strange: Path
     python(site, strange, *alibench, "report", str(out))
     program = (
         "import alibench, pathlib, sys; assert pathlib.Path(alibench.__file__).is_relative_to(sys.argv[1]); "
-        "from alibench import load_run, table; model = load_run(sys.argv[2]); assert model.sample is not None; "
+        "from alibench import load_run, table; assert load_run(sys.argv[2]).sample is not None; "
         "assert len(table('ali-table-2'))"
     )
     python(site, strange, "-c", program, str(site), str(out / "runs" / "digits-vae-seed0"))

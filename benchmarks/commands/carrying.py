@@ -81,6 +81,7 @@ def ended(out: Output, outcomes: Outcomes, console: Console, facts: Mapping[str,
     for run_id, outcome in wrong.items():
         console.print(f"{run_id} {outcome}", markup=False, highlight=False)
 
+    # What diverged would diverge again: only failures are worth another try.
     some_failed = bool(failed(outcomes))
     if some_failed:
         console.print(f"Try again what failed: {out.resume}", markup=False, soft_wrap=True, highlight=False)

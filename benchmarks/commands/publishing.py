@@ -73,6 +73,7 @@ def draw(out: Path, frame: pd.DataFrame) -> None:
 def show(console: Console, made: Mapping[str, Sheet]) -> None:
     """Print tables, the best cells bold."""
     for name, sheet in made.items():
+        # Rich would read square brackets in cells as markup, so cells are Text.
         caption = "\n".join([sheet.caption, *sheet.notes])
         left = {"caption_justify": "left", "title_justify": "left"}
         table = Table(title=name, caption=caption, title_style="bold", **left)  # type: ignore[arg-type]

@@ -118,12 +118,14 @@ def command(
     def finish(out: Output, outcomes: Outcomes) -> Answer:
         rows.derive(out.path)
         known = Answer(int(bool(failed(outcomes))), {"out": out.path, "runs": as_text(outcomes)})
+        # Nothing to judge is a failed run, not a regression.
         if {job.run_id for job in Workplace(out.path, "cpu").trainings(suite)} <= failed(outcomes):
             line(console, "every run failed")
             return known
         current = baseline.collect(out.path, suite.name, suite.gate, suite.models)
         return _decide(judged, stored, current, lambda: out.path, console, known)
 
+    # The seeds are printed first, so that a failure can be repeated whatever happens.
     first, last = suite.first_seed, suite.training_seeds[-1]
     task = Task(
         name,
@@ -187,6 +189,7 @@ def _decide(
     files.replace(out / "gate.md", page)
     files.replace(out / "gate.json", json.dumps(facts, indent=1) + "\n")
 
+    # A report only of runs that were trained here: those of --from have one.
     listed = "gate.md, gate.json"
     if not judged.source:
         from alibench.results import report  # matplotlib takes a moment to import

@@ -87,6 +87,7 @@ def command(
     checkup.rehearse(suites)
     checkup.remark(suites)
 
+    # Speed is measured last, when nothing else runs.
     def jobs(place: Workplace) -> list[Job]:
         trainings = [job for suite in suites for job in place.trainings(suite)]
         return [*trainings, *place.references(suites), *place.timings(suites)]

@@ -94,6 +94,7 @@ def _check(suite: Suite) -> None:
         raise BadInput(f"suite '{suite.name}' has no [search] table: it says which trials every model gets")
     suite.check_trains()
 
+    # A measure that no metric takes would leave all trials equal.
     measured = [column.metric for metric in suite.metrics for column in METRICS[metric].COLUMNS]
     for measure in suite.search.judged_by:
         check_name(measure, measured, f"suite '{suite.name}', search.judged_by: its metrics do not measure")

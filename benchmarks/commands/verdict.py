@@ -22,6 +22,7 @@ def page(findings: Sequence[Finding], stored: Baseline, current: Baseline, speed
     commits = ", ".join(commit[:8] for commit in stored.origin["commit"])
     seeds = ", ".join(map(str, current.seeds))
 
+    # What moved comes first: the whole table is long, and folded.
     parts = [
         f"## Regression gate, suite {current.suite}: {outcome}",
         f"Seeds {seeds}, against {len(stored.seeds)} seeds of the baseline (commit {commits}). A standard "
@@ -45,6 +46,7 @@ def _frame(findings: Sequence[Finding]) -> pd.DataFrame:
 
 def _line(finding: Finding) -> dict[str, str]:
     cell = finding.cell
+    # Single seeds that lie far off, where the mean hides them.
     bad = [f"seed {seed}: {distance:.1f} deviations off" for seed, distance in finding.seeds.items()]
     return {
         "measure": cell.name,
@@ -67,6 +69,7 @@ def speeds(source: Path) -> pd.DataFrame:
     """Return the measured speed of each model: it depends on the machine, so it is shown and not judged."""
     frame = rows.read(source)
     frame = frame[(frame.kind == "timing") & (frame.status == "ok") & ~frame.metric.str.endswith("_iqr")]
+    # Models in the suite's order, not the alphabet's.
     means = frame.groupby(["title", "metric"], sort=False).value.mean()
     measures = [CATALOGUE[metric].title for _, metric in means.index]
     index = pd.Index([title for title, _ in means.index], name="model")

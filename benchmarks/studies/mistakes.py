@@ -94,6 +94,7 @@ def _raw_decoder() -> None:
     def start(self: average.Average, model: Model, decay: float) -> None:
         first(self, model, decay)
         decoder = {tensor.data_ptr() for tensor in model.decoder.state_dict().values()}
+        # The planted mistake: the decoder's weights are left out of the average.
         kept = [tensor.data_ptr() not in decoder for tensor in self.tensors]
         self.tensors, self.mean = ([*compress(tensors, kept)] for tensors in (self.tensors, self.mean))
 

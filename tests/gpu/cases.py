@@ -1,4 +1,4 @@
-"""What these tests share: every family's networks, random data for them, short trainings and their distance."""
+"""What these tests share: networks of every family, random data, short trainings and their distance."""
 
 import os
 from collections.abc import Sequence
@@ -112,7 +112,7 @@ def apart(a: Tensor, b: Tensor) -> float:
 
 
 def strayed(a: Tensor, b: Tensor, first: Tensor) -> float:
-    """Return the distance of two trained models, relative to how far the second moved from its first weights."""
+    """Return the distance of two trained models over that of the second from its first weights."""
     return float((a - b).norm() / (b - first).norm())
 
 

@@ -1,4 +1,4 @@
-"""Gradients on a device are those of the CPU, and one backward pass through D gives what one a player gives."""
+"""Gradients are those of the CPU, and one backward pass through D gives what one a player gives."""
 
 import itertools
 from collections.abc import Sequence

@@ -35,7 +35,7 @@ class Speeds:
     records: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # table -> its records
 
     def add(self, table: str, **figures: Any) -> None:
-        """Keep a record; the tables are written at once, so that an interrupted session leaves what it found."""
+        """Keep a record; tables are written at once, so that an interrupted session leaves them."""
         self.records.setdefault(table, []).append(figures)
         write(self.out, self.records)
 

@@ -207,7 +207,7 @@ def naive(model: Model, split: Split, recipe: Recipe, workers: int = 0, device: 
 
 
 def careful(trainer: Trainer) -> Step:
-    """Return one alternating update from the parts of an alternating trainer: its data, noise and optimisers."""
+    """Return one alternating update from an alternating trainer's data, noise and optimisers."""
     model, discriminator = trainer.model, trainer.model.discriminator
     learners = {player: own for move in trainer.moves[0] for player, own in move.items()}
     (generator,) = (player for player in learners if player != "discriminator")

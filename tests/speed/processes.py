@@ -55,7 +55,7 @@ def peak(side: str, shape: Shape, name: str, precision: Precision, device: str) 
 
 
 def trained(shape: Shape, name: str, seed: int, steps: int) -> tuple[float, float]:
-    """Train one seed, its game alone; return its seconds and the most memory that the process has had, in MB."""
+    """Train one seed, its game alone; return its seconds and the process's peak memory, in MB."""
     recipe = replace(sides.recipe(shape, "fp32", execution="graphs"), steps=steps)
     model = sides.build(shape, name)
     model.conclude = lambda batches, rng: None  # type: ignore[method-assign]  # the naive script ends with its last step

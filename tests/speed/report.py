@@ -35,7 +35,8 @@ TITLES = {
     "gpu_profile": "What an update is made of",
 }
 NOTES = {
-    "updates": "Batch 100 (MNIST: 128), all cores, every side in turn in one process; medians over rounds. `ratio`: the "
+    "updates": "Batch 100 (MNIST: 128), all cores, every side in turn in one process; medians over rounds. "
+    "`ratio`: the "
     "side's time over ours in the same round, its median and the median's 95 % interval (order statistics). "
     "naive: "
     "DataLoader with the best number of workers (beside its name), a pass through D for each kind of pair, "
@@ -49,26 +50,33 @@ NOTES = {
     "precision.",
     "precision": "Updates in fp32 over ours in bf16, timed in the same rounds.",
     "ceilings": "A large square matrix product, and the forward pass of the model's own largest convolution.",
-    "seeds": "`alibench run`'s way, one single-threaded process a core, against three naive trainings one after another "
+    "seeds": "`alibench run`'s way, one single-threaded process a core, against three naive trainings one "
+    "after another "
     "with all cores. Processes are started beforehand.",
     "use": "500 images a call. careful: torch's own layers in channels_last, in inference mode.",
     "evaluation": "All metrics that the data allow, against a script that computes each by itself.",
-    "growth": "ALI on digits, one process, one thread, medians over rounds; seeds: of 500 steps each. Memory: the most that "
+    "growth": "ALI on digits, one process, one thread, medians over rounds; seeds: of 500 steps each. "
+    "Memory: the most that "
     "the process has had.",
-    "checkpoints": "ALI trained for two and a half times the default time between checkpoints, all cores. To go on: from "
+    "checkpoints": "ALI trained for two and a half times the default time between checkpoints, all cores. "
+    "To go on: from "
     "one before the last step, over a fresh training of one step, in turn; medians.",
-    "resuming": "ALI, BiGAN, GAN and VAE on digits, all runs finished; over the bare interpreter, in turn; medians.",
-    "engines": "Three runs a core by both engines in turn, from connecting to the last outcome. computing: half a minute of "
+    "resuming": "ALI, BiGAN, GAN and VAE on digits, all runs finished; over the bare interpreter, in turn; "
+    "medians.",
+    "engines": "Three runs a core by both engines in turn, from connecting to the last outcome. computing: "
+    "half a minute of "
     "a core's own time each; training: ALI on digits for as long, whose wall time follows the machine's "
     "clock and "
     "neighbours, as `local_high_over_low` shows. `ratio`: Ray over worker processes in the same round, "
     "median, least and "
     "largest of three.",
-    "scale": "Runs of one suite on a Ray cluster of this machine's cores. Nothing is trained: a task stores the rows of a "
+    "scale": "Runs of one suite on a Ray cluster of this machine's cores. Nothing is trained: a task stores "
+    "the rows of a "
     "real run under its own name. Then `alibench collect`, with tables and report. Memory: of the command's "
     "process; "
     "growth: the slope of a line through its memory after every 1,000 runs.",
-    "gpu_updates": "Every side in turn in one process, all of them and the ceilings in one precision; medians over rounds. "
+    "gpu_updates": "Every side in turn in one process, all of them and the ceilings in one precision; "
+    "medians over rounds. "
     "`over_naive`: the quickest naive side's time over this one's in the same round, its median and the "
     "median's 95 % "
     "interval. naive: with that many of DataLoader's workers; careful: the best exact alternating update; "
@@ -78,14 +86,18 @@ NOTES = {
     "matrix products and convolutions, for every side. Shares: of a large square matrix product and of the "
     "forward pass of "
     "the model's own largest convolution, measured in the same rounds.",
-    "gpu_ceilings": "Matrix product, copy (read and write), and each convolution of ALI's CIFAR-10 networks forward and "
+    "gpu_ceilings": "Matrix product, copy (read and write), and each convolution of ALI's CIFAR-10 networks "
+    "forward and "
     "backward, batch 100 (D: 200), by memory order.",
-    "gpu_seeds": "Rate, round and average of one seed or of several stacked ones. `of_one`: time over one seed's by the "
+    "gpu_seeds": "Rate, round and average of one seed or of several stacked ones. `of_one`: time over one "
+    "seed's by the "
     "same execution.",
     "gpu_batches": "ALI, CIFAR-10's networks, recorded.",
-    "gpu_settings": "ALI, CIFAR-10's networks, recorded, in turn with torch's default. `repeats`: whether ten eager "
+    "gpu_settings": "ALI, CIFAR-10's networks, recorded, in turn with torch's default. `repeats`: whether "
+    "ten eager "
     "updates, made twice, leave the same bits.",
-    "gpu_profile": "ALI, CIFAR-10's networks: kernels and their time in one update, by torch's profiler. A table by kernel "
+    "gpu_profile": "ALI, CIFAR-10's networks: kernels and their time in one update, by torch's profiler. A "
+    "table by kernel "
     "is beside this file.",
 }
 
@@ -99,7 +111,8 @@ def processor() -> str:
     names = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)
     flags = next((value.split() for key, value in names.items() if key.strip() == "flags"), [])
     model = next((value.strip() for key, value in names.items() if key.strip() == "model name"), "")
-    return f"{model}, {torch.backends.cpu.get_cpu_capability()}{', bf16' if 'avx512_bf16' in flags else ', no bf16'}"
+    bf16 = "bf16" if "avx512_bf16" in flags else "no bf16"
+    return f"{model}, {torch.backends.cpu.get_cpu_capability()}, {bf16}"
 
 
 def timed_device() -> str:

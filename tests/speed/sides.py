@@ -191,7 +191,7 @@ def ceilings(shape: Shape, name: str, precision: Precision, device: str) -> dict
 
 
 def gflop(work: Step) -> float:
-    """Return the floating-point operations of matrix products and convolutions in one call, in units of 10^9."""
+    """Return the operations of matrix products and convolutions in one call, in units of 10^9."""
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops() / 1e9
@@ -248,7 +248,7 @@ def median(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def best_naive(shape: Shape, name: str, precision: Precision, device: str) -> tuple[str, Step]:
-    """Return the naive side with the best number of DataLoader's workers: 0, 2 or as many as there are cores."""
+    """Return the naive side with the best number of DataLoader's workers: 0, 2 or one a core."""
     tried = {}
     for workers in sorted({0, 2, torch.get_num_threads()}):
         side = f"naive {workers}"

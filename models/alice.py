@@ -30,7 +30,6 @@ class ALICE(ALI):
     @property
     def phases(self) -> tuple[Phase, ...]:
         """One phase: all at once, or D, then the generator `generator_updates` times."""
-        # The released toy code moves the generator several times for each step of D.
         alternating = (("discriminator",), *(("generator",),) * self.generator_updates)
         return (Phase("game", alternating if self.generator_updates else (tuple(self.players),)),)
 
@@ -77,7 +76,6 @@ class AdversarialALICE(ALICE):
         (x, _), (_, z) = terms.pairs["q"], terms.pairs["p"]
         x_hat, z_cycle = self.cycles(terms.pairs, batch)
 
-        # The true pair first, then the one that went around the cycle.
         xx, zz = {"xx": (x, x), "xx cycle": (x, x_hat)}, {"zz": (z, z), "zz cycle": (z, z_cycle)}
         logits = self.cycle_x.compare(xx, batch.noise) | self.cycle_z.compare(zz, batch.noise)
         return Terms({**terms.pairs, **xx, **zz}, {**terms.logits, **logits})

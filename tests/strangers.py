@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from alibench.benchmarks.running import trained
-from alibench.evaluation import sealed
+from alibench.evaluation import files, sealed
 from alibench.results import baseline, stored
 
 Dumps = Callable[[Any], str]
@@ -91,7 +91,7 @@ def rewrite(path: Path, body: Any) -> None:
         text = dumps(body)
     except (KeyError, TypeError, AttributeError, ValueError):  # its layout expects what is gone
         text = json.dumps(body)
-    sha256 = sealed._sha256(text)
+    sha256 = files.sha256_of(text)
     path.write_text(f'{{"version": {version}, "sha256": "{sha256}",\n"{kind}": {text}}}\n')
 
 

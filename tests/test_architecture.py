@@ -32,10 +32,11 @@ FLOORS: tuple[set[str], ...] = (
 ROOMS = ("models", "evaluation", "results", "benchmarks")
 # what takes long to import, so that a function may do it: ours by name, and libraries
 SLOW = {
+    "alibench.benchmarks.running.ray",
     "alibench.evaluation.features.inception",
-    "alibench.results.report",
     "alibench.results.figures",
     "alibench.results.papers",
+    "alibench.results.report",
 }
 EXTRAS = {"ray", "submitit", "tensorboard"}
 LIBRARIES = {"matplotlib", "scipy", "sklearn", "torch", "torch_fidelity", "torchvision"}

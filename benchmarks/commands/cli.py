@@ -19,6 +19,8 @@ from alibench.benchmarks.running.answers import Answer, stdout_for_facts
 from alibench.evaluation.errors import BadInput, check_name
 
 COMPLETE = "_ALIBENCH_COMPLETE"  # the variable by which a shell asks for completion
+# The commands: the module of each is its name in this folder. Help texts stand here, so that the group's help
+# imports none of them.
 HELP = {
     "run": "train, evaluate, print and write the tables of a suite",
     "tune": "give every model the suite's tuning trials, judged on validation",

@@ -34,7 +34,9 @@ def command(console: Console) -> Answer:
         ],
     }
 
+    # People get tables; programs get the facts (`--json`).
     for title, lines in facts.items():
+        # A column is a key of the facts, so that both say the same.
         columns = [column.replace("_", " ") for column in list(lines[0])]
         table = Table(*columns, title=title.replace("_", " "), title_justify="left", title_style="bold")
         for values in lines:

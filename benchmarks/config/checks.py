@@ -132,6 +132,7 @@ def _check_gate(suite: Suite, entries: Iterable[str], where: str) -> None:
             # a row next to a model's own is called by its title and what is looked at
             if not any(name.startswith(f"{title}, ") for title in titles.values()):
                 check_name(name, titles, f"{where}, gate, metric '{gated.metric}': unknown model")
+    # What the gate itself asks: known measures, one cell each.
     cells.check(suite.gate, suite.models, where)
 
 

@@ -31,6 +31,7 @@ def choose(on: str | None, device: str | None, suites: Sequence[Suite]) -> Engin
             raise BadInput(f"--on {on}: {shared}: leave one out")
         return torchrun.Together(devices.device(device))
 
+    # Ray is imported only where it is asked for.
     if on:
         from alibench.benchmarks.running.ray import Cluster  # the package is an extra
 

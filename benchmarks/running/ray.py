@@ -2,8 +2,7 @@
 
 Ray finds a place for each task, and begins it again elsewhere when its worker or node is lost; the job
 resumes from its checkpoint, since all nodes see the same folder. A lock there keeps a node that was only
-thought to be lost from writing next to the new one. Ctrl-C cancels the tasks, which reaches running ones as
-SIGINT: they end after their step, with a checkpoint.
+thought to be lost from writing next to the new one. Ctrl-C reaches the tasks as SIGINT.
 """
 
 import os

@@ -12,6 +12,7 @@ A_RUN = 1_000_000  # bytes of a run's rows, provenance and curves, and its share
 
 def disk(suites: Iterable[Suite], at_once: int) -> int:
     """Return the bytes that all runs of some suites need, `at_once` of them training; rather too many."""
+    # What stays, and what lies there while a run trains.
     kept, passing = 0, 0
     for suite in suites:
         loaded = suite.load()

@@ -44,6 +44,7 @@ class Workplace:
 
     def evaluations(self, suites: dict[str, Suite], runs: Iterable[TrainedRun]) -> list[Job]:
         """Return the job of each trained run, then those of models that were trained elsewhere."""
+        # Weights are named by absolute paths: an engine may work in another folder.
         jobs = []
         for run in runs:
             suite, name, seed, step = (run.origin[key] for key in ("suite", "model", "seed", "step"))

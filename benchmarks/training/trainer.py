@@ -168,14 +168,18 @@ class Trainer:
         return Batch(x, {name: draw(self.rng) for name, draw in self.draws.items()}, y, labelled)
 
     def advance(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
-        """Let all groups of a round learn, each on its batch; return mean losses and logits."""
+        """Update all players of a round: their gradients on each batch, then their steps; return mean
+        losses and logits.
+        """
         monitored: dict[str, Tensor] = {}
         products = tf32(self.recipe.precision == "tf32") if self._on_cuda else nullcontext()
         with products, self.compiled:
             for move, batch in zip(self.moves, batches, strict=True):
                 for learners in move:
+                    # All gradients are there before the first step, so that no player sees another's.
                     monitored |= self.learn(batch, learners)
-                    # all gradients are there before the first step
+
+                    # The steps.
                     for group, optimiser in self.optimisers.items():
                         if learners.keys() >= set(group):
                             optimiser.step()

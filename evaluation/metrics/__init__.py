@@ -33,6 +33,7 @@ METRICS: dict[str, ModuleType] = {
     "throughput": throughput,
 }
 
+# A new metric whose numbers depend on draws belongs here too, or it is measured on one draw alone.
 DRAWN = ("reconstruction", "fidelity", "modes", "mixture_score")  # depend on draws of samples and codes
 
 COLUMNS: dict[str, Column] = {

@@ -167,7 +167,7 @@ print(*(name for name in sys.modules if name.startswith("alibench.benchmarks.com
     )
     *_, libraries, commands = done.stdout.splitlines()
     assert not {"torch", "numpy", "pandas", "sklearn", "matplotlib", "scipy"} & set(libraries.split())
-    assert commands == "alibench.benchmarks.commands.cli"
+    assert commands == "alibench.benchmarks.commands.streams alibench.benchmarks.commands.cli"
 
 
 def test_an_option_takes_one_word_or_all_up_to_the_next_option() -> None:

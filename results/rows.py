@@ -131,7 +131,7 @@ def read(out: Path, damaged: Callable[[Path, Damaged], None] | None = None) -> p
             cells = (row[column] for row in rows)
             values += [known.setdefault(cell, cell) if isinstance(cell, str) else cell for cell in cells]
 
-    frame = pd.DataFrame(columns, dtype=None if known else object)  # without a row they are no numbers
+    frame = pd.DataFrame(columns, dtype=None if known else object)  # without a row they are not numbers
     return frame.astype({"value": "float64", **dict.fromkeys(INTEGERS, "Int64")})
 
 

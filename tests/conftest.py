@@ -167,7 +167,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def digits() -> Data:
-    """The digits data set."""
+    """The digits dataset."""
     return datasets.load("digits")
 
 

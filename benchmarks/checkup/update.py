@@ -182,7 +182,7 @@ def _pass(model: Model, batch: Batch, learners: Sequence[str]) -> object:
 
 def _check_logits(model: Model, terms: Terms) -> None:
     """Raise Missing if metric 'health' cannot read a discriminator's opinion of data and samples."""
-    # a critic's scores are no probabilities, so 'health' does not read them
+    # a critic's scores are not probabilities, so 'health' does not read them
     if not terms.logits or model.critic or not hasattr(model, "discriminator"):
         return
     if lacking := [kind for kind in ("q", "p") if kind not in terms.logits]:

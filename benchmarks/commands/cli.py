@@ -26,14 +26,14 @@ HELP = {
     "tune": "give every model the suite's tuning trials, judged on validation",
     "evaluate": "evaluate trained models again, by other metrics or settings, without training",
     "check": "train a model of your own for a moment, and list what it lacks of the contract",
-    "list": "list models, suites, data sets and metrics",
+    "list": "list models, suites, datasets and metrics",
     "table": "make the tables again from stored rows, without training",
     "report": "make the report again, one page for a browser; of several outputs, side by side",
-    "tables": "make the papers' tables and an overview of each data set, from stored rows, without training",
+    "tables": "make the papers' tables and an overview of each dataset, from stored rows, without training",
     "collect": "bring the runs of several machines together and make tables, pictures and report of all",
     "regression": "train fresh seeds of a small suite and compare them with its baseline; exit code 1 if "
     "something got worse",
-    "fit-extractor": "fit a data set's feature extractor again and store its weights",
+    "fit-extractor": "fit a dataset's feature extractor again and store its weights",
     "new-suite": "look at pictures of your own and write a suite for them, to be changed and run",
     "completion": "print a script that completes commands, options, suites and metrics in a shell",
 }

@@ -1,4 +1,4 @@
-"""`alibench fit-extractor`: a data set's feature extractor again."""
+"""`alibench fit-extractor`: a dataset's feature extractor again."""
 
 import click
 from rich.console import Console
@@ -10,7 +10,7 @@ from alibench.benchmarks.config import parsing, pictures
 from alibench.benchmarks.data import datasets
 from alibench.benchmarks.running.answers import Answer
 
-ABOUT = "DATASET is a data set (see 'alibench list'), folder:PATH or npz:PATH."
+ABOUT = "DATASET is a dataset (see 'alibench list'), folder:PATH or npz:PATH."
 EXAMPLES = ("alibench fit-extractor mnist", "alibench fit-extractor folder:pictures --size 32")
 
 
@@ -22,7 +22,7 @@ def command(console: Console, dataset: str, size: int | None, channels: int | No
     """Carry out the command. Raises BadInput."""
     named = {"size": size, "channels": channels}
     read = {key: value for key, value in named.items() if value is not None}
-    loaded = datasets.load(dataset, parsing.parse(read, datasets.Options, f"data set '{dataset}'"))
+    loaded = datasets.load(dataset, parsing.parse(read, datasets.Options, f"dataset '{dataset}'"))
     path, accuracy = pictures.fit_extractor(dataset, read, loaded)
     line(console, f"{path}: {accuracy}")
     return Answer(facts={"path": path, "accuracy": accuracy})

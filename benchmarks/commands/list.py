@@ -1,4 +1,4 @@
-"""`alibench list`: models, suites, data sets and metrics."""
+"""`alibench list`: models, suites, datasets and metrics."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A VAE in plain torch: networks of one's own, with dropout, hidden layers for the classifiers, and noise.
+"""A VAE in plain torch: the user's own networks, with dropout, hidden layers for the classifiers, and noise.
 
 To try it:
 

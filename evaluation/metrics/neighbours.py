@@ -27,7 +27,7 @@ def accuracy(sets: Sets, k: int, draw: np.ndarray) -> float:
 
     Ties go to the lowest class.
     """
-    # features have many dimensions, where trees are no faster
+    # features have many dimensions, where trees are not faster
     x, y = sets.labelled
     classifier = KNeighborsClassifier(k, algorithm="brute").fit(x[draw], y[draw])
     return 100 * float((classifier.predict(sets.scored[0]) == sets.scored[1]).mean())

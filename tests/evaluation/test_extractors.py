@@ -1,4 +1,4 @@
-"""Extractors: the data set's own classifier, Inception's true architecture with random weights, and files
+"""Extractors: the dataset's own classifier, Inception's true architecture with random weights, and files
 that are wrong.
 """
 
@@ -51,12 +51,12 @@ def images(n: int, shape: tuple[int, ...], seed: int = 0) -> Tensor:
 
 
 def some(shape: tuple[int, ...], classes: int = 2, name: str = "some") -> Data:
-    """Return a data set of noise, twelve images a split."""
+    """Return a dataset of noise, twelve images a split."""
     splits = (Split(images(12, shape, seed), torch.arange(12) % max(classes, 1)) for seed in range(3))
     return Data(name, *splits, classes=classes)
 
 
-# -------------------- the data set's own classifier
+# -------------------- the dataset's own classifier
 
 
 def test_the_shipped_extractor_is_what_its_command_makes_and_knows_digits(digits: Data) -> None:

@@ -404,7 +404,7 @@ BAD = {
     ),
     "field out of range": (["run", "quick", "--set", "beta1=1.5"], "- at 'recipe.beta1'"),
     "no assignment": (["run", "quick", "--set", "steps"], "--set takes key=value"),
-    "unknown data set": (["run", "digits", "--set", "dataset=imagenet"], "unknown dataset 'imagenet'"),
+    "unknown dataset": (["run", "digits", "--set", "dataset=imagenet"], "unknown dataset 'imagenet'"),
     "unknown other data": (["run", "digits", "--data", "imagenet"], "there are: grid25"),
     "no such folder": (["run", "cifar10", "--data", "folder:nowhere"], "nowhere"),
     "a share above one": (["run", "digits", "--scale", "2"], "above 0 and at most 1"),

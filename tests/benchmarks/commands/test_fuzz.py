@@ -376,7 +376,7 @@ def parent(suite: Tree, route: Route) -> Any:
 
 
 def names_it(line: str, route: Route) -> bool:
-    """Whether a line names a field; "unknown data set" is of dataset, "no models" of models."""
+    """Whether a line names a field; "unknown dataset" is of dataset, "no models" of models."""
     return str(route[-1]).rstrip("s") in line.replace(" ", "")
 
 

@@ -1,4 +1,4 @@
-"""Data sets: splits are disjoint and stable, geometry is the paper's, discrete data are refused."""
+"""Datasets: splits are disjoint and stable, geometry is the paper's, discrete data are refused."""
 
 import hashlib
 

@@ -507,7 +507,7 @@ def test_a_command_to_go_on_can_be_typed(tmp_path: Path) -> None:
 def test_a_run_is_loaded_and_used_without_its_data(
     begun: Path, digits: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(datasets, "DATASETS", {})  # the data set is not there any more
+    monkeypatch.setattr(datasets, "DATASETS", {})  # the dataset is not there any more
     model, rng = load_run(begun), torch.Generator().manual_seed(0)
     x = model.sample(16, rng)
     assert x.shape == (16, 1, 8, 8)

@@ -11,7 +11,7 @@ import shutil
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -65,7 +65,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def output(out: Path, suite: schema.Suite, of: baseline.Baseline, seeds: range) -> None:
     """Write an output with the numbers of a baseline for some seeds, as far as the gate reads it."""
-    settings = json.loads(json.dumps(loading.asdict(replace(suite, first_seed=seeds[0], seeds=len(seeds)))))
+    settings = json.loads(json.dumps(asdict(replace(suite, first_seed=seeds[0], seeds=len(seeds)))))
     about = {"commit": "0" * 40, "config": settings, "versions": {}, "device": "cpu", "weights_sha256": None}
     about |= {"data_sha256": of.data_sha256, "command": "alibench regression", "protocols": of.protocols}
     titles = {model: suite.entry(model).title for model in suite.models}

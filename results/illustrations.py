@@ -18,7 +18,8 @@ from alibench.evaluation import files
 from alibench.results import charts, formats, layouts, papers, rows, tables
 from alibench.results.formats import Sheet
 
-ROOT = Path(__file__).parent.parent
+# Resolved: the folder may be imported by the link in alibench/.
+ROOT = Path(__file__).resolve().parents[1]
 SHOWN = "digits"  # of results/reference/, in README
 LEFT_OUT = ("reconstruction, drawn code ↓", "training, samples/s ↑")
 LINES = ("held-out data", "noise", "raw pixels")  # next to the models

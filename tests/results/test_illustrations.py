@@ -10,6 +10,10 @@ from alibench.results import illustrations, rows
 ROOT = Path(__file__).parents[2]
 
 
+def test_the_session_writes_into_the_checkout() -> None:
+    assert illustrations.ROOT == ROOT  # not into the folder of the links, by which it is imported here
+
+
 def test_readmes_table_is_made_from_committed_rows() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert illustrations.table() in readme

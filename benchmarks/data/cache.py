@@ -80,7 +80,7 @@ _settled: set[Hashable] | None = None  # keys whose files are not looked at agai
 def of_files(key: Hashable, find: Callable[[], FilesState], make: Callable[[FilesState], T]) -> T:
     """Return what `make` returns for files, kept under a key until they change. Raises what the two raise."""
     if _settled is None or key not in _settled:
-        # what was made in the same tick as its files is made anew: "" is no stamp
+        # made in the same tick as its files, it may be of older ones: "" matches no stamp
         state = find()
         if key not in _kept or _kept[key][0] != state.stamp:
             _kept[key] = state.stamp if state.is_sure else "", make(state)

@@ -70,6 +70,8 @@ def _open(picture: Picture) -> Iterator[Image.Image]:
         if isinstance(picture, np.ndarray):
             yield Image.fromarray(picture)
             return
+
+        # What it unpacks to is known, and bounded, before it is decoded.
         with files.opened(picture, "unpacked") as raw:
             file = io.BufferedReader(raw)  # type: ignore[type-var]  # an image is read in small pieces
             _check_foreign(picture, file.peek(12)[:12])
@@ -80,9 +82,8 @@ def _open(picture: Picture) -> Iterator[Image.Image]:
         raise
     except files.Unsafe as problem:
         raise BadInput(str(problem)) from None
-    except (
-        Exception
-    ) as error:  # whatever a broken file breaks: OSError, SyntaxError, ValueError, struct.error
+    # A broken file breaks as OSError, SyntaxError, ValueError, struct.error or otherwise.
+    except Exception as error:
         reason = f"not {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else error
         raise BadInput(f"{picture} cannot be read as an image ({reason}): mend or remove it") from None
 

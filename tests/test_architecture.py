@@ -38,7 +38,7 @@ SLOW = {
     "alibench.results.papers",
     "alibench.results.report",
 }
-EXTRAS = {"ray", "submitit", "tensorboard"}
+EXTRAS = {"ray", "tensorboard"}
 LIBRARIES = {"matplotlib", "scipy", "sklearn", "torch", "torch_fidelity", "torchvision"}
 
 

@@ -1,4 +1,4 @@
-"""`--on slurm`: the runs of a command as a SLURM array, an element each, in a script made by submitit.
+"""`--on slurm`: the runs of a command as a SLURM array, an element each, in a script for sbatch.
 
 `DIR/slurm/array-1.json` lists the elements, `array-1.sh` is for sbatch. An element resumes from its
 checkpoint, like any run. SLURM begins it again when a node fails; a signal shortly before its time is up lets
@@ -7,10 +7,9 @@ it end with a checkpoint, and it asks to be queued again. Element $SLURM_ARRAY_T
     python -m alibench.benchmarks.running.slurm DIR/slurm/array-1.json
 """
 
-import inspect
-import json
 import math
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -34,16 +33,19 @@ from alibench.benchmarks.running.outcomes import STOPPED
 from alibench.benchmarks.running.outputs import Output
 from alibench.benchmarks.training.stopping import Request
 from alibench.evaluation import files, sealed
-from alibench.evaluation.errors import BadInput, check_name
+from alibench.evaluation.errors import BadInput
 from alibench.evaluation.messages import say
 from alibench.results import differences
 
 FOLDER = "slurm"  # in a command's folder
 VERSION = 1  # of array-N.json
 LONGEST = 1000  # elements of an array: SLURM's own default allows 1,001
+TOGETHER = 256  # elements that run at a time, if --slurm array_parallelism=... says nothing
 MINUTES = 24 * 60  # of an element, if --slurm time=... says nothing
 WARNED = 90  # seconds before its time is up
 SIGNAL = signal.SIGUSR2
+OPTION = re.compile("[a-z][a-z-]*")  # of sbatch
+FIXED = ("array", "output", "open-mode", "signal", "requeue")  # which an array depends on
 
 
 class ArrayFile(msgspec.Struct):
@@ -63,7 +65,8 @@ class ArrayFile(msgspec.Struct):
 class Array:
     """Writes the scripts for a command's runs on a `device`, and sends them with `submit`.
 
-    `options` are "KEY=VALUE" by submitit's names. `size` is what a forecast counts with. Raises BadInput.
+    `options` are "KEY=VALUE": an option of sbatch, "setup" with a line for the shell (several times, if need
+    be), or "array_parallelism". `size` is what a forecast counts with. Raises BadInput.
     """
 
     size = 1
@@ -74,25 +77,28 @@ class Array:
         self.device, self.submit = torch.device(device), submit
         if self.device.type not in ("cpu", "cuda") or self.device.index is not None:
             raise BadInput(f"--device {device}: SLURM gives each element a device by itself: say cpu or cuda")
-        try:
-            from submitit.slurm import slurm  # an extra
-        except ImportError:
-            raise BadInput("--on slurm needs the package submitit: pip install 'submitit<1.6'") from None
         if submit and not shutil.which("sbatch"):
             raise BadInput("--submit: there is no sbatch here: leave it out, and send the script elsewhere")
 
-        # submitit's public executors pickle a function and call sbatch at once. This function alone makes a
-        # script without either; its parameters are what their `update_parameters` takes.
-        self.make_script: Any = slurm._make_sbatch_string
-        self.options: dict[str, Any] = {}
+        # sbatch knows its options best, and refuses unknown ones by name.
+        self.options, self.setup = dict[str, str](), list[str]()
         for assignment in options:
-            key, _, text = assignment.partition("=")
-            names = inspect.signature(self.make_script).parameters
-            check_name(key, names, "--slurm: submitit has no option")
-            try:
-                self.options[key] = json.loads(text)
-            except ValueError:
-                self.options[key] = text
+            key, equals, value = assignment.partition("=")
+            name = key.replace("_", "-")
+            if not (equals and OPTION.fullmatch(name) and files.is_line(value)):
+                raise BadInput(f"--slurm takes KEY=VALUE, an option of sbatch, not '{assignment}'")
+            if name in FIXED:
+                raise BadInput(f"--slurm {key}: an array of runs depends on it, so it is not yours to set")
+            if name == "setup":
+                self.setup.append(value)
+            else:
+                self.options[name] = value
+        self.together = self._together(self.options.pop("array-parallelism", str(TOGETHER)))
+
+    def _together(self, text: str) -> int:
+        if not text.isdecimal() or int(text) < 1:
+            raise BadInput(f"--slurm array_parallelism={text}: a number of elements, 1 or more")
+        return int(text)
 
     def show(self, work: Sequence[Job], console: Console) -> Answer:
         """Print the scripts."""
@@ -109,8 +115,10 @@ class Array:
             first, script = elements[0], path.with_suffix(".sh")
             text = self._script(elements, path)
             body = {
-                **{"command": first.command, "device": str(self.device)},
-                **{"every": first.every, "tensorboard": first.tensorboard},
+                "command": first.command,
+                "device": str(self.device),
+                "every": first.every,
+                "tensorboard": first.tensorboard,
                 "plugins": [(str(source.path), source.name) for source in plugins.LOADED],
                 "elements": [(job.kind, job.suite.name, job.name, job.seed) for job in elements],
             }
@@ -133,41 +141,41 @@ class Array:
         return Answer(facts={"out": out.path, "scripts": scripts, "submitted": submitted})
 
     def _script(self, elements: Sequence[Job], path: Path) -> str:
-        """Return a script for sbatch; `path` is the list of its elements. Raises BadInput for bad options."""
+        """Return a script for sbatch; `path` is the list of its elements."""
         resources = [job.suite.resources for job in elements]
-        parameters = {
-            "job_name": elements[0].suite.name,
+        last, folder = len(elements) - 1, str(path.parent.absolute()).replace("%", "%%")
+        asked = {
+            "job-name": elements[0].suite.name,
             "time": MINUTES,
-            "cpus_per_task": math.ceil(max(each.cpus for each in resources)),
+            "cpus-per-task": math.ceil(max(each.cpus for each in resources)),
             "mem": f"{math.ceil(max(each.memory for each in resources))}GB",
-            **({"gpus_per_node": 1} if self.device.type == "cuda" else {}),
+            **({"gpus-per-node": 1} if self.device.type == "cuda" else {}),
             **self.options,
+            "array": f"0-{last}%{min(last + 1, self.together)}",
+            "output": f"{folder}/%A_%a.out",  # sbatch fills in after one %
+            "open-mode": "append",
+            "signal": f"B:{SIGNAL.name.removeprefix('SIG')}@{WARNED}",
         }
-
-        # The user's own lines first: they may load the modules that all else needs.
-        setup = self.options.get("setup", [])
         home = {name: os.environ[name] for name in ("ALIBENCH_DATA",) if name in os.environ}
         environment = {**worker.environment(self.device), **home}
-        parameters["setup"] = [
-            *([setup] if isinstance(setup, str) else setup),
+
+        # The user's own lines come first: they may load the modules that all else needs. The shell gives its
+        # place to Python, so that the signal reaches it; -P: a models/ of the user's hides none of ours.
+        module = ["-m", "alibench.benchmarks.running.slurm", str(path.absolute())]
+        lines = [
+            "#!/bin/bash",
+            *(
+                f"#SBATCH --{key}={shlex.quote(str(value))}".removesuffix("=''")
+                for key, value in asked.items()
+            ),
+            "#SBATCH --requeue",
+            "",
+            *self.setup,
             *(f"export {name}={shlex.quote(value)}" for name, value in environment.items()),
             f"cd {shlex.quote(os.getcwd())}",
+            shlex.join(["exec", sys.executable, "-P", *module]),
         ]
-
-        # The shell gives its place to Python, so that the signal reaches it; -P: a models/ of the user's
-        # hides none of ours.
-        module = ["-m", "alibench.benchmarks.running.slurm", str(path.absolute())]
-        command = shlex.join(["exec", sys.executable, "-P", *module])
-        log = f"{path.parent.absolute()}/".replace("%", "%%") + "%A_%a_0_log"  # sbatch fills in after one %
-        fixed: dict[str, Any] = {"output": f"{log}.out", "requeue": True}
-        fixed["signal"] = f"B:{SIGNAL.name.removeprefix('SIG')}@{WARNED}"
-        if not self.options.get("stderr_to_stdout"):
-            fixed["error"] = f"{log}.err"
-        count = {"map_count": len(elements), "use_srun": False}
-        try:
-            return str(self.make_script(command, ".", additional_parameters=fixed, **count, **parameters))
-        except (TypeError, ValueError) as error:
-            raise BadInput(f"--slurm: {error}") from None
+        return "\n".join(lines) + "\n"
 
 
 def _arrays(work: Sequence[Job]) -> Iterator[tuple[Path, Sequence[Job]]]:

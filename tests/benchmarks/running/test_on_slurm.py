@@ -10,9 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-import submitit
 import torch
-from submitit.helpers import CommandFunction
 
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.running import outputs
@@ -51,7 +49,8 @@ def test_the_script_is_for_bash_and_asks_for_what_a_run_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["alibench", *ARGUMENTS, *SLURM, "--slurm=qos=low", "--submit"])
-    more = ("--slurm", "qos=low", "--slurm", 'setup=["module load cuda"]')
+    setup = ("--slurm", "setup=module purge", "--slurm", "setup=module load cuda")
+    more = ("--slurm", "qos=low", "--slurm", "ntasks_per_node=1", "--slurm", "exclusive=", *setup)
     script = write(tmp_path / "out", "--set", "resources.cpus=1.5", "--set", "resources.memory=4.2", *more)
     subprocess.run(["bash", "-n", str(script)], check=True)
     asked = {
@@ -65,12 +64,14 @@ def test_the_script_is_for_bash_and_asks_for_what_a_run_takes(
         "mem=5GB",
         "time=90",
         "qos=low",
+        "ntasks-per-node=1",
+        "exclusive",
         "requeue",
     } <= asked
     assert "partition='gpu day'" in asked
     assert "signal=B:USR2@90" in asked
     assert not any(line.startswith("gpus") for line in asked)
-    assert script.read_text().index("\nmodule load cuda\nexport OMP_NUM_THREADS=1\n")
+    assert script.read_text().index("\nmodule purge\nmodule load cuda\nexport OMP_NUM_THREADS=1\n")
     said = capsys.readouterr().out
     assert f"sbatch {script}  # 3 runs, an element each" in said
     (afterwards,) = re.findall(r"alibench (.+)  # afterwards: what is left, speed, and the tables", said)
@@ -86,8 +87,7 @@ def test_a_percent_sign_in_the_folder_is_doubled_where_sbatch_would_fill_it_in(t
         if line.startswith("#SBATCH --") and "=" in line
     )
     place = str(out / "slurm").replace("%", "%%")
-    assert shlex.split(asked["output"]) == [f"{place}/%A_%a_0_log.out"]
-    assert shlex.split(asked["error"]) == [f"{place}/%A_%a_0_log.err"]
+    assert shlex.split(asked["output"]) == [f"{place}/%A_%a.out"]
     assert shlex.quote(str(out / "slurm" / "array-1.json")) in script.read_text()  # which the shell reads
 
 
@@ -133,14 +133,18 @@ def test_submit_sends_what_was_written(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--slurm", "partitoin=gpu"), "submitit has no option 'partitoin'; did you mean 'partition'"),
+        (("--slurm", "time"), "--slurm takes KEY=VALUE, an option of sbatch, not 'time'"),
+        (("--slurm=--time=90",), "--slurm takes KEY=VALUE, an option of sbatch, not '--time=90'"),
+        (("--slurm", "comment=a\nrm -r x"), "--slurm takes KEY=VALUE"),
+        (("--slurm", "open_mode=truncate"), "--slurm open_mode: an array of runs depends on it"),
+        (("--slurm", "array_parallelism=0"), "array_parallelism=0: a number of elements, 1 or more"),
         (
             ("--device", "cuda:1"),
             "--device cuda:1: SLURM gives each element a device by itself: say cpu or cuda",
         ),
         (("--submit",), "there is no sbatch here"),
     ],
-    ids=["option", "device", "sbatch"],
+    ids=["value", "dashes", "lines", "fixed", "together", "device", "sbatch"],
 )
 def test_bad_input_is_named(
     arguments: tuple[str, ...],
@@ -158,14 +162,6 @@ def test_bad_input_is_named(
 def test_the_device_must_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "digits", *SLURM, "--out", str(tmp_path / "out")]) == 2
     assert "--on slurm: say --device cuda or cpu" in capsys.readouterr().err
-
-
-def test_without_submitit_it_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "submitit.slurm", None)  # type: ignore[arg-type]
-    assert main([*ARGUMENTS, *SLURM, "--out", str(tmp_path / "out")]) == 2
-    assert "--on slurm needs the package submitit: pip install 'submitit<1.6'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", [("--submit",), ("--slurm", "time=90")], ids=" ".join)
@@ -189,18 +185,21 @@ def test_other_commands_write_no_array(
 
 
 @pytest.mark.commands
-def test_in_submitits_local_executor_it_makes_the_rows_of_a_local_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_its_elements_make_the_rows_of_a_local_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "__init__.py").write_text("raise RuntimeError('the wrong models')")
     monkeypatch.chdir(tmp_path)
     script = write(tmp_path / "out")
-    executor = submitit.LocalExecutor(tmp_path / "logs")
-    executor.update_parameters(timeout_min=30)
-    elements = [CommandFunction(["bash", str(script)], env={"SLURM_ARRAY_TASK_ID": str(i)}) for i in range(3)]
-    for job in executor.submit_array(elements):
-        assert job.result().strip().endswith(": ok")  # it raises what went wrong
+    # All at once, as on a cluster.
+    elements = [
+        subprocess.Popen(
+            ["bash", str(script)], env=os.environ | {"SLURM_ARRAY_TASK_ID": str(i)}, stdout=subprocess.PIPE
+        )
+        for i in range(3)
+    ]
+    for element in elements:
+        assert element.communicate(timeout=600)[0].strip().endswith(b": ok")
+        assert element.returncode == 0
     for more in (("--out", str(tmp_path / "local")), ("--out", str(tmp_path / "out"), "--resume")):
         with in_this_process():
             assert main([*ARGUMENTS, *more]) == 0

@@ -81,7 +81,8 @@ class Array:
             raise BadInput("--submit: there is no sbatch here: leave it out, and send the script elsewhere")
 
         # sbatch knows its options best, and refuses unknown ones by name.
-        self.options, self.setup = dict[str, str](), list[str]()
+        self.options: dict[str, str] = {}
+        self.setup: list[str] = []
         for assignment in options:
             key, equals, value = assignment.partition("=")
             name = key.replace("_", "-")
@@ -93,12 +94,10 @@ class Array:
                 self.setup.append(value)
             else:
                 self.options[name] = value
-        self.together = self._together(self.options.pop("array-parallelism", str(TOGETHER)))
-
-    def _together(self, text: str) -> int:
-        if not text.isdecimal() or int(text) < 1:
-            raise BadInput(f"--slurm array_parallelism={text}: a number of elements, 1 or more")
-        return int(text)
+        together = self.options.pop("array-parallelism", str(TOGETHER))
+        if not together.isdecimal() or int(together) < 1:
+            raise BadInput(f"--slurm array_parallelism={together}: a number of elements, 1 or more")
+        self.together = int(together)
 
     def show(self, work: Sequence[Job], console: Console) -> Answer:
         """Print the scripts."""

@@ -97,7 +97,7 @@ class Array:
         together = self.options.pop("array-parallelism", str(TOGETHER))
         if not together.isdecimal() or int(together) < 1:
             raise BadInput(f"--slurm array_parallelism={together}: a number of elements, 1 or more")
-        self.together = int(together)
+        self.together: int = int(together)
 
     def show(self, work: Sequence[Job], console: Console) -> Answer:
         """Print the scripts."""

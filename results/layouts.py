@@ -13,7 +13,7 @@ BUDGET = (
     Column("train_gflop", "training GFLOP", "", 0),
     Column("train_seconds", "training s", "", 1),
 )
-DRAWN = (
+DRAWN_SETTINGS = (
     Column("drawn_lr", "learning rate", "", 6),
     Column("drawn_beta1", "β₁", "", 3),
     Column("drawn_std", "σ of first weights", "", 4),

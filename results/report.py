@@ -23,7 +23,7 @@ from alibench.results.formats import Sheet
 
 NAME = "report.html"
 SHORT = {*(table.name for table in layouts.TABLES), "runs", "statistics"}  # tables without the suite's name
-DRAWN = {"overview": "At a glance", "throughput": "Throughput"}  # tables with a drawing, which stand apart
+CHARTED = {"overview": "At a glance", "throughput": "Throughput"}  # tables with a drawing, which stand apart
 
 
 @dataclass
@@ -102,7 +102,7 @@ def _suite(name: str, number: int, outputs: Sequence[Results]) -> dict[str, Any]
         for title, sheet in output.tables.items():
             short = title.removeprefix(f"{name}-")
             if short in SHORT and len(frame):  # else another suite's
-                drawn = _drawing(sheet, frame, short, f"{output.label} {name}") if short in DRAWN else {}
+                drawn = _drawing(sheet, frame, short, f"{output.label} {name}") if short in CHARTED else {}
                 sheets.setdefault(short, []).append({"label": output.label, "sheet": sheet, **drawn})
 
     config = next(
@@ -113,9 +113,9 @@ def _suite(name: str, number: int, outputs: Sequence[Results]) -> dict[str, Any]
         "anchor": f"suite-{number}",
         "title": config["config"].get("title", name),
         "different_data": _different_data(name, outputs),
-        "drawn": {title: parts for title, parts in sheets.items() if title in DRAWN},
+        "drawn": {title: parts for title, parts in sheets.items() if title in CHARTED},
         "models": [{"cards": of_model} for of_model in cards.values()],
-        "tables": {title: parts for title, parts in sheets.items() if title not in DRAWN},
+        "tables": {title: parts for title, parts in sheets.items() if title not in CHARTED},
     }
 
 
@@ -201,7 +201,7 @@ def html(outputs: Sequence[Results]) -> str:
         provenance=[_provenance(output) for output in outputs],
         several=len(outputs) > 1,
         interval=interval,
-        headings=DRAWN,
+        headings=CHARTED,
     )
 
 

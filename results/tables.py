@@ -15,7 +15,7 @@ from alibench.evaluation.metrics import COLUMNS
 from alibench.results import formats, statistics
 from alibench.results.captions import caption
 from alibench.results.formats import Sheet
-from alibench.results.layouts import ARROWS, CATALOGUE, DRAWN, SPREAD, TABLES, Measure, Table
+from alibench.results.layouts import ARROWS, CATALOGUE, DRAWN_SETTINGS, SPREAD, TABLES, Measure, Table
 from alibench.results.values import against_best, better, of_seeds, own, rivals
 
 __all__ = ["own", "rivals", "runs", "sheet", "spreads", "tables", "wide", "write"]
@@ -129,7 +129,7 @@ def sheet(rows: pd.DataFrame, table: Table) -> Sheet | None:
 
 def runs(rows: pd.DataFrame) -> pd.DataFrame:
     """Return a line for each run of a suite whose seeds drew their settings: the settings and the numbers."""
-    drawn = rows[rows.metric.isin([column.metric for column in DRAWN])]
+    drawn = rows[rows.metric.isin([column.metric for column in DRAWN_SETTINGS])]
     if drawn.empty:
         return pd.DataFrame()
 
@@ -138,7 +138,7 @@ def runs(rows: pd.DataFrame) -> pd.DataFrame:
     of_models = rows[rows.run_id.isin(drawn.run_id) & rows.model.isin(drawn.model)]
     for _, run in of_models.groupby("run_id", sort=False):
         line = {"model": run.title.iloc[0], "seed": str(run.seed.iloc[0])}
-        for column in (*DRAWN, *COLUMNS.values()):
+        for column in (*DRAWN_SETTINGS, *COLUMNS.values()):
             measured = run[run.metric == column.metric]
             several = len(set(measured.protocol)) > 1
             for (protocol, status), group in measured.groupby(["protocol", "status"], sort=False):

@@ -99,7 +99,7 @@ class Clock:
         average = Average(trainer.model, recipe.ema)
 
         def step() -> None:
-            trainer.rate(0.0)
+            trainer.set_rate(0.0)
             trainer.round()
             average.update()
 

@@ -43,7 +43,7 @@ class Average:
             mean.copy_(state[f"average.{i}"])
 
     @torch.no_grad()
-    def adopt(self) -> None:
+    def copy_to_model(self) -> None:
         """Make the average the model's weights."""
         for tensor, mean in zip(self.tensors, self.mean, strict=True):
             tensor.copy_(mean)

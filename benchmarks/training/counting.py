@@ -29,7 +29,7 @@ def flops_a_round(model: Model, recipe: Recipe, split: Split, labelled: Split | 
     for phase in model.phases:
         trainer = Trainer(filled(model).cpu(), phase, recipe, split, generator(0, "cost"), labelled)
         try:
-            counts.append(_counted(partial(_play_on_shapes, trainer)))
+            counts.append(_counted(partial(_round_on_shapes, trainer)))
         except Exception:  # whatever a user's model raises on tensors without contents
             counts.append(_counted(trainer.round))
     return counts
@@ -57,7 +57,7 @@ def filled(model: Model) -> Model:
     return model
 
 
-def _play_on_shapes(trainer: Trainer) -> None:
+def _round_on_shapes(trainer: Trainer) -> None:
     """Compute the gradients of a round on the device "meta", where tensors have shapes and no contents."""
     # a batch without contents
     model, split, size = copy.deepcopy(trainer.model).to("meta"), trainer.batches.split, trainer.recipe.batch
@@ -83,9 +83,9 @@ class _Total:
     def __exit__(self, *_: object) -> None: ...
 
 
-def _counted(play: Callable[[], object]) -> int:
+def _counted(work: Callable[[], object]) -> int:
     counter = FlopCounterMode(display=False)
     counter.mod_tracker = _Total()  # type: ignore[assignment]
     with counter:
-        play()
+        work()
     return counter.get_total_flops()

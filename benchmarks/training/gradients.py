@@ -34,7 +34,7 @@ def gradients(
     judge: str | None = None,
     autocast: torch.autocast | None = None,
 ) -> dict[str, Tensor]:
-    """Leave each learner's gradient in its parameters, from one forward pass.
+    """Set each learner's gradients, from one forward pass.
 
     Returns each mean loss and the mean logit of each kind of pair, on the device. `judge` is the player whose
     backward pass serves all (`judge_of` finds it); without one each learner takes its own.
@@ -51,8 +51,8 @@ def gradients(
     return losses | {f"logit {kind}": logits.detach().mean() for kind, logits in terms.logits.items()}
 
 
-def leave(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
-    """Leave gradients in parameters, in their memory format: fused optimisers walk both by address."""
+def set_gradients(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    """Set the gradients of parameters, in their memory format: fused optimisers walk both by address."""
     for p, gradient in zip(parameters, gradients, strict=True):
         p.grad = gradient if gradient.stride() == p.stride() else torch.empty_like(p).copy_(gradient)
 
@@ -63,7 +63,7 @@ def _separate(model: Model, terms: Terms, y: Tensor | None, learners: Learners) 
     means = {player: losses[player].mean() for player in learners}
     last = list(learners)[-1]  # after which the graph is not needed
     for player, own in learners.items():
-        leave(own, grad(means[player], own, retain_graph=player != last))
+        set_gradients(own, grad(means[player], own, retain_graph=player != last))
     return means
 
 
@@ -85,7 +85,7 @@ def _shared(
     inputs = [(kind, part) for kind in logits for part in terms.pairs[kind] if part.requires_grad]
     own = learners[judge]
     found = grad(list(terms.logits.values()), [*own, *(part for _, part in inputs)], list(sent.values()))
-    leave(own, found[: len(own)])
+    set_gradients(own, found[: len(own)])
     arrived = found[len(own) :]
 
     for player, direct in terms.losses.items():
@@ -104,7 +104,9 @@ def _shared(
         if player in terms.losses:
             ends.append(terms.losses[player].mean())
             weights.append(None)
-        leave(learners[player], grad(ends, learners[player], weights, retain_graph=player != others[-1]))
+        set_gradients(
+            learners[player], grad(ends, learners[player], weights, retain_graph=player != others[-1])
+        )
     return {player: means[player] for player in learners}
 
 

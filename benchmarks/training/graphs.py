@@ -23,11 +23,11 @@ from alibench.evaluation.messages import say
 WARM = 3
 
 Picks = Sequence[Sequence[Tensor]]  # for each batch of a round, the tensors that it is made of
-Play = Callable[[Picks], dict[str, Tensor]]  # makes a round of them; returns mean losses and logits by name
+MakeRound = Callable[[Picks], dict[str, Tensor]]  # returns mean losses and logits by name
 
 
 class Recorded:
-    """Plays rounds of one trainer: a few as they are, then a recorded one, again and again.
+    """Makes the rounds of one trainer: a few as they are, then a recorded one, again and again.
 
     `rngs` are all generators that a round draws from. Every call passes the function: a reference to it would
     keep the trainer, whose memory on the device would then wait for Python's collector.
@@ -42,16 +42,16 @@ class Recorded:
         self.inputs: list[list[Tensor]] = []
         self.monitored: dict[str, Tensor] = {}
 
-    def __call__(self, play: Play, picks: Picks) -> dict[str, Tensor]:
+    def __call__(self, make_round: MakeRound, picks: Picks) -> dict[str, Tensor]:
         """Make a round; return what it monitors, valid until the next one."""
         with torch.cuda.device(self.device):
             if self.reason:
-                return play(picks)
+                return make_round(picks)
             if self.rounds < WARM:
                 self.rounds += 1
-                return self._warm(play, picks)
+                return self._warm(make_round, picks)
             if self.graph is None:
-                return self._record(play, picks)
+                return self._record(make_round, picks)
 
             # The graph reads its inputs where they were when it was recorded.
             for own, picked in zip(self.inputs, picks, strict=True):
@@ -60,18 +60,18 @@ class Recorded:
             self.graph.replay()
             return self.monitored
 
-    def _warm(self, play: Play, picks: Picks) -> dict[str, Tensor]:
+    def _warm(self, make_round: MakeRound, picks: Picks) -> dict[str, Tensor]:
         """Make a round on the stream that will be recorded, and check whether it waits for the device."""
         current = torch.cuda.current_stream()
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream), _waits() as waits:
-            monitored = play(picks)
+            monitored = make_round(picks)
         current.wait_stream(self.stream)
         if waits and self.rounds == WARM:  # what happens once, in the first rounds, may wait
-            self._leave(f"it waits for the device ({waits[0]})")
+            self._give_up(f"it waits for the device ({waits[0]})")
         return monitored
 
-    def _record(self, play: Play, picks: Picks) -> dict[str, Tensor]:
+    def _record(self, make_round: MakeRound, picks: Picks) -> dict[str, Tensor]:
         """Record a round, which executes nothing, and replay it."""
         # Inputs that stay in place, and generators that can be put back if it fails.
         self.inputs = [[tensor.clone() for tensor in picked] for picked in picks]
@@ -84,19 +84,19 @@ class Recorded:
         capture = torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local")
         try:
             with _uncollected(), capture:
-                self.monitored = play(self.inputs)
+                self.monitored = make_round(self.inputs)
         except Exception as error:  # whatever a model does that a graph cannot hold
             torch.cuda.set_stream(current)
             for rng, state in zip(self.rngs, spare, strict=True):
                 rng.graphsafe_set_state(state)
-            self._leave((str(error).splitlines() or [type(error).__name__])[0])
-            return play(picks)
+            self._give_up((str(error).splitlines() or [type(error).__name__])[0])
+            return make_round(picks)
 
         self.graph = graph
         graph.replay()
         return self.monitored
 
-    def _leave(self, reason: str) -> None:
+    def _give_up(self, reason: str) -> None:
         """Record nothing from now on, and report why."""
         self.reason, self.inputs = reason, []
         say(f"a round cannot be recorded: {reason}; it is trained without (execution=eager)")

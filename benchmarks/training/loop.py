@@ -87,7 +87,7 @@ def train_together(
             steps, reported = steps_of(phase, recipe), history.step
             tick = max(1, steps // TICKS)
             for step in range(history.step + 1, steps + 1):
-                trainer.rate((step - 1) / steps)
+                trainer.set_rate((step - 1) / steps)
                 monitored = trainer.round()
                 average.update()
 
@@ -128,10 +128,10 @@ def _write(checkpoints: Checkpoints, trainer: Trainer, average: Average, history
 
 def _end(trainer: Trainer, average: Average, history: History) -> None:
     """End a phase with the averaged weights, so that what learns later learns on those that are scored."""
-    average.adopt()
-    trainer.hand_back()
+    average.copy_to_model()
+    trainer.return_weights()
     for source in trainer.sources:
-        source.settle()
+        source.average_statistics()
     history.end(trainer.model, trainer.phase, steps_of(trainer.phase, trainer.recipe))
 
 

@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from alibench.benchmarks.training.checkpoints import Checkpoints
-from alibench.benchmarks.training.gradients import BatchNorm, Learners, leave
+from alibench.benchmarks.training.gradients import BatchNorm, Learners, set_gradients
 from alibench.benchmarks.training.history import History
 from alibench.benchmarks.training.peers import Peers, from_first, rank, reaching, world
 from alibench.benchmarks.training.processes import Alone
@@ -119,21 +119,21 @@ class ShardedTrainer(Trainer):
         labelled = (part(batch.labelled[0]), part(batch.labelled[1])) if batch.labelled else None
         return Batch(part(batch.x), noise, None if batch.y is None else part(batch.y), labelled)
 
-    def learn(self, batch: Batch, learners: Learners) -> dict[str, Tensor]:
-        """Leave the whole batch's gradients in the learners' parameters; return means over all processes."""
+    def backward(self, batch: Batch, learners: Learners) -> dict[str, Tensor]:
+        """Set the whole batch's gradients of the learners' parameters; return means over all processes."""
         with synchronised(self.norms, self.peers), operations.shared(self.peers.mean):
-            monitored = super().learn(self.share(batch), learners)
+            monitored = super().backward(self.share(batch), learners)
 
         # one message for the gradients and what is monitored
         parameters = [p for player in learners.values() for p in player]
         gradients = [p.grad for p in parameters if p.grad is not None]
         means = self.peers.average([*gradients, *monitored.values()])
-        leave(parameters, means[: len(parameters)])
+        set_gradients(parameters, means[: len(parameters)])
         return dict(zip(monitored, means[len(parameters) :], strict=True))
 
-    def advance(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
+    def make_updates(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """Let all groups of a round learn; whatever else it changes is the first process's."""
-        monitored = super().advance(batches)
+        monitored = super().make_updates(batches)
         if self.buffers:
             self.peers.follow_first(self.buffers)
         return monitored

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd import grad
 from torch.func import functional_call, vmap
 
-from alibench.benchmarks.training.gradients import Learners, leave
+from alibench.benchmarks.training.gradients import Learners, set_gradients
 from alibench.benchmarks.training.trainer import Trainer
 from alibench.models.base import Batch, Model
 
@@ -91,8 +91,8 @@ class StackedTrainer(Trainer):
             labelled = (torch.stack(images), torch.stack(classes))
         return Batch(torch.stack([one.x for one in batches]), noise, y, labelled)
 
-    def learn(self, batch: Batch, learners: Learners) -> dict[str, Tensor]:
-        """Leave all seeds' gradients in the stacked parameters; return mean losses and logits, each (S,)."""
+    def backward(self, batch: Batch, learners: Learners) -> dict[str, Tensor]:
+        """Set all seeds' gradients, stacked; return mean losses and logits, each (S,)."""
         names = tuple(learners)
         state = {f"model.{key}": tensor for key, tensor in self.model.state_dict(keep_vars=True).items()}
 
@@ -106,7 +106,7 @@ class StackedTrainer(Trainer):
 
         # a seed's parameters move no other seed's loss, so the sum has each seed's own gradients
         for player, own in learners.items():
-            leave(own, grad(means[player].sum(), own, retain_graph=player != names[-1]))
+            set_gradients(own, grad(means[player].sum(), own, retain_graph=player != names[-1]))
         losses = {f"loss {player}": mean.detach() for player, mean in means.items()}
         return losses | {f"logit {kind}": mean for kind, mean in logits.items()}
 
@@ -116,8 +116,8 @@ class StackedTrainer(Trainer):
         return self.singles
 
     @torch.no_grad()
-    def hand_back(self) -> None:
-        """Give every seed's model its weights and statistics."""
+    def return_weights(self) -> None:
+        """Copy weights and statistics back into every seed's own model."""
         together = self.model.state_dict()
         for i, one in enumerate(self.singles):
             for key, tensor in one.model.state_dict().items():

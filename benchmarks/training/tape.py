@@ -23,12 +23,12 @@ WARM = 20  # updates before one is recorded: a short training does not pay for i
 SAME = (torch.ops.aten.alias.default, torch.ops.aten.detach.default)  # return the tensor itself
 TRANSPOSE = torch.ops.aten.t.default
 
-# Leaves gradients in the learners' parameters; returns mean losses and logits by name.
-Learn = Callable[[Batch, Learners], dict[str, Tensor]]
+# Sets the gradients of the learners' parameters; returns mean losses and logits by name.
+Backward = Callable[[Batch, Learners], dict[str, Tensor]]
 
 
 class Tape:
-    """Leaves the gradients of a group of learners in their parameters: by autograd, later from a recording.
+    """Sets the gradients of a group of learners: by autograd, later from a recording.
 
     `buffers` are the model's, which an update moves too.
     """
@@ -39,23 +39,23 @@ class Tape:
         self.run: Callable[..., tuple[list[Tensor], list[Tensor]]] | None = None
         self.reason = ""  # why nothing is recorded after all
 
-    def __call__(self, learn: Learn, batch: Batch, learners: Learners) -> dict[str, Tensor]:
-        """Do what `learn` does; return what it returns."""
+    def __call__(self, backward: Backward, batch: Batch, learners: Learners) -> dict[str, Tensor]:
+        """Do what `backward` does; return what it returns."""
         self.updates += 1
         if self.reason or self.updates <= WARM:
-            return learn(batch, learners)
+            return backward(batch, learners)
         if self.run is None:
-            return self._record(learn, batch, learners)
+            return self._record(backward, batch, learners)
         if self.updates == WARM + 2:
-            return self._compare(learn, batch, learners)
+            return self._compare(backward, batch, learners)
         return self._replay(batch, learners)
 
-    def _record(self, learn: Learn, batch: Batch, learners: Learners) -> dict[str, Tensor]:
+    def _record(self, backward: Backward, batch: Batch, learners: Learners) -> dict[str, Tensor]:
         """Learn by autograd, and record its operations."""
         monitored: dict[str, Tensor] = {}
 
         def update(*tensors: Tensor) -> tuple[list[Tensor], list[Tensor | None]]:
-            monitored.update(learn(_filled(batch, tensors), learners))
+            monitored.update(backward(_filled(batch, tensors), learners))
             return list(monitored.values()), _gradients(learners)
 
         # Recording runs the update: what it moved is put back if it fails.
@@ -64,12 +64,12 @@ class Tape:
             graph = make_fx(update)(*_tensors(batch))
         except Exception as error:  # whatever a model does that cannot be recorded
             self._put_back(before)
-            self._leave((str(error).splitlines() or [type(error).__name__])[0])
-            return learn(batch, learners)
+            self._give_up((str(error).splitlines() or [type(error).__name__])[0])
+            return backward(batch, learners)
         self.run, self.names = _shortened(graph).forward, list(monitored)
         return monitored
 
-    def _compare(self, learn: Learn, batch: Batch, learners: Learners) -> dict[str, Tensor]:
+    def _compare(self, backward: Backward, batch: Batch, learners: Learners) -> dict[str, Tensor]:
         """Learn by autograd, and check that the recording gives the same."""
         # by the recording
         before = self._copies()
@@ -78,10 +78,10 @@ class Tape:
 
         # by autograd, from the same state
         self._put_back(before)
-        monitored = learn(batch, learners)
+        monitored = backward(batch, learners)
         expected = [*monitored.values(), *_gradients(learners), *self._copies()]
         if not all(_same(a, b) for a, b in zip(numbers, expected, strict=True)):
-            self._leave("its numbers depend on more than batch and parameters")
+            self._give_up("its numbers depend on more than batch and parameters")
         return monitored
 
     def _replay(self, batch: Batch, learners: Learners) -> dict[str, Tensor]:
@@ -103,7 +103,7 @@ class Tape:
             buffer.copy_(copy)
         torch.set_rng_state(generator)
 
-    def _leave(self, reason: str) -> None:
+    def _give_up(self, reason: str) -> None:
         """Record nothing from now on, and report why."""
         self.reason, self.run = reason, None
         say(f"an update cannot be recorded: {reason}; it is trained without (execution=eager)")

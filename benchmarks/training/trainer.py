@@ -129,7 +129,7 @@ class Trainer:
 
     # -------------------- a round
 
-    def rate(self, share: float) -> None:
+    def set_rate(self, share: float) -> None:
         """Set the learning rate for a point of the phase, 0 at its start and 1 at its end."""
         decay, floor = self.recipe.decay, self.recipe.decay_to
         left = min(1.0, (1.0 - share) / decay) if decay else 1.0  # of the time in which it falls
@@ -146,11 +146,11 @@ class Trainer:
         """Make a round on fresh batches; return mean losses and logits, on the device."""
         # The host picks the samples, outside what is recorded.
         picks = [self.pick() for _ in self.moves]
-        return self.recorded(self.play, picks) if self.recorded else self.play(picks)
+        return self.recorded(self.device_round, picks) if self.recorded else self.device_round(picks)
 
-    def play(self, picks: Picks) -> dict[str, Tensor]:
+    def device_round(self, picks: Picks) -> dict[str, Tensor]:
         """Make a round on picked batches: all of it that is computed on the device."""
-        return self.advance([self.batch(picked) for picked in picks])
+        return self.make_updates([self.batch(picked) for picked in picks])
 
     def pick(self) -> list[Tensor]:
         """Return the tensors that `batch` makes the next batch of."""
@@ -167,7 +167,7 @@ class Trainer:
         x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
         return Batch(x, {name: draw(self.rng) for name, draw in self.draws.items()}, y, labelled)
 
-    def advance(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
+    def make_updates(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """Update all players of a round: their gradients on each batch, then their steps; return mean
         losses and logits.
         """
@@ -177,7 +177,7 @@ class Trainer:
             for move, batch in zip(self.moves, batches, strict=True):
                 for learners in move:
                     # All gradients are there before the first step, so that no player sees another's.
-                    monitored |= self.learn(batch, learners)
+                    monitored |= self.backward(batch, learners)
 
                     # The steps.
                     for group, optimiser in self.optimisers.items():
@@ -185,17 +185,17 @@ class Trainer:
                             optimiser.step()
         return monitored
 
-    def learn(self, batch: Batch, learners: Learners) -> dict[str, Tensor]:
-        """Leave the learners' gradients in their parameters; return mean losses and logits, on the device."""
+    def backward(self, batch: Batch, learners: Learners) -> dict[str, Tensor]:
+        """Set the gradients of the learners' parameters; return mean losses and logits, on the device."""
         tape = self.tapes.get(tuple(learners))
-        return tape(self._learn, batch, learners) if tape else self._learn(batch, learners)
+        return tape(self._backward, batch, learners) if tape else self._backward(batch, learners)
 
-    def _learn(self, batch: Batch, learners: Learners) -> dict[str, Tensor]:
+    def _backward(self, batch: Batch, learners: Learners) -> dict[str, Tensor]:
         return gradients(self.model, batch, learners, self.judges[tuple(learners)], self.autocast)
 
     # -------------------- after the rounds
 
-    def hand_back(self) -> None:
+    def return_weights(self) -> None:
         """Leave the trained weights in the model, which they are in already."""
 
     @property
@@ -204,7 +204,7 @@ class Trainer:
         return [self]
 
     @torch.no_grad()
-    def settle(self) -> None:
+    def average_statistics(self) -> None:
         """Average batch norm's statistics over `statistics` batches, with fixed weights (BiGAN's code)."""
         norms = [norm for norm in self.model.modules() if isinstance(norm, BatchNorm) and norm.training]
         if not self.recipe.statistics or not norms:

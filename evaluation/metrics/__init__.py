@@ -34,7 +34,7 @@ METRICS: dict[str, ModuleType] = {
 }
 
 # A new metric whose numbers depend on draws belongs here too, or it is measured on one draw alone.
-DRAWN = ("reconstruction", "fidelity", "modes", "mixture_score")  # depend on draws of samples and codes
+RESAMPLED = ("reconstruction", "fidelity", "modes", "mixture_score")  # depend on draws of samples and codes
 
 COLUMNS: dict[str, Column] = {
     column.metric: column for module in METRICS.values() for column in module.COLUMNS
@@ -54,7 +54,7 @@ def measure(subject: Subject, names: Iterable[str]) -> list[Measurement]:
     # The first draw has all metrics, further ones the metrics that depend on draws.
     for draw in range(draws):
         drawn = subject.again(draw) if draw else subject
-        for name in names if not draw else [name for name in names if name in DRAWN]:
-            numbered = draws > 1 and name in DRAWN
+        for name in names if not draw else [name for name in names if name in RESAMPLED]:
+            numbered = draws > 1 and name in RESAMPLED
             rows += [replace(row, draw=draw) if numbered else row for row in METRICS[name].measure(drawn)]
     return rows

@@ -253,7 +253,7 @@ def test_markdown_keeps_every_digit_and_sign() -> None:
 
 def test_titles_make_columns_and_files_that_markdown_and_latex_can_hold() -> None:
     own = [table for name in loading.builtin() for table in loading.read(name)[1].get("model", {}).values()]
-    titles = [column.title for column in (*layouts.CATALOGUE.values(), *layouts.DRAWN)]
+    titles = [column.title for column in (*layouts.CATALOGUE.values(), *layouts.DRAWN_SETTINGS)]
     titles += [model.title for model in REGISTRY.values()] + [
         table["title"] for table in own if "title" in table
     ]

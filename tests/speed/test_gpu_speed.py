@@ -201,7 +201,7 @@ def test_seeds(speeds: Speeds, device: str, shape: Shape, name: str, side: str) 
         average = Average(trainer.model, 0.999)
 
         def step(trainer: Any = trainer, average: Average = average) -> None:
-            trainer.rate(0.1)
+            trainer.set_rate(0.1)
             trainer.round()
             average.update()
 

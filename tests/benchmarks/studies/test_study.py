@@ -105,7 +105,7 @@ def test_the_decoder_alone_keeps_its_raw_weights() -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(1.0)
-    average.adopt()  # of an average that has not moved yet
+    average.copy_to_model()  # of an average that has not moved yet
     for key, value in model.state_dict().items():
         if value.is_floating_point():
             moved = key.startswith("decoder") and "running" not in key

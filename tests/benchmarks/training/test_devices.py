@@ -453,7 +453,7 @@ def test_a_dry_run_times_warm_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     class Counted:
         model = None
-        rate = staticmethod(lambda share: None)
+        set_rate = staticmethod(lambda share: None)
         round = staticmethod(lambda: rounds.append(None))
 
     monkeypatch.setattr(timing, "MOMENT", 0.0)

@@ -59,7 +59,7 @@ def test_schedule_is_constant_and_then_linear_to_zero(digits: Data) -> None:
     )
     rates = []
     for step in range(10):
-        trainer.rate(step / 10)
+        trainer.set_rate(step / 10)
         rates.append(trainer.optimisers["autoencoder",].param_groups[0]["lr"])
     assert rates == pytest.approx([0.2] * 6 + [0.16, 0.12, 0.08, 0.04])
 
@@ -71,7 +71,7 @@ def test_schedule_may_fall_exponentially(digits: Data) -> None:
     trainer = Trainer(model, model.phases[0], recipe, digits.train, generator(0, "t"))
     rates = []
     for step in range(11):
-        trainer.rate(step / 10)
+        trainer.set_rate(step / 10)
         rates.append(trainer.optimisers["autoencoder",].param_groups[0]["lr"])
     assert rates[:6] == pytest.approx([0.2] * 6)
     assert rates[10] == pytest.approx(0.002)
@@ -134,7 +134,7 @@ def test_average_covers_weights_and_batch_statistics() -> None:
         for key, value in model.state_dict().items():
             if key in expected:
                 expected[key] = decay * expected[key] + (1 - decay) * value.double()
-    average.adopt()
+    average.copy_to_model()
     assert any("running_var" in key for key in expected)
     for key, value in expected.items():
         torch.testing.assert_close(model.state_dict()[key].double(), value, rtol=1e-5, atol=1e-6)

@@ -41,14 +41,14 @@ def test_bigan_on_mnist_after_an_epoch(tmp_path: Path, monkeypatch: pytest.Monke
     trainer = Trainer(model, model.phases[0], recipe, suite.load().train, rng)
     losses = []
     for step in range(EPOCH):
-        trainer.rate(step / recipe.steps)
+        trainer.set_rate(step / recipe.steps)
         monitored = trainer.round()
         losses.append([float(monitored["loss discriminator"]) / 2, float(monitored["loss generator"]) / 2])
     discriminator, generators = np.mean(losses[-LAST:], axis=0)
     assert discriminator == pytest.approx(0.4239, rel=0.15)
     assert generators == pytest.approx(1.2217, rel=0.15)
 
-    trainer.settle()
+    trainer.average_statistics()
     subject = Subject(model, suite.load(), suite.evaluation, 0)
     x = as_float(subject.held_out.x).flatten(1)
     distance = float((x - subject.reconstructions.flatten(1)).norm(dim=1).mean())

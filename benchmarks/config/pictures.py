@@ -24,10 +24,10 @@ from alibench.benchmarks.config import devices, loading, parsing, toml
 from alibench.benchmarks.config.parsing import NAMING
 from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.data import datasets, images
-from alibench.benchmarks.data.sources import IDX, SPLITS, Options, Source
+from alibench.benchmarks.data.sources import SPLITS, Options, Source
 from alibench.evaluation import files, labels, store
 from alibench.evaluation.data import Data
-from alibench.evaluation.errors import BadInput, check_name
+from alibench.evaluation.errors import BadInput
 from alibench.evaluation.features import classifier_networks, classifiers, extractors, fitting
 from alibench.evaluation.files import NAME
 from alibench.evaluation.messages import listed, say
@@ -98,7 +98,7 @@ def is_data(suite: str) -> bool:
 def look(name: str) -> Pictures:
     """Return what folder:PATH or npz:PATH holds. Raises BadInput for too few pictures, or unreadable ones."""
     # enough of them
-    kind, source = _source(name)
+    source = _source(name)
     contents = source.read(source.files(), Options().seed)
     splits = {split: len(part) for split, part in zip(SPLITS, contents.parts, strict=True)}
     if any(splits[split] < least for split, least in FEWEST.items()):
@@ -110,7 +110,7 @@ def look(name: str) -> Pictures:
 
     # sizes and colours
     pictures = [part.images for part in contents.parts]
-    headers = images.headers(*pictures)
+    headers = images.headers(pictures)
     sides = [min(header.width, header.height) for header in headers]
     smallest = next(islice(chain(*pictures), sides.index(min(sides)), None))
 
@@ -119,7 +119,7 @@ def look(name: str) -> Pictures:
     class_names = contents.class_names or tuple(map(str, range(contents.classes)))
     return Pictures(
         source,
-        f"{kind}:{source.where}",
+        f"{name.partition(':')[0]}:{source.where}",
         sizes=Counter((header.width, header.height) for header in headers),
         smallest=smallest if isinstance(smallest, str) else source.where,
         grey=all(header.grey for header in headers),
@@ -129,20 +129,14 @@ def look(name: str) -> Pictures:
     )
 
 
-def _source(name: str) -> tuple[str, Source]:
-    """Return the kind and the source of folder:PATH or npz:PATH. Raises BadInput for another name."""
-    kind, colon, path = name.partition(":")
-    if not colon:
-        is_array = name.endswith((".npz", ".npy")) or IDX.search(name)
-        raise BadInput(f"'{name}' names no kind of data: write {'npz' if is_array else 'folder'}:{name}")
-    check_name(kind, datasets.OPENED, f"'{name}': unknown kind of data")
-    if not path:
-        raise BadInput(f"'{name}' names no place: write {kind}:PATH")
-
-    source = datasets.OPENED[kind](path)
+def _source(name: str) -> Source:
+    """Return the source of folder:PATH or npz:PATH. Raises BadInput for another name."""
+    source = datasets.source_of(name) if is_data(name) else None
+    if source is None:
+        raise BadInput(f"'{name}' is not folder:PATH or npz:PATH: name your pictures so")
     if source.where.encode(errors="replace").decode() != source.where:
         raise BadInput(f"{source.where} is not valid UTF-8, so that no suite can name it: rename it")
-    return kind, source
+    return source
 
 
 @dataclass(frozen=True)
@@ -381,12 +375,10 @@ def make(dataset: str, size: int | None = None, channels: int | None = None) -> 
 
 def check_path(path: Path) -> None:
     """Refuse a file that is there, or that `alibench run` would not take. Raises BadInput."""
-    if path.suffix != ".toml" or not NAME.fullmatch(path.stem):
-        raise BadInput(f"--out {path}: a suite is a file NAME.toml; {NAMING}")
+    if path.suffix != ".toml" or not NAME.fullmatch(path.stem) or not path.parent.is_dir():
+        raise BadInput(f"--out {path}: a suite is a file NAME.toml, in a folder that is there; {NAMING}")
     if os.path.lexists(path):
         raise BadInput(f"{path} is there already: name another file by --out FILE.toml; nothing was touched")
-    if not path.parent.is_dir():
-        raise BadInput(f"--out {path}: there is no folder {path.parent}: make it, or name another place")
 
 
 def write(made: PictureSuite, path: Path) -> None:

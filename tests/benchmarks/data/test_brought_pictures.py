@@ -222,7 +222,7 @@ def test_names_that_are_not_utf8_are_read_and_as_classes_refused(
         assert len(plugins.contents()["samples of theirs"]) == 64
     for c in (b"caf\xe9", b"tea"):
         draw(Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), b"classes", c))), 10, first=c[0])
-    refused(tmp_path / "classes", "the class folder 'caf\\udce9' is not one line of plain text: rename it")
+    refused(tmp_path / "classes", "the class folder 'caf\\udce9' is not plain text: rename it")
 
 
 def exif(*entries: tuple[int, int, int, int]) -> bytes:
@@ -332,13 +332,13 @@ def test_splits_in_any_letters(tmp_path: Path, train: str, validation: str, test
     [
         (
             "trainA trainB testA testB",
-            "testA, testB, trainA, trainB are two collections, A and B: make a folder for one",
+            "testA, testB, trainA, trainB seem to be splits: rename those of one dataset to train",
         ),
         (
             "training_set test_set",
-            "test_set, training_set seem to be splits: rename them to train, validation or test",
+            "test_set, training_set seem to be splits: rename those",
         ),
-        ("train test_images", "test_images seem to be splits: rename them to train, validation or test"),
+        ("train test_images", "test_images seem to be splits: rename those"),
         (
             "train Train test",
             "the folders of splits are train, validation or val (not both) and test, here are Train, test",
@@ -419,21 +419,10 @@ def test_all_broken_pictures_are_named_at_once(tmp_path: Path, cut: int) -> None
     for n in (3, 4, 5, 25, 26, 27, 28):
         path = tmp_path / "set" / "ab"[n // 20] / f"{n}.png"
         path.write_bytes(path.read_bytes()[:-cut] if cut else b"no picture")
-    told = refused(tmp_path / "set", "set/a/3.png cannot be read as an image (", ": mend or remove it; ")
-    assert told.endswith("; 7 files in all cannot be read: a/3.png, a/4.png, a/5.png, b/25.png and 3 more")
-
-
-@pytest.mark.parametrize(("brand", "name"), [("heic", "HEIC"), ("mif1", "HEIC"), ("avif", "AVIF")])
-def test_a_phones_format_is_named_with_its_remedy(tmp_path: Path, brand: str, name: str) -> None:
-    picture = draw(tmp_path / "set") / "IMG_1.HEIC"
-    picture.write_bytes(b"\0\0\0\x18ftyp" + brand.encode() + b"\0\0\0\0mif1heic")
     told = refused(
-        tmp_path / "set",
-        f"{picture} cannot be read as an image ({name}, not PNG, ",
-        "convert it to PNG or JPEG",
+        tmp_path / "set", "set/a/3.png cannot be read as an image (", ": mend, convert or remove it; "
     )
-    assert "pillow-heif" in told
-    assert "mend or remove" not in told
+    assert told.endswith("; 7 files in all cannot be read: a/3.png, a/4.png, a/5.png, b/25.png and 3 more")
 
 
 # Order

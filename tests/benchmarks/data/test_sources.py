@@ -279,100 +279,6 @@ def test_sizes_are_made_one(tmp_path: Path) -> None:
     assert sorted(n for split in splits(data) for n in numbers(split)) == list(range(16))
 
 
-# Arrays
-
-
-def save(tmp_path: Path, **arrays: np.ndarray) -> Path:
-    path = tmp_path / "set.npz"
-    np.savez(path, **arrays)  # type: ignore[arg-type]
-    return path
-
-
-@pytest.mark.parametrize(
-    ("shape", "read_as"),
-    [
-        ((7, 5), (1, 7, 5)),
-        ((7, 5, 1), (1, 7, 5)),
-        ((1, 7, 5), (1, 7, 5)),
-        ((7, 5, 3), (3, 7, 5)),
-        ((3, 7, 5), (3, 7, 5)),
-    ],
-)
-def test_arrays_of_every_layout(tmp_path: Path, shape: tuple[int, ...], read_as: tuple[int, ...]) -> None:
-    x = np.random.RandomState(0).randint(256, size=(30, *shape)).astype(np.uint8)
-    y = np.arange(30, dtype=np.uint8) % 3
-    data = read(save(tmp_path, x_train=x[:20], y_train=y[:20], x_test=x[20:], y_test=y[20:]), "npz")
-    assert (data.name, data.shape, data.classes) == ("set", read_as, 3)
-    expected = np.moveaxis(x, -1, 1) if shape[-1] in (1, 3) else x.reshape(30, *read_as)
-    order = np.random.RandomState(0).permutation(10)  # of the seed, as a folder's
-    assert np.array_equal(data.test.x, expected[20:][order])
-    assert data.test.y.tolist() == y[20:][order].tolist()
-    by_image = {image.tobytes(): label for image, label in zip(expected, y, strict=True)}
-    for split in (data.train, data.validation):
-        assert [by_image[image.numpy().tobytes()] for image in split.x] == split.y.tolist()
-    assert len(data.train) + len(data.validation) == 20
-
-
-def test_arrays_without_labels_are_split_by_seed(tmp_path: Path) -> None:
-    path = save(tmp_path, x=np.arange(50, dtype=np.uint8)[:, None, None].repeat(4, 1).repeat(4, 2))
-    data = read(path, "npz")
-    assert [len(split) for split in splits(data)] == [40, 5, 5]
-    assert sorted(value for (value,) in everywhere(data, (1, 4, 4))) == list(range(50))
-    assert (data.classes, set(data.train.y.tolist())) == (0, {-1})
-    assert not torch.equal(data.test.x, read(path, "npz", seed=1).test.x)
-    assert read(path, "npz", size=2, channels=3).shape == (3, 2, 2)
-
-
-X, Y = np.full((20, 4, 4), 99, np.uint8), np.arange(20) % 2
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({"x": X, "weights": X}, "set.npz: unknown array 'weights'"),
-        ({"x_test": X}, "set.npz: there is neither an array x_train nor x; it holds x_test"),
-        ({"x": X, "x_train": X}, "set.npz: unknown array 'x_train'"),
-        ({"x": X.astype(complex)}, "set.npz: x holds complex128 of shape (20, 4, 4), images must be uint8"),
-        ({"x": X[0]}, "set.npz: x holds uint8 of shape (4, 4)"),
-        ({"x": np.zeros((20, 4, 4, 2), np.uint8)}, "set.npz: x holds uint8 of shape (20, 4, 4, 2)"),
-        ({"x": X[:, :0]}, "set.npz: x holds uint8 of shape (20, 0, 4)"),
-        ({"x": X[:0]}, "set.npz: no images are left for the train split"),
-        ({"x": X[:1]}, "set.npz: no images are left for the train split"),
-        ({"x": X, "y": Y[:19]}, "set.npz: x holds 20 images, y 19 labels"),
-        (
-            {"x": X, "y": Y - 1},
-            "set.npz: y holds int64 of shape (20,), labels must be integers (N,) from 0 without gaps",
-        ),
-        (
-            {"x": X, "y": Y * 2},
-            "set.npz: y holds int64 of shape (20,), labels must be integers (N,) from 0 without gaps",
-        ),
-        ({"x": X, "y": Y / 2}, "set.npz: y holds float64"),
-        ({"x": X, "y": Y[:, None, None]}, "set.npz: y holds int64 of shape (20, 1, 1)"),
-        ({"x": X, "y": Y.astype(object)}, "set.npz: y cannot be read (Object arrays cannot be loaded"),
-        ({"x_train": X, "y_train": Y, "x_test": X}, "set.npz: labels are y_train alone"),
-        ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 1}, "set.npz: y_test holds int64"),
-        (
-            {"x_train": X, "x_test": np.full((5, 6, 4), 99, np.uint8)},
-            "set.npz: an image of test is 4x6 pixels, others are 4x4",
-        ),
-    ],
-)
-def test_arrays_that_cannot_be_used_are_named(
-    tmp_path: Path, arrays: dict[str, np.ndarray], message: str
-) -> None:
-    refused(message, save(tmp_path, **arrays), "npz")
-
-
-def test_what_is_no_npz_is_named(tmp_path: Path) -> None:
-    refused(f"there is no file {tmp_path / 'set.npz'}", tmp_path / "set.npz", "npz")
-    path = save(tmp_path, x=np.random.RandomState(0).randint(256, size=(20, 9, 9)).astype(np.uint8))
-    whole = path.read_bytes()
-    for broken in (whole[: len(whole) // 2], b"", b"no archive", whole[:500] + b"?" + whole[501:]):
-        path.write_bytes(broken)
-        refused("set.npz: ", path, "npz")
-
-
 # Folders that cannot be used
 
 
@@ -416,8 +322,8 @@ def spoil(root: Path, how: str) -> None:
     [
         (
             "text",
-            "notes.pdf cannot be read as an image (not PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM): mend or "
-            "remove it",
+            "notes.pdf cannot be read as an image (not PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM): mend, convert "
+            "or remove it",
         ),
         ("nothing", "empty.png cannot be read as an image"),
         ("floats", "float.tiff cannot be read as an image (more than 16 bits"),
@@ -588,18 +494,6 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caches() == {}
-    assert len(read(tmp_path / "set").train) == 16
-
-
-def test_too_little_space_is_said_before_anything_is_decoded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    draw(tmp_path / "set", {"a": 20}, size=(64, 64))
-    free = shutil.disk_usage(tmp_path)._replace(free=245_759)  # a byte less than the images take
-    monkeypatch.setattr(shutil, "disk_usage", lambda place: free)
-    refused("the cache of 'set' needs 0.0 GB in ", tmp_path / "set")
-    assert caches() == {}
-    monkeypatch.setattr(shutil, "disk_usage", lambda place: free._replace(free=245_760))
     assert len(read(tmp_path / "set").train) == 16
 
 

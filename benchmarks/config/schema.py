@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from msgspec import Meta
@@ -92,7 +92,7 @@ class Suite:
     latent: Amount
 
     # Rows and columns of the tables.
-    models: list[str]
+    models: Annotated[list[str], Meta(min_length=1)]
     metrics: list[str]
 
     # How often each model is trained, and how. numpy's seeds have 32 bits.
@@ -101,7 +101,8 @@ class Suite:
     first_seed: Annotated[int, Meta(ge=0, le=4 * 10**9)] = 0
 
     # Optional fields and tables.
-    prior: str = "normal"  # of z, N(0, I); "uniform": on [-1, 1]
+    # of z, N(0, I) or on [-1, 1]: ALI's encoder learns through z, so that latents must be continuous
+    prior: Literal["normal", "uniform"] = "normal"
     data: Options = field(default_factory=Options)
     network: dict[str, Any] = field(default_factory=dict)  # named options of the layer tables
     draw: Ranges | None = None
@@ -203,8 +204,7 @@ class Suite:
     ) -> Model:
         """Return an entry's model for data of that shape, which need not be there. Raises BadInput."""
         entry, rng = self.entry(name), generator(seed, "weights")
-        prior: Any = self.prior
-        networks = Networks(self.family(seed), shape, scale, self.latent, rng, prior, labels, mean)
+        networks = Networks(self.family(seed), shape, scale, self.latent, rng, self.prior, labels, mean)
         kind, where, owner = self.kind(name), f"suite '{self.name}', model.{name}", f"model '{entry.of}'"
         try:
             # for what networks.rng does not draw

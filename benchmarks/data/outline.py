@@ -1,30 +1,25 @@
 """Outlines of datasets for a dry run: as many images of the same shape, with the same labels, but noise.
 
-Pictures that were decoded before, or are so few that decoding takes a moment, are read as they are. Nothing
-is downloaded, and nothing is written but a folder that is removed again.
+Pictures that were decoded before are read as they are. Nothing is downloaded, and nothing is written.
 """
 
 import math
-import tempfile
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from alibench.benchmarks.data import cache, decoded, images
+from alibench.benchmarks.data import cache, images
 from alibench.benchmarks.data.published import Published
-from alibench.benchmarks.data.sources import Contents, Options, Source
+from alibench.benchmarks.data.sources import Options, Source
 from alibench.evaluation import files
 from alibench.evaluation.data import Data, Split
 from alibench.evaluation.messages import say
 from alibench.evaluation.seeds import generator
-
-FEW = 1000  # pictures that are decoded all the same, so that a broken one is named
 
 _outlines: ContextVar[dict[Hashable, Data] | None] = ContextVar("outlines", default=None)
 
@@ -65,10 +60,8 @@ def _load(source: Source, options: Options) -> Data:
     if isinstance(source, Published):
         return _published(source, options)
 
-    # few are decoded all the same, of many only the headers are read
+    # only the headers are read
     contents = source.read(state.paths, options.seed)
-    if sum(map(len, contents.parts)) <= FEW:
-        return _decoded(source, options, contents)
     pictures, size = [part.images for part in contents.parts], options.size or source.size
     shape = images.common_shape(source.where, pictures, images.headers(pictures), size, options.channels)
     labels = [torch.from_numpy(np.ascontiguousarray(part.y)) for part in contents.parts]
@@ -76,18 +69,6 @@ def _load(source: Source, options: Options) -> Data:
     return replace(
         outline, classes=contents.classes, class_names=contents.class_names, splits=contents.splits
     )
-
-
-def _decoded(source: Source, options: Options, contents: Contents) -> Data:
-    """Return the data, decoded into memory."""
-    with tempfile.TemporaryDirectory(prefix="alibench-") as place:
-        folder = Path(place) / "data"
-        decoded.write(folder, contents, source, options, files.digest(source.where))
-        data = decoded.read(folder, source, options)
-        # out of the files, which are removed at once
-        splits = (Split(part.x.clone(), part.y.clone()) for part in (data.train, data.validation, data.test))
-        train, validation, test = splits
-    return replace(data, train=train, validation=validation, test=test)
 
 
 def _published(source: Published, options: Options) -> Data:

@@ -145,24 +145,15 @@ def _check_shape(found: tuple[int, ...], shape: tuple[int, ...]) -> None:
 # ---------- remarks
 
 
-def notes(path: Path, shape: tuple[int, ...], dataset: str) -> list[str]:
+def notes(path: Path, dataset: str) -> list[str]:
     """Return what the readers of samples' numbers have to know, each in a line."""
-    lines, paths = [], [*sample_files(path).values()]
-    if is_array(path):
-        array = _array(path)
-        grey = array.ndim == 3 or (array.ndim == 4 and 1 in (array.shape[1], array.shape[3]))
-    else:
-        grey = all(header.grey for header in images.headers([np.array(paths, dtype=object)]))
-    if grey and shape[0] == 3 and len(shape) == 3:
-        lines.append("grey, the data have colours: repeated to 3 channels")
-
-    # losses on one side alone
-    source = datasets.source_of(dataset)
+    paths, source = sample_files(path).values(), datasets.source_of(dataset)
     lossy, of_data = _lossy(paths), _lossy(source.files().values() if source else ())
-    if lossy != of_data and len(lossy) == len(of_data) == 1:
-        difference = "JPEG, the data are not" if True in lossy else "without loss, the data are JPEG"
-        lines.append(f"{difference}: what JPEG loses moves FID and KID; give them in the data's form")
-    return lines
+    # some of them: nothing is known
+    if lossy == of_data or len(lossy) + len(of_data) > 2:
+        return []
+    difference = "JPEG, the data are not" if True in lossy else "without loss, the data are JPEG"
+    return [f"{difference}: what JPEG loses moves FID and KID; give them in the data's form"]
 
 
 def _lossy(paths: Iterable[str]) -> set[bool]:

@@ -213,10 +213,8 @@ class Folder(Source):
 
     def files(self) -> dict[str, str]:
         """Return all files that count."""
-        if os.path.isfile(self.where):
-            raise BadInput(f"{self.where} is a file: unpack it, or write npz:{self.where} if it holds arrays")
         if not os.path.isdir(self.where):
-            raise BadInput(f"there is no folder {self.where}: name one by --data folder:PATH")
+            raise BadInput(f"there is no folder {self.where}: name one of pictures; arrays are npz:FILE")
 
         self.skipped = []
         return {name: os.path.join(self.where, name) for name in walk(self.where, skipped=self.skipped)}
@@ -284,17 +282,13 @@ class Folder(Source):
         """Return the names of train's classes, none for loose images. Raises BadInput."""
         known = sorted(set(labels["train"]))
         for split, of_images in labels.items():
-            classes = sorted(set(of_images))
-            if deep := next((name for name in classes if "/" in name), None):
-                raise BadInput(f"{self.where}: {deep} lies too deep: class folders hold images alone")
-            if "" in classes and len(classes) > 1:
+            odd = [f"'{name or '.'}'" for name in sorted({*of_images}) if "/" in name or name not in known]
+            if odd or ("" in known and len(known) > 1):
+                there = listed(odd or [f"'{name or '.'}'" for name in known])
                 raise BadInput(
-                    f"{self.where}: {split} has loose images beside class folder '{classes[-1]}': "
-                    "move them into one"
+                    f"{self.where}: {split} has images in {there}: class folders hold images alone, the same "
+                    "in all splits, and none lie beside them"
                 )
-            if strange := sorted(set(classes) - set(known)):
-                what = f"the class '{strange[0]}'" if strange[0] else "images without a class folder"
-                raise BadInput(f"{self.where}: {split} has {what}, which train lacks: give all the same")
 
         # loose images have no class
         names = [] if known == [""] else known

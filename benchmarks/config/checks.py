@@ -83,7 +83,9 @@ def with_models(suite: Suite, more: Iterable[str]) -> Suite:
 
 
 def _check_data(suite: Suite, where: str) -> None:
-    """Raise BadInput for networks that do not take the data."""
+    """Raise BadInput for an unknown prior, or networks that do not take the data."""
+    # ALI's encoder learns through z by reparametrisation, so that latents must be continuous
+    check_name(suite.prior, ("normal", "uniform"), f"{where}: unknown prior")
     check_name(suite.networks, FAMILIES, f"{where}: unknown networks")
 
     loaded, shape = suite.load(), suite.family().shape

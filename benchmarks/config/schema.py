@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from msgspec import Meta
@@ -101,8 +101,7 @@ class Suite:
     first_seed: Annotated[int, Meta(ge=0, le=4 * 10**9)] = 0
 
     # Optional fields and tables.
-    # of z, N(0, I) or on [-1, 1]: ALI's encoder learns through z, so that latents must be continuous
-    prior: Literal["normal", "uniform"] = "normal"
+    prior: str = "normal"  # of z, N(0, I); "uniform": on [-1, 1]
     data: Options = field(default_factory=Options)
     network: dict[str, Any] = field(default_factory=dict)  # named options of the layer tables
     draw: Ranges | None = None
@@ -204,7 +203,8 @@ class Suite:
     ) -> Model:
         """Return an entry's model for data of that shape, which need not be there. Raises BadInput."""
         entry, rng = self.entry(name), generator(seed, "weights")
-        networks = Networks(self.family(seed), shape, scale, self.latent, rng, self.prior, labels, mean)
+        prior: Any = self.prior
+        networks = Networks(self.family(seed), shape, scale, self.latent, rng, prior, labels, mean)
         kind, where, owner = self.kind(name), f"suite '{self.name}', model.{name}", f"model '{entry.of}'"
         try:
             # for what networks.rng does not draw

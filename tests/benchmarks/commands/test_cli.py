@@ -419,7 +419,7 @@ BAD = {
         "not 'uniform'",
     ),
     "networks of another shape": (["run", "digits", "--set", "networks=plane"], "take data of shape"),
-    "discrete latents": (["run", "quick", "--set", "prior=bernoulli"], "latents must be continuous"),
+    "discrete latents": (["run", "quick", "--set", "prior=bernoulli"], "there are: normal, uniform"),
     "batch larger than train": (
         ["run", "digits", "--set", "batch=5000"],
         "larger than the 1087 training samples",

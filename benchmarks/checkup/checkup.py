@@ -175,7 +175,7 @@ def remark(suites: Iterable[Suite]) -> None:
     for suite in suites:
         for name in suite.models:
             kind = suite.kind(name)
-            for note in plugins.notes(kind, suite.load().shape, suite.dataset):
+            for note in plugins.notes(kind, suite.dataset):
                 say(f"{blame.PLACES[kind]}: the samples are {note} (suite '{suite.name}')")
 
 

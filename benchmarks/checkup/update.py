@@ -4,17 +4,14 @@ Each check takes a case and returns a fact to print. It raises Missing, or whate
 """
 
 import copy
-import inspect
 import random
-import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 from torch import Tensor, nn
 from torch.autograd import grad
-from torch.nn.parameter import is_lazy
 
 from alibench.benchmarks.checkup.case import CPU, Case, Missing, equal, first
 from alibench.benchmarks.training import randomness
@@ -24,7 +21,7 @@ from alibench.evaluation.data import as_float
 from alibench.evaluation.messages import listed
 from alibench.evaluation.objects import shape_of
 from alibench.evaluation.seeds import generator
-from alibench.models.base import Batch, Model, Phase, Terms
+from alibench.models.base import Batch, Model, Terms
 from alibench.models.noise import Draw
 
 FEWEST = 4  # samples that a first pass is made with
@@ -34,28 +31,21 @@ ROUNDS = 3  # before a stop, and after it
 
 def builds(case: Case) -> str:
     """It can be built for the suite's data, and always with the same first weights from the same seed."""
-    # Sizes.
-    model, is_fixed = case.model, False
-    if lazy := [name for name, p in model.named_parameters() if is_lazy(p)]:
-        raise Missing(
-            f"{listed(lazy)} have no size before the first batch: give it, networks.shape is that of one x"
-        )
+    size = sum(p.numel() for p in case.model.parameters())
 
     # Seeds; generators that are not seeded move on in between.
     if case.is_thorough:
         np.random.rand()  # noqa: NPY002
         random.random()
-        weights, again, others = (case.suite.build(case.name, seed).state_dict() for seed in (0, 0, 1))
+        weights, again = (case.suite.build(case.name, 0).state_dict() for _ in range(2))
         if differing := [k for k in weights if k not in again or not equal(weights[k], again[k])]:
             raise Missing(
                 f"two models that were built from one seed differ in {listed(differing)}: draw first "
                 "weights by torch, whose generators are seeded then, or from networks.rng, not by numpy, "
                 "random or the system"
             )
-        is_fixed = all(equal(weights[key], others[key]) for key in weights)
 
-    size = sum(p.numel() for p in model.parameters())
-    return f"{size:,} parameters{', the same from every seed' * is_fixed}" if size else ""
+    return f"{size:,} parameters" if size else ""
 
 
 # -------------------- who learns what
@@ -69,8 +59,6 @@ def players(case: Case) -> str:
         for network in networks:
             if not isinstance(getattr(model, network, None), nn.Module):
                 raise Missing(f"player '{player}' owns '{network}', and the model has no such network")
-        if not any(p.requires_grad for network in networks for p in getattr(model, network).parameters()):
-            raise Missing(f"player '{player}' owns no parameter that can be trained: leave it out")
 
     # Who moves.
     moving = [player for phase in model.phases for group in phase.round for player in group]
@@ -118,30 +106,27 @@ def losses(case: Case) -> str:
     _first_pass(case)
     model, means = case.model, dict[str, float]()
     for phase, batch, learners in case.groups(model):
-        terms = model(batch, tuple(learners))
-        if phase == model.phases[0]:
-            _check_logits(model, terms)
-        values = model.losses(terms, batch.y)
-        for player in (*learners, *values):
-            _check_loss(player, values, model, phase, len(batch.x))
+        values = _losses(model, batch, learners)
+        if values.keys() - model.players.keys() or learners.keys() - values.keys():
+            raise Missing(
+                f"phase '{phase.name}' gives losses of {', '.join(values) or 'nobody'}, in it learn "
+                f"{', '.join(learners)}: give each of them one, and nobody who is not in players"
+            )
+        for player, value in values.items():
+            if tuple(value.shape) != (len(batch.x),):
+                raise Missing(
+                    f"the loss of '{player}' has shape {tuple(value.shape)}, ({len(batch.x)},) is expected: "
+                    "one a sample, without a mean over the batch, as by .flatten(1).sum(1)"
+                )
+            if not bool(value.isfinite().all()):
+                raise Missing(f"the loss of '{player}' is not finite on the first batch")
         means |= {player: float(values[player].detach().mean()) for player in learners}
     return ", ".join(f"{player} {mean:.3g}" for player, mean in means.items())
 
 
 def _first_pass(case: Case) -> None:
-    """Pass few samples through a copy of the model as the loop does. Raises Missing for another interface."""
-    # The call.
+    """Pass few samples through a copy of the model as the loop does. Raises Missing for other types."""
     model, few = copy.deepcopy(case.model), first(case.few.train, FEWEST)
-    signature = inspect.signature(model.forward)
-    try:
-        signature.bind(few, ())
-    except TypeError:
-        raise Missing(
-            f"forward takes {signature}: the loop calls forward(batch, learners), batch.x holds the x",
-            "forward",
-        ) from None
-
-    # Noise.
     draws = model.noise(len(few))
     if wrong := [name for name, draw in draws.items() if not isinstance(draw, Draw)]:
         raise Missing(
@@ -150,65 +135,17 @@ def _first_pass(case: Case) -> None:
             "noise",
         )
 
-    # The pass; the same samples stand in for the batch of labelled images.
+    # the same samples stand in for the batch of labelled images
     rng = generator(0, "checkup")
     noise = {name: draw(rng) for name, draw in draws.items()}
     batch = Batch(as_float(few.x), noise, few.y, (as_float(few.x), few.y.clamp(min=0)))
-    for phase in model.phases:
-        for learners in phase.round:
-            terms = _pass(model, batch, learners)
-            if not isinstance(terms, Terms):
-                raise Missing(
-                    f"forward returned {shape_of(terms)}: return Terms(losses={{player: its loss of each "
-                    "sample})",
-                    "forward",
-                )
-
-
-def _pass(model: Model, batch: Batch, learners: Sequence[str]) -> object:
-    """Return what forward returns. Raises Missing if it takes noise that `noise` does not name."""
-    try:
-        return model(batch, tuple(learners))
-    except KeyError as lacking:
-        # another KeyError is the model's own mistake
-        line = traceback.extract_tb(lacking.__traceback__)[-1].line or ""
-        if lacking.args[0] in batch.noise or "noise" not in line:
-            raise
-        there = ", ".join(batch.noise) or "nothing"
-        raise Missing(
-            f"batch.noise has no {lacking}: it holds what `noise` names, which is {there}", "noise", "forward"
-        ) from None
-
-
-def _check_logits(model: Model, terms: Terms) -> None:
-    """Raise Missing if metric 'health' cannot read a discriminator's opinion of data and samples."""
-    # a critic's scores are not probabilities, so 'health' does not read them
-    if not terms.logits or model.critic or not hasattr(model, "discriminator"):
-        return
-    if lacking := [kind for kind in ("q", "p") if kind not in terms.logits]:
-        raise Missing(
-            f"logits have no '{lacking[0]}': metric 'health' reads off 'q' what D says of encoder pairs, "
-            "data, and off 'p' of the others; a critic that gives scores says critic = True",
-            "forward",
-        )
-    if "discriminator" not in model.players:
-        raise Missing("the network 'discriminator' needs a player of that name, for metric 'health'")
-
-
-def _check_loss(player: str, values: Mapping[str, Tensor], model: Model, phase: Phase, n: int) -> None:
-    """Raise Missing unless a player has a finite loss of each of n samples."""
-    if player not in values:
-        there = ", ".join(values) or "nobody"
-        raise Missing(f"player '{player}' has no loss in phase '{phase.name}', {there} has: give it one")
-    if player not in model.players:
-        raise Missing(f"there is a loss of '{player}', which is not a player: name it in players")
-    if tuple(values[player].shape) != (n,):
-        raise Missing(
-            f"the loss of '{player}' has shape {tuple(values[player].shape)}, ({n},) is expected: one a "
-            "sample, without a mean over the batch, as by .flatten(1).sum(1)"
-        )
-    if not bool(values[player].isfinite().all()):
-        raise Missing(f"the loss of '{player}' is not finite on the first batch")
+    for learners in (learners for phase in model.phases for learners in phase.round):
+        terms = model(batch, tuple(learners))
+        if not isinstance(terms, Terms):
+            raise Missing(
+                f"forward returned {shape_of(terms)}: return Terms(losses={{player: loss of each sample}})",
+                "forward",
+            )
 
 
 def _losses(model: Model, batch: Batch, learners: Learners) -> dict[str, Tensor]:
@@ -232,37 +169,31 @@ def rounds(case: Case) -> str:
 
 def gradients(case: Case) -> str:
     """Every parameter gets a gradient from its player's loss."""
-    model, waiting = case.suite.build(case.name, 0), dict[int, str]()
+    model = case.suite.build(case.name, 0)
+    names = {id(p): name for name, p in model.named_parameters()}
     for phase in model.phases:
-        waiting |= _waiting(case, model, phase)
-    if waiting:
-        names = {id(p): name for name, p in model.named_parameters()}
-        player = next(iter(waiting.values()))
-        lacking = [names[key] for key, owner in waiting.items() if owner == player]
-        raise Missing(
-            f"the loss of '{player}' gives no gradient to {listed(lacking)}: use it, or leave it out"
-        )
+        # in the first rounds, since zeros among the first weights may keep it away from others
+        trainer = case.trainer(model, phase)
+        groups = [learners for move in trainer.moves for learners in move]
+        waiting = {player: {id(p) for p in owned} for group in groups for player, owned in group.items()}
+        for _ in range(LOOKS):
+            for learners in groups:
+                values = _losses(model, trainer.batch(), learners)
+                for player, owned in learners.items():
+                    found = zip(owned, _gradients(values[player], owned), strict=True)
+                    waiting[player] -= {id(p) for p, slope in found if slope is not None and slope.any()}
+            if not any(waiting.values()):
+                break
+            # the round fails if the loss does not depend on a parameter at all
+            with suppress(RuntimeError):
+                trainer.round()
+
+        for player, keys in waiting.items():
+            if lacking := [name for key, name in names.items() if key in keys]:
+                raise Missing(
+                    f"the loss of '{player}' gives no gradient to {listed(lacking)}: use it, or leave it out"
+                )
     return ""
-
-
-def _waiting(case: Case, model: Model, phase: Phase) -> dict[int, str]:
-    """Return the players of the parameters, by id, that get no gradient in the first rounds of a phase."""
-    trainer = case.trainer(model, phase)
-    groups = [learners for move in trainer.moves for learners in move]
-    waiting = {id(p): player for group in groups for player, owned in group.items() for p in owned}
-    for _ in range(LOOKS):
-        for learners in groups:
-            values = _losses(model, trainer.batch(), learners)
-            for player, owned in learners.items():
-                for p, gradient in zip(owned, _gradients(values[player], owned), strict=True):
-                    if gradient is not None and bool(gradient.any()):
-                        waiting.pop(id(p), None)
-        if not waiting:
-            break
-        # the round fails if the loss does not depend on a parameter at all
-        with suppress(RuntimeError):
-            trainer.round()
-    return waiting
 
 
 def _gradients(loss: Tensor, owned: Sequence[Tensor]) -> Sequence[Tensor | None]:

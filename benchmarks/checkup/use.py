@@ -17,7 +17,6 @@ from alibench.evaluation.metrics import health, throughput
 from alibench.evaluation.objects import shape_of
 from alibench.evaluation.representation import CODE_ALONE, encoder_layers
 from alibench.evaluation.seeds import generator
-from alibench.models.base import Model
 
 FLAT = 1e-6  # of their size, by which numbers may differ that are all the same
 
@@ -26,7 +25,6 @@ def samples(case: Case) -> str | None:
     """Samples are like the data, and come again from the same generator."""
     if not case.model.generative:
         return None
-    _check_network(case, "decoder", "generate", "generative = False")
     # Shape and range; two subjects draw from equal generators.
     subject, again = case.subject(case.model), case.subject(case.model)
     x = subject.samples
@@ -52,7 +50,6 @@ def codes(case: Case) -> str | None:
     """Codes tell one x from another, and are the same when asked for again."""
     if case.model.inference == "none":
         return None
-    _check_network(case, "encoder", "posterior", "inference = 'none'")
     # The code, and where it is random, a draw of it.
     subject, again = case.subject(case.model), case.subject(case.model)
     n = len(case.few.test)
@@ -111,11 +108,8 @@ def _features(case: Case) -> str:
             raise Missing(f"features '{name}' come as {shape_of(h)}: ({len(x)}, F) is expected")
 
     fact = f"classifiers get {', '.join(f'{name} ({h.shape[1]})' for name, h in layers.items())}"
-    if CODE_ALONE not in layers:
-        return fact
-    if case.kind.elsewhere:
-        return f"{fact}: features(x) would give hidden layers, too"
-    return f"{fact}: a method hidden(x) of its encoder would give hidden layers, {{'name': (B, ...)}}"
+    method = "features(x)" if case.kind.elsewhere else "hidden(x) of its encoder"
+    return f"{fact}: a method {method} would give hidden layers" if CODE_ALONE in layers else fact
 
 
 def _check_outputs(case: Case) -> None:
@@ -139,13 +133,6 @@ def weights(case: Case) -> str:
             "parameters or by register_buffer"
         )
     return ""
-
-
-def _check_network(case: Case, network: str, method: str, declaration: str) -> None:
-    """Raise Missing for a model that lacks a network, and inherits the method that needs it."""
-    if getattr(case.kind, method) is getattr(Model, method) and not hasattr(case.model, network):
-        remedy = f"make one, override {method}, or say {declaration}"
-        raise Missing(f"it has no network '{network}': {remedy}", "__init__")
 
 
 def _check_shape(x: Any, shape: tuple[int, ...], what: str, *methods: str) -> None:

@@ -28,8 +28,6 @@ def check(suite: Suite) -> None:
     entries = [*dict.fromkeys([*models.REGISTRY, *suite.model])]
     for name in suite.models:
         check_model(name, entries, "unknown model")
-    if not suite.models:
-        raise BadInput(f"{where}: no models")
     check_once(suite.models, f"{where}, models")
     for name, entry in suite.model.items():
         _check_entry(suite, name, entry, entries)
@@ -85,12 +83,9 @@ def with_models(suite: Suite, more: Iterable[str]) -> Suite:
 
 
 def _check_data(suite: Suite, where: str) -> None:
-    """Raise BadInput for a prior that is not continuous, or networks that do not take the data."""
-    if suite.prior not in ("normal", "uniform"):
-        raise BadInput(
-            f"{where}: unknown prior '{suite.prior}'; ALI's encoder learns through z by "
-            "reparametrisation, so latents must be continuous: use 'normal' or 'uniform'"
-        )
+    """Raise BadInput for an unknown prior, or networks that do not take the data."""
+    # ALI's encoder learns through z by reparametrisation, so that latents must be continuous
+    check_name(suite.prior, ("normal", "uniform"), f"{where}: unknown prior")
     check_name(suite.networks, FAMILIES, f"{where}: unknown networks")
 
     loaded, shape = suite.load(), suite.family().shape

@@ -1,6 +1,5 @@
 """What a user's file defines: models to be trained, and classes and objects that were trained elsewhere."""
 
-import ast
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -22,54 +21,45 @@ REFERENCES = ("mean", "class mean", "PCA", "raw pixels", "untrained encoder", "n
 SOURCE = "trained elsewhere"  # of a class or object that names no other
 
 
-def defined(module: ModuleType, text: bytes) -> dict[type[Model], str]:
+def defined(module: ModuleType) -> dict[type[Model], str]:
     """Return the models of a file's module, each with its place. Raises BadInput for one without a name."""
-    place = _places(Path(str(module.__file__)), text)
-    things: dict[int, tuple[str, Any]] = {}  # each once, by the first of its names
-    for name, thing in vars(module).items():
-        if not name.startswith("__"):
-            things.setdefault(id(thing), (name, thing))
-    classes = [
-        thing
-        for _, thing in things.values()
-        if isinstance(thing, type) and thing.__module__ == module.__name__
-    ]
+    # each once, by however many names
+    named = {id(thing): thing for name, thing in vars(module).items() if not name.startswith("__")}
+    things = [*named.values()]
+    classes = [thing for thing in things if isinstance(thing, type) and thing.__module__ == module.__name__]
 
     # models of ours that are trained; one without a name is a base class of others
     trained = [kind for kind in classes if issubclass(kind, Model)]
-    named = [kind for kind in trained if "name" in vars(kind)]
+    called = [kind for kind in trained if "name" in vars(kind)]
     for kind in trained:
-        if not any(issubclass(other, kind) for other in named):
+        if not any(issubclass(other, kind) for other in called):
             raise BadInput(
-                f"{place(kind.__name__)}: {kind.__name__} has no name: write name = '...' in it, which "
+                f"{_place(module, kind)}: {kind.__name__} has no name: write name = '...' in it, which "
                 "suites call it by"
             )
-    models = {kind: place(kind.__name__) for kind in named}
+    models = {kind: _place(module, kind) for kind in called}
 
     # anything that can be evaluated alone; the class of an object is not a second model
     objects = [
-        (name, thing)
-        for name, thing in things.values()
+        thing
+        for thing in things
         if not isinstance(thing, type) and _takes_part(thing) and _belongs(thing, module)
     ]
-    kinds = {type(thing) for _, thing in objects}
-    others = [
-        (kind.__name__, kind)
-        for kind in classes
-        if kind not in trained and kind not in kinds and _takes_part(kind)
-    ]
-    return models | {_wrapped(module, thing): place(name) for name, thing in [*others, *objects]}
+    kinds = {*trained, *map(type, objects)}
+    others = [kind for kind in classes if kind not in kinds and _takes_part(kind)]
+    return models | {_wrapped(module, thing): _place(module, thing) for thing in [*others, *objects]}
 
 
-def _places(file: Path, text: bytes) -> Callable[[str], str]:
-    """Return what says where a name is defined in a file: file and line."""
-    lines = {}
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ClassDef):
-            lines[node.name] = node.lineno
-        elif isinstance(node, ast.Assign):
-            lines |= {target.id: node.lineno for target in node.targets if isinstance(target, ast.Name)}
-    return lambda name: shown(file) + (f", line {lines[name]}" if name in lines else "")
+def _place(module: ModuleType, thing: Any) -> str:
+    """Return where a class is defined, file and line; of an object the file."""
+    where = shown(Path(str(module.__file__)))
+    if not isinstance(thing, type):
+        return where
+    try:
+        return f"{where}, line {inspect.getsourcelines(thing)[1]}"
+    except OSError:
+        # made by a call of type
+        return where
 
 
 def _takes_part(thing: Any) -> bool:

@@ -11,12 +11,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from alibench import models
-from alibench.benchmarks.config import plugins
 from alibench.benchmarks.config.checks import check, check_once, with_models
 from alibench.benchmarks.config.parsing import NAMING, parse
 from alibench.benchmarks.config.schema import Collection, Suite
-from alibench.benchmarks.data import datasets
 from alibench.benchmarks.training.recipe import Recipe
 from alibench.evaluation import files
 from alibench.evaluation.errors import BadInput, check_name
@@ -55,12 +52,11 @@ def read(name: str) -> tuple[str, dict[str, Any]]:
     """Return the name and the TOML table of a built-in suite or a file. Raises BadInput if there is none."""
     path = Path(name) if name.endswith(".toml") else builtin().get(name)
     if path is None:
-        kind, is_data, _ = name.partition(":")
-        if is_data:
-            check_name(kind, datasets.OPENED, f"suite '{name}': unknown kind of data")
-            raise BadInput(f"'{name}' is data, not a suite: 'alibench new-suite' makes one for it")
-        if os.path.isdir(name):
-            raise BadInput(f"'{name}' is a folder: the suite for pictures in it is 'folder:{name}'")
+        if ":" in name or os.path.isdir(name):
+            raise BadInput(
+                f"'{name}' is not a suite: 'alibench run folder:PATH' takes pictures, 'alibench new-suite' "
+                "makes a suite for them"
+            )
         check_name(name, builtin(), "unknown suite")
         raise AssertionError
 
@@ -97,8 +93,6 @@ def of_table(
     for assignment in changes.overrides:
         _override(table, assignment)
     if changes.seeds is not None:
-        if changes.seeds < 1:
-            raise BadInput(f"--seeds {changes.seeds}: at least one seed is needed")
         table["seeds"] = changes.seeds
     if not 0 < changes.scale <= 1:
         raise BadInput(f"--scale {changes.scale:g}: a share of the suite's steps, above 0 and at most 1")
@@ -224,15 +218,7 @@ def stored(
     if dataset:
         table["dataset"] = dataset
 
-    # Stored samples are not models of the suite before they are named again.
     suite = _parsed(table)
-    of_samples = set(plugins.samples_in(str(run["command"]))) & set(suite.models) - set(models.REGISTRY)
-    if of_samples:
-        options = " ".join(f"--samples {name}=PATH" for name in sorted(of_samples))
-        raise BadInput(
-            f"suite '{suite.name}' has stored samples next to its models: name their folder or .npz again, "
-            f"by {options}"
-        )
     check(suite)
     return suite
 

@@ -7,7 +7,6 @@ the rows are those of suite ROWS. suite.toml.jinja has the file's text.
 import os
 import re
 import shlex
-import time
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -16,23 +15,23 @@ from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from statistics import median_low
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from alibench.benchmarks.config import devices, loading, parsing, toml
 from alibench.benchmarks.config.parsing import NAMING
 from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.data import datasets, images
-from alibench.benchmarks.data.sources import IDX, SPLITS, Options, Source
+from alibench.benchmarks.data.sources import SPLITS, Options, Source
 from alibench.evaluation import files, labels, store
-from alibench.evaluation.data import Data
-from alibench.evaluation.errors import BadInput, check_name
-from alibench.evaluation.features import classifier_networks, classifiers, extractors, fitting
+from alibench.evaluation.data import Data, Split
+from alibench.evaluation.errors import BadInput
+from alibench.evaluation.features import classifiers, extractors, fitting
 from alibench.evaluation.files import NAME
 from alibench.evaluation.messages import listed, say
 from alibench.evaluation.metrics import METRICS
-from alibench.evaluation.metrics.fidelity import PER_FEATURE
 from alibench.evaluation.settings import Settings
 from alibench.models import REGISTRY
 
@@ -42,7 +41,7 @@ ROWS = "digits"  # the suite whose rows are compared: its GAN gets ALI's compute
 # networks take any size.
 NEAREST = {"celeba": 100, "cifar10": 100, "mnist_bigan": 400, "digits": 400}
 UPDATES = 2_000, 20_000  # at least, at most
-FEWEST = {"train": 20, "validation": 6, "test": 6}  # pictures; coverage looks at five neighbours of each
+FEWEST = 20, 6, 6  # pictures to train, validate and test; coverage looks at five neighbours of each
 SMALLEST = 8  # pixels a side that pictures of several sizes are brought to
 LABELS = 100  # at most, unless the classes are so many that this is too few
 FITTED = 1e8  # pixels that an extractor may see to be fitted at once on a CPU: a minute on two free cores
@@ -53,14 +52,11 @@ SHOWN = 12  # classes in a message
 class Pictures:
     """The user's pictures, by their headers alone."""
 
-    source: Source
-    name: str  # of the data: KIND:ABSOLUTE PATH
+    dataset: str  # KIND:ABSOLUTE PATH
+    title: str
     sizes: Counter[tuple[int, int]]  # width and height
     smallest: str  # the picture with the shortest side
     grey: bool  # all of them
-    splits: dict[str, int]
-    rule: str  # that made the splits
-    classes: dict[str, int]  # pictures of each; empty: no labels
 
     def __len__(self) -> int:
         return self.sizes.total()
@@ -75,19 +71,6 @@ class Pictures:
         """Whether all are."""
         return all(width == height for width, height in self.sizes)
 
-    @property
-    def lines(self) -> list[str]:
-        """A description, in three lines."""
-        low, high = (f"{width}x{height}" for width, height in (f(self.sizes, key=min) for f in (min, max)))
-        sizes = f"{low} to {high} pixels, {len(self.sizes)} sizes" if len(self.sizes) > 1 else f"{low} pixels"
-        counts = [f"{toml.printable(name)} ({count:,})" for name, count in self.classes.items()]
-        splits = " / ".join(f"{self.splits[split]:,}" for split in SPLITS)
-        return [
-            f"{len(self):,} pictures, {'grey' if self.grey else 'in colour'}, {sizes}",
-            f"{len(self.classes)} classes: {listed(counts, SHOWN)}" if counts else "no classes",
-            f"{splits} to train, validate and test: {self.rule}",
-        ]
-
 
 def is_data(suite: str) -> bool:
     """Return whether a suite's name on the command line is folder:PATH or npz:PATH."""
@@ -96,67 +79,42 @@ def is_data(suite: str) -> bool:
 
 
 def look(name: str) -> Pictures:
-    """Return what folder:PATH or npz:PATH holds. Raises BadInput for too few pictures, or unreadable ones."""
-    # enough of them
-    kind, source = _source(name)
-    contents = source.read(source.files(), Options().seed)
-    splits = {split: len(part) for split, part in zip(SPLITS, contents.parts, strict=True)}
-    if any(splits[split] < least for split, least in FEWEST.items()):
-        there, needed = (" / ".join(map(str, counts.values())) for counts in (splits, FEWEST))
-        raise BadInput(
-            f"{source.where}: {there} pictures to train, validate and test are too few, {needed} are "
-            "needed: add some, 60 in all where they are not in folders train, validation and test"
-        )
-
-    # sizes and colours
-    pictures = [part.images for part in contents.parts]
-    headers = images.headers(*pictures)
+    """Return what folder:PATH or npz:PATH holds. Raises BadInput for unreadable pictures."""
+    source = _source(name)
+    parts = [part.images for part in source.read(source.files(), Options().seed).parts]
+    headers = images.headers(parts)
     sides = [min(header.width, header.height) for header in headers]
-    smallest = next(islice(chain(*pictures), sides.index(min(sides)), None))
-
-    # classes
-    y = np.concatenate([part.y for part in contents.parts])
-    class_names = contents.class_names or tuple(map(str, range(contents.classes)))
+    smallest = next(islice(chain(*parts), sides.index(min(sides)), None))
     return Pictures(
-        source,
-        f"{kind}:{source.where}",
+        f"{name.partition(':')[0]}:{source.where}",
+        source.name,
         sizes=Counter((header.width, header.height) for header in headers),
         smallest=smallest if isinstance(smallest, str) else source.where,
         grey=all(header.grey for header in headers),
-        splits=splits,
-        rule=contents.splits,
-        classes={class_name: int((y == c).sum()) for c, class_name in enumerate(class_names)},
     )
 
 
-def _source(name: str) -> tuple[str, Source]:
-    """Return the kind and the source of folder:PATH or npz:PATH. Raises BadInput for another name."""
-    kind, colon, path = name.partition(":")
-    if not colon:
-        is_array = name.endswith((".npz", ".npy")) or IDX.search(name)
-        raise BadInput(f"'{name}' names no kind of data: write {'npz' if is_array else 'folder'}:{name}")
-    check_name(kind, datasets.OPENED, f"'{name}': unknown kind of data")
-    if not path:
-        raise BadInput(f"'{name}' names no place: write {kind}:PATH")
-
-    source = datasets.OPENED[kind](path)
+def _source(name: str) -> Source:
+    """Return the source of folder:PATH or npz:PATH. Raises BadInput for another name."""
+    source = datasets.source_of(name) if is_data(name) else None
+    if source is None:
+        raise BadInput(f"'{name}' is not folder:PATH or npz:PATH: name your pictures so")
     if source.where.encode(errors="replace").decode() != source.where:
         raise BadInput(f"{source.where} is not valid UTF-8, so that no suite can name it: rename it")
-    return kind, source
+    return source
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """The built-in suite whose networks, code and recipe are taken, and the images that they take."""
 
     suite: Suite
     size: int
     channels: int
 
-    def steps(self, train: int, batch: int) -> tuple[int, int]:
-        """Return the number of updates for so many train pictures, and what it would be without bounds."""
-        wanted = NEAREST[self.suite.name] * (train // batch)
-        return min(max(wanted, UPDATES[0]), UPDATES[1]), wanted
+
+def steps(like: str, train: int, batch: int) -> int:
+    """Return the number of updates of a suite's networks for so many train pictures."""
+    return min(max(NEAREST[like] * (train // batch), UPDATES[0]), UPDATES[1])
 
 
 def choose(pictures: Pictures, size: int | None, channels: int | None, side: int) -> Choice:
@@ -223,11 +181,9 @@ def _without_extractor(dataset: str, options: Mapping[str, int], data: Data) -> 
         extractors.expect(data)
         return ""
 
-    start = time.monotonic()
-    count = f"{len(data.train):,} train pictures and their classes"
-    say(f"fitting a feature extractor to {count}, for FID and KID")
+    say(f"fitting a feature extractor to {len(data.train):,} train pictures, for FID and KID")
     path, skill = fit_extractor(dataset, options, data)
-    say(f"it is {skill}, after {time.monotonic() - start:.0f} s: {path}")
+    say(f"it is {skill}: {path}")
     return ""
 
 
@@ -238,7 +194,7 @@ class PictureSuite:
     pictures: Pictures
     choice: Choice
     asked: dict[str, int]  # by --size and --channels
-    train: int  # pictures
+    data: Data
     settings: Settings
     left_out: dict[str, str]  # metrics, and why
     hints: list[str]
@@ -247,7 +203,7 @@ class PictureSuite:
     def name(self) -> str:
         """The nearest name to that of the folder or the file that a suite can have."""
         # signs that no suite's name has, or begins with
-        name = re.sub(r"[^\w .+()-]", "_", self.pictures.source.name)
+        name = re.sub(r"[^\w .+()-]", "_", self.pictures.title)
         name = name.lstrip("_ .+()-")[:32].rstrip("_ .+(-") or "pictures"
         return f"{name} (own)" if name in loading.builtin() else name
 
@@ -255,6 +211,30 @@ class PictureSuite:
     def metrics(self) -> list[str]:
         """The metrics that the data allow."""
         return [metric for metric in METRICS if metric not in self.left_out]
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """The number of pictures of each class; empty without classes."""
+        names = self.data.class_names or [str(c) for c in range(self.data.classes)]
+        y = torch.cat([part.y for part in self._parts])
+        return {name: int((y == c).sum()) for c, name in enumerate(names)}
+
+    @property
+    def _parts(self) -> tuple[Split, Split, Split]:
+        return self.data.train, self.data.validation, self.data.test
+
+    @property
+    def lines(self) -> list[str]:
+        """A description of the pictures, in three lines."""
+        sizes, classes = self.pictures.sizes, self.classes
+        low, high = (f"{width}x{height}" for width, height in (f(sizes, key=min) for f in (min, max)))
+        counts = [f"{toml.printable(name)} ({count:,})" for name, count in classes.items()]
+        return [
+            f"{len(self.pictures):,} pictures, {'grey' if self.pictures.grey else 'in colour'}, "
+            + (f"{low} to {high} pixels, {len(sizes)} sizes" if len(sizes) > 1 else f"{low} pixels"),
+            f"{len(classes)} classes: {listed(counts, SHOWN)}" if counts else "no classes",
+            f"{_counts(self._parts)} to train, validate and test: {self.data.splits}",
+        ]
 
     def reasons(self, among: Iterable[str] = METRICS) -> list[str]:
         """Return a line for each reason that leaves out some of those metrics."""
@@ -269,20 +249,19 @@ class PictureSuite:
         """The TOML file."""
         like, rows = loading.read(self.choice.suite.name)[1], loading.read(ROWS)[1]
         of_like, of_rows = like.get("model", {}), rows.get("model", {})
-        keys = ("extractor", "labels", "draws", "standardise")[: 4 if len(self.pictures.classes) > 1 else 1]
+        keys = ("extractor", "labels", "draws", "standardise")[: 4 if self.data.classes > 1 else 1]
 
         # the recipe of that suite, for as many epochs as the bounds allow
-        batch = min(self.choice.suite.recipe.batch, self.train)
-        steps, wanted = self.choice.steps(self.train, batch)
-        recipe = {"steps": steps, "batch": batch}
+        train = len(self.data.train)
+        batch = min(self.choice.suite.recipe.batch, train)
+        recipe = {"steps": steps(self.choice.suite.name, train, batch), "batch": batch}
         return toml.render(
             "suite.toml.jinja",
             made=self,
-            command=_command("new-suite", self.pictures.name, self.asked),
+            command=_command("new-suite", self.pictures.dataset, self.asked),
             rows=rows,
             enlarged=sum(side < self.asked.get("size", 0) for side in self.pictures.sides),
             epochs=NEAREST[self.choice.suite.name],
-            wanted=wanted,
             bounds=UPDATES,
             recipe=recipe | {key: value for key, value in like["recipe"].items() if key not in recipe},
             entries={name: of_like.get(name, {}) | of_rows.get(name, {}) for name in rows["models"]},
@@ -305,12 +284,12 @@ class PictureSuite:
         """The facts that `--json` prints."""
         pictures = self.pictures
         return {
-            "dataset": pictures.name,
+            "dataset": pictures.dataset,
             "pictures": len(pictures),
             "sizes": [[width, height, count] for (width, height), count in sorted(pictures.sizes.items())],
             "grey": pictures.grey,
-            "classes": pictures.classes,
-            "splits": pictures.splits,
+            "classes": self.classes,
+            "splits": {split: len(part) for split, part in zip(SPLITS, self._parts, strict=True)},
             "like": self.choice.suite.name,
             "metrics": self.metrics,
             "left_out": self.left_out,
@@ -334,7 +313,7 @@ class PictureSuite:
                 "these networks take hours on a CPU: try a share of the updates by --scale, or dense ones "
                 "by --size 16"
             )
-        blocks = [self.pictures.name, *self.pictures.lines], ["A suite for them:", *lines]
+        blocks = [self.pictures.dataset, *self.lines], ["A suite for them:", *lines]
         return "\n".join("\n  ".join(map(toml.printable, block)) for block in blocks)
 
 
@@ -357,12 +336,18 @@ def make(dataset: str, size: int | None = None, channels: int | None = None) -> 
     # decode them for the networks that fit
     choice = choose(pictures, size, channels, pictures.sides[0])
     options = {"size": choice.size, "channels": choice.channels}
-    data = datasets.load(pictures.name, parsing.parse(options, Options, f"data '{dataset}'"))
-    pictures = replace(pictures, rule=data.splits)  # and what else showed when they were decoded
+    data = datasets.load(pictures.dataset, parsing.parse(options, Options, f"data '{dataset}'"))
+    parts = data.train, data.validation, data.test
+    if any(len(part) < least for part, least in zip(parts, FEWEST, strict=True)):
+        raise BadInput(
+            f"{dataset}: {_counts(parts)} pictures to train, validate and test are too few, "
+            f"{' / '.join(map(str, FEWEST))} are needed: add some, 60 in all where they are not in folders "
+            "train, validation and test"
+        )
 
     # metrics that the data do not allow
     settings = _settings(data, choice.suite.evaluation)
-    without_extractor = _without_extractor(pictures.name, options, data)
+    without_extractor = _without_extractor(pictures.dataset, options, data)
     reasons = {metric: module.unsupported_reason(data, settings) for metric, module in METRICS.items()}
     left_out = {metric: reason for metric, reason in reasons.items() if reason}
     if without_extractor:
@@ -372,21 +357,19 @@ def make(dataset: str, size: int | None = None, channels: int | None = None) -> 
 
     # what the user could do about it
     hints = [hint] if not size and (hint := _about_small_ones(pictures, choice)) else []
-    if "fidelity" not in left_out and len(data.test) < (
-        needed := PER_FEATURE * classifier_networks.ImageCNN.width
-    ):
-        hints.append(f"FID needs {needed} test pictures, here are {len(data.test)}: there is KID alone")
-    return PictureSuite(pictures, choice, asked, len(data.train), settings, left_out, hints)
+    return PictureSuite(pictures, choice, asked, data, settings, left_out, hints)
+
+
+def _counts(parts: Iterable[Split]) -> str:
+    return " / ".join(f"{len(part):,}" for part in parts)
 
 
 def check_path(path: Path) -> None:
     """Refuse a file that is there, or that `alibench run` would not take. Raises BadInput."""
-    if path.suffix != ".toml" or not NAME.fullmatch(path.stem):
-        raise BadInput(f"--out {path}: a suite is a file NAME.toml; {NAMING}")
+    if path.suffix != ".toml" or not NAME.fullmatch(path.stem) or not path.parent.is_dir():
+        raise BadInput(f"--out {path}: a suite is a file NAME.toml, in a folder that is there; {NAMING}")
     if os.path.lexists(path):
         raise BadInput(f"{path} is there already: name another file by --out FILE.toml; nothing was touched")
-    if not path.parent.is_dir():
-        raise BadInput(f"--out {path}: there is no folder {path.parent}: make it, or name another place")
 
 
 def write(made: PictureSuite, path: Path) -> None:

@@ -8,15 +8,12 @@ other model:
 """
 
 import hashlib
-import importlib.util
 import os
-import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.machinery import SourceFileLoader
-from itertools import count, pairwise
+from itertools import count
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,7 +29,9 @@ from alibench.evaluation.objects import ExternalModel
 from alibench.models import REGISTRY
 from alibench.models.base import Model
 
-NEEDED = "a model of your own needs --plugin FILE (in Python, plugins=[FILE])"
+NEEDED = (
+    "a model of your own needs --plugin FILE (in Python, plugins=[FILE]), stored samples --samples NAME=PATH"
+)
 WANTED = (
     "it needs a class of models.base.Model with name, title, source and players, or a class or object with "
     "a name and sample(n) or encode(x)"
@@ -69,7 +68,7 @@ def load(path: str | Path, complete: bool = True) -> tuple[type[Model], ...]:
                 del main_script.REGISTERED[name]
 
             # Its models, all or none.
-            models = definitions.defined(module, text)
+            models = definitions.defined(module)
             if not models and not registered:
                 raise BadInput(f"{shown(file)} defines no model: {WANTED}")
             _register(plugin, models, complete)
@@ -79,38 +78,22 @@ def load(path: str | Path, complete: bool = True) -> tuple[type[Model], ...]:
     return LOADED[plugin]
 
 
-class _Loader(SourceFileLoader):
-    """Takes a file's text as it was read before, and leaves no bytecode next to the file."""
-
-    text = b""
-
-    def get_data(self, path: Any) -> bytes:
-        return self.text
-
-    def path_stats(self, path: Any) -> Mapping[str, Any]:
-        # so that bytecode is neither looked for nor written
-        raise OSError
-
-
 def _imported(file: Path, text: bytes) -> ModuleType:
     """Execute a file as a module of a name that no other has. Raises BadInput for whatever it raises."""
-    # Files of one name in several folders are several modules.
+    # files of one name in several folders are several modules
     names = (MODULE + file.stem + (f"_{i}" if i > 1 else "") for i in count(1))
-    name = next(name for name in names if name not in sys.modules)
-    loader = _Loader(name, str(file))
-    loader.text = text
-    spec = importlib.util.spec_from_file_location(name, file, loader=loader)
-    assert spec
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(next(name for name in names if name not in sys.modules))
+    module.__file__ = str(file)
 
-    # Its folder comes last, so that nothing in it hides what others import.
+    # its folder comes last, so that nothing in it hides what others import
     if str(file.parent) not in sys.path:
         sys.path.append(str(file.parent))
-    sys.modules[name] = module
+    sys.modules[module.__name__] = module
     try:
-        loader.exec_module(module)
+        # not by an importer, which would write bytecode next to the file
+        exec(compile(text, str(file), "exec"), vars(module))
     except BaseException as error:
-        del sys.modules[name]
+        del sys.modules[module.__name__]
         if isinstance(error, ENDS):
             raise
         # a syntax error of another file has the line that imports that file
@@ -228,16 +211,6 @@ def load_samples(name: str, path: str | Path) -> tuple[type[Model], ...]:
     return LOADED[plugin]
 
 
-def samples_in(command: str) -> list[str]:
-    """Return the models that a command line has stored samples of, by its --samples NAME=PATH."""
-    named = []
-    for word, after in pairwise([*shlex.split(command), ""]):
-        option, joined, value = word.partition("=")
-        if option == "--samples":
-            named.append(value if joined else after)
-    return [name.partition("=")[0] for name in named]
-
-
 def is_folder(kind: type[Model]) -> bool:
     """Return whether a model is stored samples."""
     return issubclass(kind, ExternalModel) and kind.thing is StoredSamples
@@ -248,6 +221,6 @@ def samples_of(kind: type[Model]) -> Path:
     return next(plugin.path for plugin in LOADED if plugin.name == kind.name)
 
 
-def notes(kind: type[Model], shape: tuple[int, ...], dataset: str) -> list[str]:
+def notes(kind: type[Model], dataset: str) -> list[str]:
     """Return what readers of a model's numbers must know of its stored samples; empty for other models."""
-    return samples.notes(samples_of(kind), shape, dataset) if is_folder(kind) else []
+    return samples.notes(samples_of(kind), dataset) if is_folder(kind) else []

@@ -92,7 +92,7 @@ class Suite:
     latent: Amount
 
     # Rows and columns of the tables.
-    models: list[str]
+    models: Annotated[list[str], Meta(min_length=1)]
     metrics: list[str]
 
     # How often each model is trained, and how. numpy's seeds have 32 bits.

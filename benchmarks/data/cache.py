@@ -19,8 +19,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
 from alibench.benchmarks.data import decoded
 from alibench.benchmarks.data.sources import Options, Source, reading
 from alibench.evaluation import files, sealed
@@ -31,17 +29,10 @@ from alibench.evaluation.messages import say
 from alibench.evaluation.store import home
 
 READING = 2  # raised when the same files and options begin to give other arrays
-HASH = 1  # the format of a remembered hash
+HASH = 2  # the format of a remembered hash
 TICK = 2_000_000_000  # nanoseconds; no file system's clock is coarser
 
 T = TypeVar("T")
-
-
-class FilesHash(msgspec.Struct):
-    """The hash of files that had a stamp."""
-
-    stamp: Sha256
-    content: Sha256
 
 
 @dataclass(frozen=True)
@@ -134,6 +125,8 @@ def load(source: Source, options: Options, state: FilesState | None = None) -> D
             return decoded.read(folder, source, options)
         except Damaged as problem:
             say(f"the cache of '{source.name}' is built again: {problem}")
+            with decoded.writing(f"the cache of '{source.name}'", folder.parent):
+                shutil.rmtree(folder)
 
     # or a new one, in a folder of its own until it is finished
     contents = source.read(state.paths, options.seed)
@@ -144,7 +137,7 @@ def load(source: Source, options: Options, state: FilesState | None = None) -> D
         if find(source).stamp != state.stamp:
             raise BadInput(f"{source.where} changed while it was read: try again")
         with decoded.writing("a finished cache", folder.parent):
-            _publish(temporary, folder, lambda: decoded.read(folder, source, options))
+            _publish(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return decoded.read(folder, source, options)
@@ -174,7 +167,7 @@ def _folder(source: Source, options: Options, content: str) -> Path:
     return _home() / _sha256(json.dumps([READING, type(source).__name__, asdict(options), content]))
 
 
-def _publish(temporary: Path, folder: Path, read: Callable[[], Data]) -> None:
+def _publish(temporary: Path, folder: Path) -> None:
     """Move a finished cache into its place, unless another process was first. Raises OSError."""
     # a rename onto a folder that is not empty fails
     try:
@@ -182,11 +175,6 @@ def _publish(temporary: Path, folder: Path, read: Callable[[], Data]) -> None:
     except OSError:
         if not folder.exists():
             raise
-        try:
-            read()
-        except Damaged:
-            shutil.rmtree(folder)
-            temporary.rename(folder)
     files.sync_folder(folder.parent)
 
 
@@ -197,13 +185,17 @@ def _content(state: FilesState, source: Source) -> str:
     """Return the hash of all files and their names, remembered by the stamp where that is sure."""
     with suppress(OSError, Damaged):
         return _remembered(state)
-    content = _hashed(state, source)
+    with reading():
+        tracked = decoded.tracked(state.paths.items(), len(state.paths), f"hashing {source.name}")
+        hashes = {name: files.sha256(path, source.largest) for name, path in tracked}
+    content = _sha256(json.dumps(hashes))
+
     # a stamp that may hide a change is not worth remembering
     if state.is_sure:
         memory = _memory(state)
         with decoded.writing("a hash of the files", _home()):
             memory.parent.mkdir(parents=True, exist_ok=True)
-            sealed.write_json(memory, "hash", HASH, {"stamp": state.stamp, "content": content})
+            sealed.write_json(memory, "hash", HASH, content)
     return content
 
 
@@ -213,17 +205,10 @@ def _memory(state: FilesState) -> Path:
 
 def _remembered(state: FilesState) -> str:
     """Return the remembered hash. Raises Damaged, or OSError, where there is none."""
-    known = sealed.read_json(_memory(state), "hash", HASH, FilesHash)
-    if not state.is_sure or known["stamp"] != state.stamp:
-        raise Damaged(f"{_memory(state)} is of other files")
-    return str(known["content"])
-
-
-def _hashed(state: FilesState, source: Source) -> str:
-    with reading():
-        tracked = decoded.tracked(state.paths.items(), len(state.paths), f"hashing {source.name}")
-        hashes = {name: files.sha256(path, source.largest) for name, path in tracked}
-    return _sha256(json.dumps(hashes))
+    if not state.is_sure:
+        raise Damaged("files may have changed since")
+    content: str = sealed.read_json(_memory(state), "hash", HASH, Sha256)
+    return content
 
 
 def _sha256(text: str) -> str:

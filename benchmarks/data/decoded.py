@@ -7,7 +7,6 @@ second, CelebA one and a half.
 import hashlib
 import math
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -117,25 +116,20 @@ def _mapped(path: Path, kind: str, shape: Sequence[int]) -> np.ndarray:
 
 def write(folder: Path, contents: Contents, source: Source, options: Options, source_sha256: str) -> None:
     """Decode all images into a new folder. Raises BadInput for one that is broken or of another size."""
-    # grey if all are grey
-    pictures = [part.images for part in contents.parts]
-    headers = images.headers(*pictures)
-    size, channels = options.size or source.size, options.channels
-    channels = channels or (1 if all(header.grey for header in headers) else 3)
-
-    # how numbers become 0 to 255, and the shape, are those of the whole set
+    # the shape, and how numbers become 0 to 255, are those of the whole set
+    pictures, size = [part.images for part in contents.parts], options.size or source.size
+    headers = images.headers(pictures)
+    shape = images.common_shape(source.where, pictures, headers, size, options.channels)
     deep = [picture for picture, header in zip(chain(*pictures), headers, strict=True) if header.deep]
-    levels = images.find_levels(source.where, chain(*pictures), deep, channels)
-    shape = images.decode(contents.train.images[0], size, channels, levels).shape
+    levels = images.find_levels(source.where, chain(*pictures), deep, shape[0])
     needed = len(headers) * math.prod(shape)
-    _check_space(folder, source.name, needed)
 
-    stream = images.decode_all(pictures, size, channels, shape, levels)
+    stream = images.decode_all(pictures, size, shape, levels)
     progress = iter(tracked(stream, len(headers), f"decoding {source.name}"))
     parts = dict(zip(SPLITS, contents.parts, strict=True))
     with writing(f"the cache of '{source.name}', {needed:,} bytes,", folder.parent):
         folder.mkdir(parents=True)
-        content, copies = _write_arrays(folder, parts, source.where, shape, progress)
+        content, copies = _write_arrays(folder, parts, progress)
         notes = [*contents.notes, *_about_pixels(headers, levels), *_about_copies(parts, copies)]
         # files may be called anything
         notes = [files.one_line(note).encode(errors="backslashreplace").decode() for note in notes]
@@ -155,18 +149,14 @@ def write(folder: Path, contents: Contents, source: Source, options: Options, so
 
 
 def _write_arrays(
-    folder: Path, parts: Mapping[str, Part], where: str, shape: tuple[int, ...], stream: Iterator[np.ndarray]
+    folder: Path, parts: Mapping[str, Part], stream: Iterator[np.ndarray]
 ) -> tuple[str, Counter[str]]:
     """Write all images and labels; return their hash, and each split's number of copies of train images."""
     digest, train, copies = hashlib.sha256(), set[bytes](), Counter[str]()
     for split, part in parts.items():
         # images, compared with those of train by a hash
         with _new_file(folder / f"{split}-x") as file:
-            for origin, image in zip(part.images, islice(stream, len(part)), strict=True):
-                if image.shape != shape:
-                    what = origin if isinstance(origin, str) else f"{where}: an image of {split}"
-                    size, others = (f"{width}x{height} pixels" for _, height, width in (image.shape, shape))
-                    raise BadInput(f"{what} is {size}, others are {others}: resize all by --size N")
+            for image in islice(stream, len(part)):
                 digest.update(image.data)
                 file.write(image.data)
 
@@ -204,17 +194,6 @@ def _about_copies(parts: Mapping[str, Part], copies: Mapping[str, int]) -> Itera
     for split, count in copies.items():
         if count:
             yield f"{count:,} of {len(parts[split]):,} {split} images are exact copies of train images"
-
-
-def _check_space(folder: Path, name: str, needed: int) -> None:
-    # the folder itself is not made yet
-    place = next(parent for parent in folder.absolute().parents if parent.is_dir())
-    disk = shutil.disk_usage(place)
-    if disk.total and needed > disk.free:
-        raise BadInput(
-            f"the cache of '{name}' needs {needed / 1e9:.1f} GB in {folder.parent}, {disk.free / 1e9:.1f} GB "
-            "are free: make room or set ALIBENCH_DATA"
-        )
 
 
 def tracked(items: Iterable[T], total: int, description: str) -> Iterable[T]:

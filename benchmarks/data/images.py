@@ -4,11 +4,11 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -22,11 +22,8 @@ from alibench.evaluation.messages import listed
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # PPM is PGM and PBM, too
 DEPTH = 4  # bytes a pixel, as Pillow keeps colours
 DEEP = ("I", "I;16", "I;16L", "I;16B")  # Pillow's modes of more than 8 bits; "I" is a 16-bit PGM, too
+LOSSY = ("JPEG", "MPO", "WEBP")  # formats; a WebP without loss is rare
 GREY = ("1", "L", "LA", *DEEP)  # a palette counts as colour, whatever is in it
-FOREIGN = {  # a phone's formats, by the bytes after "ftyp"
-    "HEIC": (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"),
-    "AVIF": (b"avif", b"avis"),
-}
 BACKGROUND = "white"  # behind transparent places
 BITS = (8, 10, 12, 14, 16)  # that cameras and scanners use of 16
 DARK = 16  # of 255: a set without a brighter pixel holds labels, or was not scaled
@@ -50,6 +47,7 @@ class PictureHeader(NamedTuple):
     deep: bool  # more than 8 bits a pixel and channel
     transparent: bool  # it has an alpha channel, or a colour that stands for nothing
     animated: bool  # it holds several frames or pages
+    lossy: bool  # it was stored with loss
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,6 @@ def _open(picture: Picture) -> Iterator[Image.Image]:
         # What it unpacks to is known, and bounded, before it is decoded.
         with files.opened(picture, "unpacked") as raw:
             file = io.BufferedReader(raw)  # type: ignore[type-var]  # an image is read in small pieces
-            _check_foreign(picture, file.peek(12)[:12])
             image: Image.Image = Image.open(file, formats=FORMATS)
             files.check_size(picture, "unpacks to", DEPTH * math.prod(image.size), "unpacked")
             yield image
@@ -85,16 +82,8 @@ def _open(picture: Picture) -> Iterator[Image.Image]:
     # A broken file breaks as OSError, SyntaxError, ValueError, struct.error or otherwise.
     except Exception as error:
         reason = f"not {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else error
-        raise BadInput(f"{picture} cannot be read as an image ({reason}): mend or remove it") from None
-
-
-def _check_foreign(path: str, start: bytes) -> None:
-    for name, brands in FOREIGN.items():
-        if start[4:8] == b"ftyp" and start[8:12] in brands:
-            raise BadInput(
-                f"{path} cannot be read as an image ({name}, not {', '.join(FORMATS)}): convert it to PNG "
-                "or JPEG, for example by ImageMagick or by the Python package pillow-heif"
-            )
+        remedy = "mend, convert or remove it"
+        raise BadInput(f"{picture} cannot be read as an image ({reason}): {remedy}") from None
 
 
 # ---------- headers
@@ -108,57 +97,69 @@ def header(picture: Picture) -> PictureHeader:
         with suppress(Exception):
             animated = bool(getattr(image, "is_animated", False))
         deep, transparent = image.mode in DEEP, image.has_transparency_data
-        return PictureHeader(*image.size, image.mode in GREY, deep, transparent, animated)
+        grey, lossy = image.mode in GREY, image.format in LOSSY
+        return PictureHeader(*image.size, grey, deep, transparent, animated, lossy)
 
 
-def headers(*parts: np.ndarray) -> list[PictureHeader]:
+def headers(parts: Sequence[np.ndarray]) -> list[PictureHeader]:
     """Return the headers of all images, in order. Raises BadInput, naming all files that cannot be read."""
-    joined = together(parts)
     # a file has its own header, an array one for all its images
-    if joined[0].dtype == object:
-        return list(_read_all(header, joined[0], GROUP, len(joined[0])))
-    return [each for part in joined if len(part) for each in [header(part[0])] * len(part)]
+    if parts[0].dtype == object:
+        return list(_read_all(header, parts, AHEAD))
+    return [each for part in parts if len(part) for each in [header(part[0])] * len(part)]
 
 
-def together(parts: Iterable[np.ndarray]) -> list[np.ndarray]:
-    """Return paths as one array, so that all unreadable files are named together; pixels as they are."""
-    parts = list(parts)
-    return [np.concatenate(parts)] if parts[0].dtype == object else parts
+def common_shape(
+    where: str, parts: Sequence[np.ndarray], headers: Sequence[PictureHeader], size: int, channels: int
+) -> tuple[int, ...]:
+    """Return the shape (C, H, W) that all images get; without `channels` grey if all are.
+
+    Raises BadInput for images of several sizes where no `size` makes them one.
+    """
+    # a file's orientation may exchange the two sides
+    order = sorted if parts[0].dtype == object else list
+    sides = [order((header.width, header.height)) for header in headers]
+    odd = next((i for i, side in enumerate(sides) if side != sides[0]), None)
+    if odd is not None and not size:
+        picture = next(islice(chain(*parts), odd, None))
+        found, others = ((header.height, header.width) for header in (headers[odd], headers[0]))
+        raise _other_size(picture, where, found, others)
+    return decode(parts[0][0], size, channels or (1 if all(header.grey for header in headers) else 3)).shape
 
 
-def _read_all(
-    read: Callable[[Any], T],
-    pictures: np.ndarray,
-    group: int,
-    ahead: int,
-    is_odd: Callable[[T], bool] = lambda result: False,
-) -> Iterator[T]:
+def _other_size(picture: Picture, where: str, found: tuple[int, ...], others: tuple[int, ...]) -> BadInput:
+    """Return the refusal of an image, a file or one of the array at `where`; sizes are (H, W)."""
+    name = picture if isinstance(picture, str) else where
+    size, expected = (f"{width}x{height}" for height, width in (found, others))
+    return BadInput(f"{name}: {size} pixels, others are {expected}: resize all by --size N")
+
+
+def _read_all(read: Callable[[Any], T], parts: Iterable[np.ndarray], ahead: int) -> Iterator[T]:
     """Yield what `read` returns for each picture, in order; threads are at most `ahead` pictures ahead.
 
-    A group ends with an odd result. Nothing is yielded after a picture that cannot be read, but all are
-    tried: in the end BadInput names all that cannot be read.
+    Nothing is yielded after a picture that cannot be read, but all are tried: in the end BadInput names all
+    that cannot be read.
     """
-    broken: dict[str, BadInput] = {}
+    pictures, broken = [*chain(*parts)], dict[str, BadInput]()
+    # fewer in a group where they are large, so that all threads have work within the bound
+    group = max(1, ahead * GROUP // AHEAD)
 
     # BadInput is returned, since an exception would end the whole map
-    def read_group(start: int) -> list[tuple[Any, T | BadInput]]:
-        results: list[tuple[Any, T | BadInput]] = []
-        for picture in pictures[start : start + group]:
+    def read_group(group: Sequence[Picture]) -> list[T | BadInput]:
+        results: list[T | BadInput] = []
+        for picture in group:
             try:
-                result = read(picture)
+                results.append(read(picture))
             except BadInput as problem:
-                results.append((picture, problem))
-                continue
-            results.append((picture, result))
-            if is_odd(result):
-                break
+                results.append(problem)
         return results
 
     # Pillow decodes without Python's lock
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(pictures), max(1, ahead)):
-            groups = range(start, min(start + ahead, len(pictures)), group)
-            for picture, result in chain.from_iterable(pool.map(read_group, groups)):
+        for start in range(0, len(pictures), ahead):
+            window = pictures[start : start + ahead]
+            groups = pool.map(read_group, [window[i : i + group] for i in range(0, len(window), group)])
+            for picture, result in zip(window, chain.from_iterable(groups), strict=True):
                 if isinstance(result, BadInput):
                     broken[str(picture)] = result
                 elif not broken:
@@ -193,24 +194,21 @@ def decode(picture: Picture, size: int, channels: int, levels: Levels = FULL) ->
 
 
 def decode_all(
-    parts: Iterable[np.ndarray], size: int, channels: int, shape: tuple[int, ...], levels: Levels = FULL
+    parts: Sequence[np.ndarray], size: int, shape: tuple[int, ...], levels: Levels = FULL
 ) -> Iterator[np.ndarray]:
-    """Yield the decoded images in order, at most AHEAD of them or WAITING bytes in memory.
+    """Yield all images in order as uint8 (C, H, W), at most AHEAD of them or WAITING bytes in memory.
 
-    An image that is not of the `shape` is yielded too, for the caller to refuse; what follows it may be left
-    out. Raises BadInput in the end, naming all files that cannot be read.
+    They are of `common_shape`. Raises BadInput in the end, naming all files that cannot be read.
     """
-    # fewer images in a group where they are large, so that all threads have work within the bound
-    ahead = max(1, min(AHEAD, WAITING // math.prod(shape)))
-    group = max(1, ahead // (AHEAD // GROUP))
-    for pictures in together(parts):
-        yield from _read_all(
-            lambda picture: decode(picture, size, channels, levels),
-            pictures,
-            group,
-            ahead,
-            is_odd=lambda image: image.shape != shape,
-        )
+
+    def read(picture: Picture) -> np.ndarray:
+        image = decode(picture, size, shape[0], levels)
+        # headers do not show that a file is turned by its orientation, the others not
+        if image.shape != shape:
+            raise _other_size(picture, "", image.shape[1:], shape[1:])
+        return image
+
+    yield from _read_all(read, parts, max(1, min(AHEAD, WAITING // math.prod(shape))))
 
 
 def _upright(picture: Picture, channels: int, levels: Levels) -> Image.Image:

@@ -1,31 +1,25 @@
 """Outlines of datasets for a dry run: as many images of the same shape, with the same labels, but noise.
 
-Pictures that were decoded before, or are so few that decoding takes a moment, are read as they are. Nothing
-is downloaded, and nothing is written but a folder that is removed again.
+Pictures that were decoded before are read as they are. Nothing is downloaded, and nothing is written.
 """
 
 import math
-import tempfile
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from alibench.benchmarks.data import cache, decoded, images
+from alibench.benchmarks.data import cache, images
 from alibench.benchmarks.data.published import Published
-from alibench.benchmarks.data.sources import Contents, Options, Source
+from alibench.benchmarks.data.sources import Options, Source
 from alibench.evaluation import files
 from alibench.evaluation.data import Data, Split
-from alibench.evaluation.errors import BadInput
 from alibench.evaluation.messages import say
 from alibench.evaluation.seeds import generator
-
-FEW = 1000  # pictures that are decoded all the same, so that a broken one is named
 
 _outlines: ContextVar[dict[Hashable, Data] | None] = ContextVar("outlines", default=None)
 
@@ -66,49 +60,15 @@ def _load(source: Source, options: Options) -> Data:
     if isinstance(source, Published):
         return _published(source, options)
 
-    # few are decoded all the same, of many only the headers are read
+    # only the headers are read
     contents = source.read(state.paths, options.seed)
-    if sum(map(len, contents.parts)) <= FEW:
-        return _decoded(source, options, contents)
+    pictures, size = [part.images for part in contents.parts], options.size or source.size
+    shape = images.common_shape(source.where, pictures, images.headers(pictures), size, options.channels)
     labels = [torch.from_numpy(np.ascontiguousarray(part.y)) for part in contents.parts]
-    outline = _outline(source, options, _shape(source, options, contents), labels)
+    outline = _outline(source, options, shape, labels)
     return replace(
         outline, classes=contents.classes, class_names=contents.class_names, splits=contents.splits
     )
-
-
-def _decoded(source: Source, options: Options, contents: Contents) -> Data:
-    """Return the data, decoded into memory."""
-    with tempfile.TemporaryDirectory(prefix="alibench-") as place:
-        folder = Path(place) / "data"
-        decoded.write(folder, contents, source, options, files.digest(source.where))
-        data = decoded.read(folder, source, options)
-        # out of the files, which are removed at once
-        splits = (Split(part.x.clone(), part.y.clone()) for part in (data.train, data.validation, data.test))
-        train, validation, test = splits
-    return replace(data, train=train, validation=validation, test=test)
-
-
-def _shape(source: Source, options: Options, contents: Contents) -> tuple[int, int, int]:
-    """Return the shape of an image by the headers. Raises BadInput for images of several sizes."""
-    size, channels = options.size or source.size, options.channels
-    pictures = [part.images for part in contents.parts]
-    # where both are known the first image shows the shape
-    if size and channels:
-        pictures = [contents.train.images[:1]]
-    headers = images.headers(*pictures)
-
-    # an orientation may exchange the two sides
-    sides = [sorted((header.width, header.height)) for header in headers]
-    odd = next((i for i, side in enumerate(sides) if side != sides[0]), None)
-    if odd is not None and not size:
-        width, height, *_ = headers[odd]
-        where = images.together(pictures)[0][odd] if pictures[0].dtype == object else source.where
-        raise BadInput(f"{where} is {width}x{height} pixels, others are not: resize all by --size N")
-
-    # one image is decoded, for its orientation
-    _, height, width = images.decode(contents.train.images[0], size, channels or 3).shape
-    return channels or (1 if all(header.grey for header in headers) else 3), height, width
 
 
 def _published(source: Published, options: Options) -> Data:
@@ -122,7 +82,7 @@ def _published(source: Published, options: Options) -> Data:
     return replace(_outline(source, options, shape, labels), classes=source.classes, splits=source.splits)
 
 
-def _outline(source: Source, options: Options, shape: tuple[int, int, int], labels: Sequence[Tensor]) -> Data:
+def _outline(source: Source, options: Options, shape: tuple[int, ...], labels: Sequence[Tensor]) -> Data:
     """Return data of noise, without classes."""
     train, validation, test = (Split(_noise(len(y), shape), y) for y in labels)
     about = source.where, asdict(options), shape, [len(y) for y in labels]
@@ -130,7 +90,7 @@ def _outline(source: Source, options: Options, shape: tuple[int, int, int], labe
     return Data(source.name, train, validation, test, 0, extractor=source.extractor(options), content=content)
 
 
-def _noise(n: int, shape: tuple[int, int, int]) -> Tensor:
+def _noise(n: int, shape: tuple[int, ...]) -> Tensor:
     """Return n images of noise, each the one before moved by a pixel, in the memory of n numbers."""
     # strides of an image as usual, and of one number from image to image
     _, height, width = shape

@@ -28,13 +28,9 @@ SPLIT_NAMES = {  # of folders and arrays, in small letters
 # what other programs leave among pictures, in small letters
 SIDE_FILES, SIDE_FOLDERS = ("thumbs.db", "desktop.ini", "ehthumbs.db"), ("__macosx", "@eadir")
 SIDE_ENDINGS = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".xml", ".md", ".yaml", ".yml")
-# the end of an idx file's name, as MNIST has it
-IDX = re.compile(r"idx\d-ubyte(\.gz)?$")
-# one of two collections, as image-to-image translation has them
-DOMAIN = re.compile(r"(train|test|val)[ab]", re.IGNORECASE)
-# a folder that somebody may mean as a split
+# a folder that somebody may mean as a split, or as one of two domains, as trainA
 NEARLY_A_SPLIT = re.compile(
-    rf"({'|'.join(SPLIT_NAMES)}|dev|eval)[ _-]?(set|data|images|imgs|pictures)", re.IGNORECASE
+    rf"({'|'.join(SPLIT_NAMES)}|dev|eval)([ _-]?(set|data|images|imgs|pictures)|[ab])", re.IGNORECASE
 )
 
 
@@ -217,10 +213,8 @@ class Folder(Source):
 
     def files(self) -> dict[str, str]:
         """Return all files that count."""
-        if os.path.isfile(self.where):
-            raise BadInput(f"{self.where} is a file: unpack it, or write npz:{self.where} if it holds arrays")
         if not os.path.isdir(self.where):
-            raise BadInput(f"there is no folder {self.where}: name one by --data folder:PATH")
+            raise BadInput(f"there is no folder {self.where}: name one of pictures; arrays are npz:FILE")
 
         self.skipped = []
         return {name: os.path.join(self.where, name) for name in walk(self.where, skipped=self.skipped)}
@@ -235,10 +229,6 @@ class Folder(Source):
 
     def read(self, files: Mapping[str, str], seed: int) -> Contents:
         """Return the splits; the classes are those of train, in the order of their names."""
-        if packed := next((path for name, path in files.items() if IDX.search(name)), None):
-            raise BadInput(
-                f"{packed} is an idx file, as MNIST comes: name the file with the train images, npz:FILE"
-            )
         by_split = self._by_split(files)
         labels = {split: [name.rpartition("/")[0] for name in names] for split, names in by_split.items()}
         class_names = self._classes(labels)
@@ -273,20 +263,12 @@ class Folder(Source):
 
     def _check_splits(self, folders: Sequence[str], split_of: Mapping[str, str]) -> None:
         """Refuse splits under names that would make them classes, and a set of splits that is not one."""
-        # both domains would become classes of one dataset
-        domains = [name for name in folders if DOMAIN.fullmatch(name)]
-        if any(name.lower().startswith("train") for name in domains):
-            raise BadInput(
-                f"{self.where}: {listed(domains)} are two collections, A and B: make a folder for one "
-                "of them, and in it rename trainA to train and testA to test"
-            )
-
         # one such folder may be a class, several are splits
         nearly = [name for name in folders if NEARLY_A_SPLIT.fullmatch(name)]
         if len(nearly) > 1 or (nearly and split_of):
             raise BadInput(
-                f"{self.where}: {listed(nearly)} seem to be splits: rename them to train, validation or "
-                "test; or, if they are classes, otherwise"
+                f"{self.where}: {listed(nearly)} seem to be splits: rename those of one dataset to train, "
+                "validation or test; or, if they are classes, otherwise"
             )
 
         # train is needed, and each split once
@@ -300,24 +282,16 @@ class Folder(Source):
         """Return the names of train's classes, none for loose images. Raises BadInput."""
         known = sorted(set(labels["train"]))
         for split, of_images in labels.items():
-            classes = sorted(set(of_images))
-            if deep := next((name for name in classes if "/" in name), None):
-                raise BadInput(f"{self.where}: {deep} lies too deep: class folders hold images alone")
-            if "" in classes and len(classes) > 1:
+            odd = [f"'{name or '.'}'" for name in sorted({*of_images}) if "/" in name or name not in known]
+            if odd or ("" in known and len(known) > 1):
+                there = listed(odd or [f"'{name or '.'}'" for name in known])
                 raise BadInput(
-                    f"{self.where}: {split} has loose images beside class folder '{classes[-1]}': "
-                    "move them into one"
-                )
-            if strange := sorted(set(classes) - set(known)):
-                what = f"the class '{strange[0]}'" if strange[0] else "images without a class folder"
-                raise BadInput(
-                    f"{self.where}: {split} has {what}, which train lacks: both must have the same classes"
+                    f"{self.where}: {split} has images in {there}: class folders hold images alone, the same "
+                    "in all splits, and none lie beside them"
                 )
 
         # loose images have no class
         names = [] if known == [""] else known
         if steering := next((name for name in names if not is_line(name)), None):
-            raise BadInput(
-                f"{self.where}: the class folder {steering!r} is not one line of plain text: rename it"
-            )
+            raise BadInput(f"{self.where}: the class folder {steering!r} is not plain text: rename it")
         return names

@@ -145,7 +145,7 @@ def of(
         "command": shlex.join(command),
         "plugins": plugins.hashes(),
         # What a reader has to know of stored samples.
-        "samples": plugins.notes(suite.kind(name), loaded.shape, suite.dataset),
+        "samples": plugins.notes(suite.kind(name), suite.dataset),
         "data_classes": loaded.class_names,
     }
 

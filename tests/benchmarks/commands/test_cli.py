@@ -395,7 +395,7 @@ BAD = {
     ),
     "metric without its data": (["run", "digits", "--set", 'metrics=["modes"]'], "is not a known mixture"),
     "unknown device": (["run", "quick", "--device", "gpu"], "unknown device 'gpu'"),
-    "no seeds": (["run", "quick", "--seeds", "0"], "at least one seed"),
+    "no seeds": (["run", "quick", "--seeds", "0"], "Expected 'int' >= 1 - at 'seeds'"),
     "seeds no number": (["run", "quick", "--seeds", "three"], "'three' is not a valid integer"),
     "unknown field": (["run", "quick", "--set", "stpes=3"], "unknown field 'stpes'"),
     "field of the wrong type": (
@@ -419,7 +419,7 @@ BAD = {
         "not 'uniform'",
     ),
     "networks of another shape": (["run", "digits", "--set", "networks=plane"], "take data of shape"),
-    "discrete latents": (["run", "quick", "--set", "prior=bernoulli"], "latents must be continuous"),
+    "discrete latents": (["run", "quick", "--set", "prior=bernoulli"], "there are: normal, uniform"),
     "batch larger than train": (
         ["run", "digits", "--set", "batch=5000"],
         "larger than the 1087 training samples",

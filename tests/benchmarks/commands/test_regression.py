@@ -136,7 +136,7 @@ def test_runs_that_all_diverge_fail_by_name(
         (["--from", "nowhere"], "nowhere holds no runs"),
         (["--set", "gate=[]"], "has no [[gate]] tables"),
         (["--first-seed", "-3"], "first_seed"),
-        (["--seeds", "0"], "at least one seed is needed"),
+        (["--seeds", "0"], "Expected 'int' >= 1 - at 'seeds'"),
         (["--update-baseline", "--baseline", "/proc/mine/x.json"], "name another file by --baseline"),
     ],
 )

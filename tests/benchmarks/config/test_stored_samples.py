@@ -36,10 +36,10 @@ def test_a_folders_images_are_drawn_once_each_by_the_generator(tmp_path: Path) -
             "holds 3 images, suite 'digits' measures 40: add some, or measure fewer of all models by --set "
             "evalu",
         ),
-        ("made=large", "000.png is 16x8 pixels, the data are 8x8"),
+        ("made=large", "large: it holds samples of shape (1, 8, 16), the data have (1, 8, 8)"),
         (
             "made=broken",
-            "x.png cannot be read as an image (not PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM): mend or remove it",
+            "x.png cannot be read as an image (not PNG, JPEG, WEBP, BMP, GIF, TIFF, PPM): mend, convert or ",
         ),
         ("made=empty", "is empty"),
         ("made=nowhere", "cannot read the folder"),

@@ -13,7 +13,6 @@ from scipy.stats import kstest
 from alibench.benchmarks.config import loading
 from alibench.benchmarks.config.parsing import parse
 from alibench.benchmarks.config.schema import Suite
-from alibench.benchmarks.data import datasets
 from alibench.evaluation.data import as_float
 from alibench.evaluation.errors import BadInput
 from alibench.models.layers import Layer
@@ -128,8 +127,3 @@ def test_the_output_bias_is_the_mean_of_500_train_images(
     assert (start - train.mean(0)).abs().max() < 5 * train.std(0).max() / 500**0.5
     others = [torch.sigmoid(suite.build("ali", seed).decoder.stack.layers[-1].bias) for seed in (1, 2)]  # type: ignore[arg-type]
     assert all(not torch.equal(a, b) for a, b in pairwise([start, *others]))
-
-
-def test_every_built_in_data_set_says_what_it_is() -> None:
-    for name, make in datasets.DATASETS.items():
-        assert (make.__doc__ or "").strip(), name

@@ -91,18 +91,11 @@ def test_points_come_as_arrays(tmp_path: Path) -> None:
     torch.testing.assert_close(samples.read(file, (2,)), torch.from_numpy(points).float())
 
 
-def test_grey_samples_of_data_with_colours_are_repeated_and_said(tmp_path: Path) -> None:
+def test_grey_samples_of_data_with_colours_are_repeated(tmp_path: Path) -> None:
     file = written(tmp_path / "made.npy", digits(5))
     x = samples.read(file, COLOUR)
     assert x.shape == (5, *COLOUR)
     assert torch.equal(x[:, 0], x[:, 2])
-    assert samples.notes(file, COLOUR, "digits") == ["grey, the data have colours: repeated to 3 channels"]
-    (tmp_path / "made").mkdir()
-    Image.fromarray(digits(1)[0]).save(tmp_path / "made" / "0.png")
-    assert samples.notes(tmp_path / "made", COLOUR, "digits") == [
-        "grey, the data have colours: repeated to 3 channels"
-    ]
-    assert samples.notes(tmp_path / "made", GREY, "digits") == []
 
 
 def test_colours_are_kept_where_the_data_have_them(tmp_path: Path) -> None:
@@ -110,31 +103,21 @@ def test_colours_are_kept_where_the_data_have_them(tmp_path: Path) -> None:
     for name, array in (("last", coloured(5)), ("first", np.moveaxis(coloured(5), 3, 1))):
         file = written(tmp_path / f"{name}.npy", array)
         assert torch.equal(samples.read(file, COLOUR), expected)
-        assert samples.notes(file, COLOUR, "digits") == []
 
 
 REFUSED = {
-    "colours.npy": (coloured(3), "has colours, the data are grey: samples are not made grey here"),
-    "signed.npy": (
-        (digits(3) / 127.5 - 1),
-        "images lie outside [0, 1]: from -1 to 1: give uint8, or floats in [0, 1]",
-    ),
-    "gaps.npy": (np.full((3, 8, 8), np.nan), "3 of 3 are not finite: leave them out"),
-    "whole.npy": (
-        digits(3).astype(np.int64),
-        "holds int64 of shape (3, 8, 8): samples must be uint8, or floats in [0, 1]",
-    ),
+    "colours.npy": (coloured(3), "it has colours, the data are grey: samples are not made grey here"),
+    "signed.npy": (digits(3) / 127.5 - 1, "images lie outside [0, 1]: from -1 to 1: samples must be finite"),
+    "gaps.npy": (np.full((3, 8, 8), np.nan), "3 of 3 are not finite: samples must be finite"),
+    "whole.npy": (digits(3).astype(np.int64), "it holds int64, samples must be uint8, or floats"),
     "large.npy": (
         np.zeros((3, 16, 8), np.uint8),
-        "shape (1, 16, 8), the data have (1, 8, 8): give samples of their shape",
+        "samples of shape (1, 16, 8), the data have (1, 8, 8): give",
     ),
-    "flat.npy": (np.zeros((3, 64), np.uint8), "holds samples of shape (64,), the data have (1, 8, 8)"),
-    "none.npy": (digits(0), "holds no samples, an array of shape (0, 8, 8)"),
-    "one.npy": (np.array(1.0), "holds no samples, an array of shape ()"),
-    "objects.npy": (
-        np.array([{}, {}]),
-        "cannot be read (Object arrays cannot be loaded when allow_pickle=False)",
-    ),
+    "flat.npy": (np.zeros((3, 64), np.uint8), "it holds uint8 of shape (3, 64), images must be uint8 of"),
+    "none.npy": (digits(0), "one is needed, alone or called 'samples', that holds some"),
+    "one.npy": (np.array(1.0), "one is needed, alone or called 'samples', that holds some"),
+    "objects.npy": (np.array([{}, {}]), "cannot be read (Object arrays cannot be loaded when"),
 }
 
 
@@ -152,17 +135,15 @@ def test_what_is_no_array_is_refused_by_name(tmp_path: Path, monkeypatch: pytest
     cases = [
         (
             written(tmp_path / "two.npz", a=digits(2), b=digits(2)),
-            "holds the arrays a, b: keep one, or call the samples",
-        )
-    ]
-    cases += [
-        (tmp_path / "nowhere.npz", "there is no file"),
+            "holds the arrays a, b: one is needed, alone",
+        ),
+        (tmp_path / "nowhere.npz", "is not a folder of images, or an .npz"),
         (tmp_path / "text.txt", "is not a folder of images, or an .npz"),
     ]
     (tmp_path / "text.txt").write_text("x")
     (tmp_path / "torn.npy").write_bytes((written(tmp_path / "whole.npy", digits(9))).read_bytes()[:200])
     (tmp_path / "torn.npz").write_bytes(b"PK\3\4 and no more")
-    cases += [(tmp_path / name, f"{name}: the file cannot be read (") for name in ("torn.npy", "torn.npz")]
+    cases += [(tmp_path / name, f"{name} cannot be read (") for name in ("torn.npy", "torn.npz")]
     # a header of a few bytes that claims a terabyte
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": (10**12, 1)})
@@ -196,7 +177,7 @@ def test_pictures_with_colours_are_not_made_grey(tmp_path: Path) -> None:
     mixed = folder(tmp_path / "mixed", "png", grey)
     Image.fromarray(coloured(1)[0]).save(mixed / "last.png")
     with pytest.raises(
-        BadInput, match=r"last\.png has colours, the data are grey: samples are not made grey here"
+        BadInput, match=r"mixed: it has colours, the data are grey: samples are not made grey here"
     ):
         samples.read(mixed, GREY)
 
@@ -222,7 +203,7 @@ def test_what_jpeg_loses_on_one_side_alone_is_said(tmp_path: Path) -> None:
     )  # its content tells, not its name
 
     def said(path: Path, dataset: str) -> list[str]:
-        return samples.notes(path, GREY, dataset)
+        return samples.notes(path, dataset)
 
     loses = ["JPEG, the data are not: what JPEG loses moves FID and KID; give them in the data's form"]
     keeps = [
@@ -245,14 +226,8 @@ def test_it_is_said_once_a_run_and_kept_with_it(tmp_path: Path, capsys: pytest.C
     checkup.remark([suite])
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"alibench: --samples made={place}: the samples are JPEG, the data are not")
-    assert plugins.notes(suite.kind("made"), GREY, "digits") == samples.notes(place, GREY, "digits")
-    assert plugins.notes(suite.kind("vae"), GREY, "digits") == []
-
-
-def test_the_samples_of_a_command_are_told_by_its_words() -> None:
-    command = "alibench run digits --samples a=x --samples=b=y.npz --samples 'c d=z z' --plugin --samples"
-    assert plugins.samples_in(command) == ["a", "b", "c d", ""]
-    assert plugins.samples_in("alibench run digits --models vae") == []
+    assert plugins.notes(suite.kind("made"), "digits") == samples.notes(place, "digits")
+    assert plugins.notes(suite.kind("vae"), "digits") == []
 
 
 def test_masks_of_0_and_1_are_not_black(tmp_path: Path) -> None:

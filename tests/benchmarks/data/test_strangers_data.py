@@ -201,14 +201,12 @@ def test_a_picture_that_unpacks_to_too_much_is_not_unpacked(
     refused(told, lambda: datasets.load(f"folder:{place / 'set'}", Options(size=4)))
 
 
-def test_pictures_of_another_size_are_not_gathered(place: Path) -> None:
-    small, large = place / "small.png", place / "large.png"
-    Image.new("L", (4, 4)).save(small)
-    Image.new("L", (4000, 4000)).save(large)
-    sources = np.array([str(small), *[str(large)] * 63], dtype=object)
+def test_pictures_of_another_size_are_not_decoded(place: Path) -> None:
+    Image.new("L", (4000, 4000)).save(place / "large.png")
+    for number in range(64):
+        os.link(place / "large.png", draw(place / "set") / "a" / f"{number}.png")
     start = time.monotonic()
-    shapes = [image.shape for image in images.decode_all([sources], 0, 1, (1, 4, 4))]
-    assert shapes == [(1, 4, 4), (1, 4000, 4000)]
+    refused("4x4 pixels, others are 4000x4000", lambda: datasets.load(f"folder:{place / 'set'}"))
     assert time.monotonic() - start < 2
 
 
@@ -240,7 +238,7 @@ def test_arrays_that_unpack_to_too_much_are_not_unpacked(
         npz(packed, x=small, y=header(shape, kind))
         refused("set.npz claims to unpack to ", lambda: datasets.load(f"npz:{packed}"))
     npz(packed, x=b"not an array")
-    refused("set.npz: the file cannot be read", lambda: datasets.load(f"npz:{packed}"))
+    refused("set.npz cannot be read", lambda: datasets.load(f"npz:{packed}"))
     monkeypatch.setenv(files.LIMIT, "1")
     assert datasets.load(f"npz:{npz(packed, x=small)}").shape == (1, 4, 4)
 
@@ -352,28 +350,11 @@ def trained_on(place: Path, dataset: str, sha256: str) -> Path:
         "seeds": 1,
         "dataset": dataset,
     }
-    origin = {
-        **{
-            "run_id": "run",
-            "suite": "digits",
-            "model": "ali",
-            "title": "ALI",
-            "dataset": "set",
-            "seed": 0,
-            "step": 1,
-        },
-        **{
-            "weights": "",
-            "commit": "",
-            "versions": {},
-            "device": "cpu",
-            "command": "alibench",
-            "data_sha256": sha256,
-        },
-        **{
-            "weights_sha256": files.sha256(folder / "model.safetensors"),
-            "config": {**config, "data": {"size": 8}},
-        },
+    names = {"run_id": "run", "suite": "digits", "model": "ali", "title": "ALI", "dataset": "set"}
+    origin: dict[str, Any] = {
+        **{**names, "seed": 0, "step": 1, "weights": "", "commit": "", "versions": {}, "device": "cpu"},
+        **{"command": "alibench", "data_sha256": sha256, "config": {**config, "data": {"size": 8}}},
+        "weights_sha256": files.sha256(folder / "model.safetensors"),
     }
     stored.write(folder, stored.ORIGIN, origin)
     return folder
@@ -425,20 +406,15 @@ POINTS = {
     [
         {"x": torch.zeros(50, 1, 8, 8)},
         {"x": torch.zeros(50, 2, 8, 8, dtype=torch.uint8)},
-        {"x": torch.zeros(1, 1, 1, 5000, dtype=torch.uint8), "y": torch.zeros(1, dtype=torch.int64)},
-        {"x": torch.zeros(())},
         {"x": torch.full((50, 2), float("inf"))},
         {"y": torch.zeros(50)},
         {"y": torch.zeros(49, dtype=torch.int64)},
         {"y": torch.arange(-1, 49)},
         {"reconstructions": torch.zeros(49, 1, 8, 8, dtype=torch.uint8)},
         {"samples": torch.zeros(9, 3, 8, 8, dtype=torch.uint8)},
-        {"samples": torch.zeros(0, 1, 8, 8, dtype=torch.uint8)},
         {"codes": torch.zeros(50, 4).bfloat16()},
         {"codes": torch.zeros(50)},
-        {"latent": torch.zeros(())},
         {"latent_y": torch.zeros(91, dtype=torch.int64)},
-        {"interpolations": torch.zeros(8, 10, 1, 8, 8, dtype=torch.uint8)},
         {"interpolations": torch.zeros(26, 11, 1, 8, 8, dtype=torch.uint8)},
         {"other": torch.zeros(1)},
     ],

@@ -1,8 +1,10 @@
-"""Images that come as arrays: .npz and .npy files of numpy.
+"""Images that come as arrays: .npz and .npy files of numpy, and idx files as MNIST's.
 
 The sizes that headers claim are checked before anything is unpacked, and nothing is unpickled.
 """
 
+import gzip
+import io
 import math
 import os
 import zipfile
@@ -12,7 +14,7 @@ from typing import IO
 
 import numpy as np
 
-from alibench.benchmarks.data.sources import SPLIT_NAMES, Contents, Part, Source, complete
+from alibench.benchmarks.data.sources import IDX, SPLIT_NAMES, Contents, Part, Source, complete
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.files import Unsafe, check_size, opened
 
@@ -22,34 +24,64 @@ KINDS = {
     **dict.fromkeys(("y", "labels", "label", "targets", "target"), "y"),
 }
 UNNAMED = {"arr_0": "x", "arr_1": "y"}  # numpy.savez's names for what got none
+IDX_KINDS = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}  # of numbers, in an idx file
 
 Arrays = dict[str, np.ndarray]
 
 
 class Npz(Source):
-    """An .npz of x and y, or x_train, y_train, x_test and so on; or an .npy of images.
+    """An .npz of x and y, or x_train, y_train, x_test and so on; an .npy of images; or idx files as MNIST's.
 
     Labels may be missing. docs/own-data.md lists the names, layouts and types that are read.
     """
 
     def __init__(self, path: str) -> None:
         self.where = os.path.abspath(os.path.expanduser(path))
-        self.name = Path(path).name.removesuffix(".npz").removesuffix(".npy")
+        self.name = Path(path).name.removesuffix(".gz").removesuffix(".npz").removesuffix(".npy")
 
     def files(self) -> dict[str, str]:
-        """Return the file."""
+        """Return the file as "npz", and what lies next to an idx file by the names of its arrays."""
         if not os.path.exists(self.where) or os.path.isdir(self.where):
             raise BadInput(f"there is no file {self.where}: name an .npz or .npy; pictures are folder:PATH")
-        return {"npz": self.where}
+        return {"npz": self.where, **_idx_files(*os.path.split(self.where))}
 
     def read(self, files: Mapping[str, str], seed: int) -> Contents:
         """Return the splits."""
-        arrays = read(files["npz"])
+        arrays = _read_all(files)
         try:
             parts, classes, notes = _parts(arrays)
         except ValueError as problem:
             raise BadInput(f"{self.where}: {problem}") from None
         return Contents(*complete(parts, seed, self.where), classes, notes=notes)
+
+
+def _idx_files(folder: str, name: str) -> dict[str, str]:
+    """Return the labels and the test split that lie next to an idx file, by the names of their arrays."""
+    if "images" not in name or not IDX.search(name):
+        return {}
+    # idx3 has three axes, idx1 has one
+    labels = name.replace("images", "labels").replace("idx3", "idx1")
+    wanted = {"y": [labels]}
+    if "train" in name:
+        wanted["x_test"] = [name.replace("train", test) for test in ("t10k", "test")]
+        wanted["y_test"] = [labels.replace("train", test) for test in ("t10k", "test")]
+
+    files: dict[str, str] = {}
+    for key, names in wanted.items():
+        # each may be packed or not, whatever the first is
+        either = [other for each in names for other in (each, each.removesuffix(".gz"), f"{each}.gz")]
+        paths = [path for other in either if os.path.isfile(path := os.path.join(folder, other))]
+        files |= {key: paths[0]} if paths else {}
+    return files
+
+
+def _read_all(files: Mapping[str, str]) -> Arrays:
+    """Return the arrays of an .npz, or of several idx files by the names that an .npz would give them."""
+    if len(files) == 1:
+        return read(files["npz"])
+    train = "_train" if "x_test" in files else ""
+    names = {"npz": f"x{train}", "y": f"y{train}"}
+    return {names.get(key, key): array for key, path in files.items() for array in read(path).values()}
 
 
 # ---------- from arrays to images and labels; what cannot be used is a ValueError
@@ -169,12 +201,16 @@ def _labels(key: str, y: np.ndarray, classes: int) -> np.ndarray:
 
 
 def read(path: str) -> Arrays:
-    """Return the arrays of an .npz by name, or that of an .npy as "x". Raises BadInput."""
+    """Return the arrays of an .npz by name, or that of an .npy or idx file as "x". Raises BadInput."""
     try:
         with opened(path, "unpacked") as file:
-            is_npy = file.read(6) == b"\x93NUMPY"
+            start = file.read(6)
             file.seek(0)
+            if start[:2] in (b"\0\0", b"\x1f\x8b"):
+                return {"x": _read_idx(path, file)}
+
             # numpy makes room for what a header claims, whatever the file holds
+            is_npy = start == b"\x93NUMPY"
             claimed = _claimed(file) if is_npy else _claimed_by_all(path, file)
             check_size(path, "claims to unpack to", claimed, "unpacked")
             file.seek(0)
@@ -184,6 +220,27 @@ def read(path: str) -> Arrays:
         raise BadInput(str(problem)) from None
     except Exception as error:  # whatever a broken archive breaks: OSError, BadZipFile, zlib.error, EOFError
         raise BadInput(f"{path} cannot be read ({error}): save plain arrays by numpy.savez") from None
+
+
+def _read_idx(path: str, file: IO[bytes]) -> np.ndarray:
+    """Read two zeros, the kind of numbers, the number of axes, the length of each, and the numbers."""
+    # packed or not: gzip has a magic number of its own
+    raw = io.BufferedReader(file)  # type: ignore[type-var]
+    stream = gzip.GzipFile(fileobj=raw) if raw.peek(2)[:2] == b"\x1f\x8b" else raw
+    *zeros, code, axes = stream.read(4)
+    if zeros != [0, 0] or code not in IDX_KINDS or not 1 <= axes <= 4:
+        raise ValueError("it is not an .npz, .npy or idx file")
+
+    shape = tuple(int.from_bytes(stream.read(4), "big") for _ in range(axes))
+    kind = np.dtype(IDX_KINDS[code])
+    count = math.prod(shape) * kind.itemsize
+    check_size(path, "claims to unpack to", count, "unpacked")
+
+    # one byte more than there should be shows whether the file ends here
+    content = stream.read(count + 1)
+    if len(content) != count:
+        raise ValueError(f"its header names {count:,} bytes, it holds more or less")
+    return np.frombuffer(content, kind).reshape(shape)
 
 
 def _claimed_by_all(path: str, file: IO[bytes]) -> int:

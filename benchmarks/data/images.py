@@ -64,6 +64,7 @@ FULL = Levels()
 @contextmanager
 def _open(picture: Picture) -> Iterator[Image.Image]:
     """Open an image that is not decoded yet. Whatever goes wrong with it becomes BadInput naming the file."""
+    is_phones = False  # HEIC or AVIF
     try:
         if isinstance(picture, np.ndarray):
             yield Image.fromarray(picture)
@@ -72,6 +73,7 @@ def _open(picture: Picture) -> Iterator[Image.Image]:
         # What it unpacks to is known, and bounded, before it is decoded.
         with files.opened(picture, "unpacked") as raw:
             file = io.BufferedReader(raw)  # type: ignore[type-var]  # an image is read in small pieces
+            is_phones = file.peek(12)[4:8] == b"ftyp"
             image: Image.Image = Image.open(file, formats=FORMATS)
             files.check_size(picture, "unpacks to", DEPTH * math.prod(image.size), "unpacked")
             yield image
@@ -82,7 +84,8 @@ def _open(picture: Picture) -> Iterator[Image.Image]:
     # A broken file breaks as OSError, SyntaxError, ValueError, struct.error or otherwise.
     except Exception as error:
         reason = f"not {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else error
-        remedy = "mend, convert or remove it"
+        remedy = "convert it to PNG or JPEG" if is_phones else "mend, convert or remove it"
+        reason = f"HEIC or AVIF, {reason}" if is_phones else reason
         raise BadInput(f"{picture} cannot be read as an image ({reason}): {remedy}") from None
 
 

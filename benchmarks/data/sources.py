@@ -28,6 +28,8 @@ SPLIT_NAMES = {  # of folders and arrays, in small letters
 # what other programs leave among pictures, in small letters
 SIDE_FILES, SIDE_FOLDERS = ("thumbs.db", "desktop.ini", "ehthumbs.db"), ("__macosx", "@eadir")
 SIDE_ENDINGS = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".xml", ".md", ".yaml", ".yml")
+# the end of an idx file's name, as MNIST has it
+IDX = re.compile(r"idx\d-ubyte(\.gz)?$")
 # a folder that somebody may mean as a split, or as one of two domains, as trainA
 NEARLY_A_SPLIT = re.compile(
     rf"({'|'.join(SPLIT_NAMES)}|dev|eval)([ _-]?(set|data|images|imgs|pictures)|[ab])", re.IGNORECASE
@@ -229,6 +231,10 @@ class Folder(Source):
 
     def read(self, files: Mapping[str, str], seed: int) -> Contents:
         """Return the splits; the classes are those of train, in the order of their names."""
+        if packed := next((path for name, path in files.items() if IDX.search(name)), None):
+            raise BadInput(
+                f"{packed} is an idx file, as MNIST comes: name that of the train images, npz:FILE"
+            )
         by_split = self._by_split(files)
         labels = {split: [name.rpartition("/")[0] for name in names] for split, names in by_split.items()}
         class_names = self._classes(labels)

@@ -2,6 +2,7 @@
 save.
 """
 
+import gzip
 import io
 import os
 import pickle
@@ -243,6 +244,55 @@ def test_an_npy_holds_images_without_labels(tmp_path: Path) -> None:
     assert (loaded.name, loaded.classes) == ("mine", 0)
 
 
+def idx(array: np.ndarray, code: int = 8) -> bytes:
+    return (
+        bytes([0, 0, code, array.ndim])
+        + b"".join(n.to_bytes(4, "big") for n in array.shape)
+        + array.tobytes()
+    )
+
+
+NAMES = {
+    "mnist": "{split}-images-idx3-ubyte",
+    "kaggle": "{split}-images.idx3-ubyte",
+    "emnist": "emnist-letters-{split}-images-idx3-ubyte.gz",
+}
+
+
+@pytest.mark.parametrize("naming", NAMES)
+@pytest.mark.parametrize("test", ["t10k", "test", ""])
+def test_idx_files_are_read_with_what_lies_beside_them(tmp_path: Path, naming: str, test: str) -> None:
+    name = NAMES[naming]
+    pack = gzip.compress if name.endswith(".gz") else bytes
+    for split, part in (("train", slice(0, 20)), (test, slice(20, 30))):
+        if split:
+            images = name.format(split=split)
+            (tmp_path / images).write_bytes(pack(idx(X[part])))
+            labels = images.replace("images", "labels").replace("idx3", "idx1")
+            (tmp_path / labels).write_bytes(pack(idx(Y[part].astype(">i4"), 12)))
+    loaded = read(tmp_path / name.format(split="train"))
+    assert loaded.classes == 3
+    if test:
+        assert pairs(loaded) == WANTED
+        assert len(loaded.test) == 10
+    else:
+        assert len(pairs(loaded)) == 20
+
+
+def test_an_idx_file_alone_has_no_labels(tmp_path: Path) -> None:
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(X))
+    assert read(tmp_path / "train-images-idx3-ubyte").classes == 0
+
+
+def test_a_folder_of_idx_files_is_told_how_they_are_named(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "train-images-idx3-ubyte").write_bytes(idx(X))
+    with pytest.raises(
+        BadInput, match="is an idx file, as MNIST comes: name that of the train images, npz:FILE"
+    ):
+        datasets.load(f"folder:{tmp_path / 'set'}")
+
+
 def test_a_file_in_the_place_of_a_folder_and_a_folder_in_that_of_a_file(tmp_path: Path) -> None:
     path = save(tmp_path, x=X)
     with pytest.raises(
@@ -282,6 +332,15 @@ def test_a_strangers_array_runs_nothing_and_takes_no_more_than_its_limit(
             "cannot be read (Object arrays cannot be loaded",
         ),
         (pickle.dumps(Harmful(tmp_path / "made")), "cannot be read (File is not a zip file)"),
+        (idx(X)[:-1], "its header names 600 bytes, it holds more or less"),
+        (idx(X) + b"?", "its header names 600 bytes, it holds more or less"),
+        (bytes([0, 0, 8, 3]) + b"\xff" * 12, "claims to unpack to "),
+        (gzip.compress(bytes([0, 0, 8, 3]) + b"\xff" * 12), "claims to unpack to "),
+        (gzip.compress(idx(X) + bytes(10**7)), "it holds more"),
+        (gzip.compress(idx(X))[:-30], "cannot be read ("),
+        (bytes([0, 0, 8, 200]) + bytes(800), "it is not an .npz, .npy or idx file"),
+        (bytes([0, 0, 7, 1]), "it is not an .npz, .npy or idx file"),
+        (b"\0\0", "cannot be read ("),
     ):
         path.write_bytes(content)
         refused(path, "x.npy", told)

@@ -394,6 +394,14 @@ def test_all_broken_pictures_are_named_at_once(tmp_path: Path, cut: int) -> None
     assert told.endswith("; 7 files in all cannot be read: a/3.png, a/4.png, a/5.png, b/25.png and 3 more")
 
 
+@pytest.mark.parametrize("brand", ["heic", "mif1", "avif"])
+def test_a_phones_format_is_named_with_its_remedy(tmp_path: Path, brand: str) -> None:
+    picture = draw(tmp_path / "set") / "IMG_1.HEIC"
+    picture.write_bytes(b"\0\0\0\x18ftyp" + brand.encode() + b"\0\0\0\0mif1heic")
+    told = f"{picture} cannot be read as an image (HEIC or AVIF, not PNG, "
+    assert refused(tmp_path / "set", told).endswith("): convert it to PNG or JPEG")
+
+
 # Order
 
 

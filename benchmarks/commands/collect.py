@@ -21,8 +21,7 @@ EXAMPLES = (
 @click.command("collect", cls=Command, about=ABOUT, examples=EXAMPLES)
 @click.argument("folders", nargs=-1, required=True, type=Place(), metavar="DIR ...")
 @option(
-    "--out DIR",
-    "for all runs, fresh or of an earlier collect; default: DIR itself, a fresh one for several",
+    "--out DIR", "for all runs, fresh or of an earlier collect; default: DIR itself, a fresh one for several"
 )
 @option("--force", "collect all the same where versions, code, data or settings differ")
 def command(console: Console, folders: tuple[Path, ...], out: Path | None, force: bool) -> Answer:

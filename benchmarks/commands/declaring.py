@@ -9,27 +9,11 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from alibench.benchmarks.commands.command import Several
+from alibench.benchmarks.commands.command import Several, Valued
 from alibench.benchmarks.running import outputs
-from alibench.evaluation.errors import BadInput, check_name
+from alibench.evaluation.errors import BadInput
 
 Declared = TypeVar("Declared", bound=Callable[..., Any])
-
-
-class OneOf(click.Choice[Any]):
-    """One of some words; a misspelt one is refused with the nearest."""
-
-    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
-        """Return the line for a word that is not there."""
-        try:
-            check_name(str(value), map(str, self.choices), "invalid choice:")
-        except BadInput as problem:
-            return str(problem)
-        raise AssertionError
-
-    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:
-        """Return all there are, in one line."""
-        return f"There are: {', '.join(map(str, self.choices))}"
 
 
 class Place(click.ParamType):
@@ -73,7 +57,7 @@ def option(spelling: str, text: str, *names: str, **more: Any) -> Callable[[Decl
         return click.option(name, *names, is_flag=True, help=text, **more)
 
     word, _, several = value.partition(" ")
-    more = {"metavar": value, "type": TYPES.get(word), "cls": Several if several else None, **more}
+    more = {"metavar": value, "type": TYPES.get(word), "cls": Several if several else Valued, **more}
     return click.option(name, *names, help=text, **more)
 
 

@@ -18,10 +18,9 @@ from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.data import datasets
 from alibench.benchmarks.running import outputs, space, trained
 from alibench.benchmarks.running.answers import Answer
-from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.jobs import Job, Workplace
 from alibench.benchmarks.running.outputs import Destination
 from alibench.benchmarks.running.trained import TrainedRun
-from alibench.benchmarks.running.work import Workplace
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.metrics import METRICS
 
@@ -42,7 +41,7 @@ class EvaluationChanges:
     data: str | None
 
 
-@click.command("evaluate", cls=Command, about=ABOUT, examples=EXAMPLES, settings=options.EVALUATION)
+@click.command("evaluate", cls=Command, about=ABOUT, examples=EXAMPLES)
 @click.argument("folder", type=Place(), metavar="DIR")
 @grouped(
     "changes",
@@ -113,23 +112,14 @@ def _moved(runs: Sequence[TrainedRun], dataset: str) -> dict[str, str]:
 
     Raises BadInput if none was.
     """
-    moved, problems = dict[str, str](), list[str]()
+    moved, others = dict[str, str](), list[str]()
     for name, origin in {run.origin["suite"]: run.origin for run in runs}.items():
-        try:
-            table = origin["config"].get("data", {})
-            held = datasets.load(
-                dataset, parsing.parse(table, datasets.Options, f"suite '{name}', data")
-            ).sha256
-        except BadInput as problem:
-            problems.append(str(problem))
-            continue
-
-        if held == origin["data_sha256"]:
+        table = origin["config"].get("data", {})
+        options = parsing.parse(table, datasets.Options, f"suite '{name}', data")
+        if datasets.load(dataset, options).sha256 == origin["data_sha256"]:
             moved[name] = dataset
         else:
-            wanted = f"{origin['dataset']} (sha256 {origin['data_sha256'][:16]})"
-            holds = f"--data {dataset} holds other data (sha256 {held[:16]})"
-            problems.append(f"{holds} than suite '{name}' was trained on, {wanted}")
+            others.append(f"suite '{name}' was trained on {origin['dataset']}")
     if not moved:
-        raise BadInput("; ".join(problems))
+        raise BadInput(f"--data {dataset} holds other data: {'; '.join(others)}")
     return moved

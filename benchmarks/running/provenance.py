@@ -152,6 +152,4 @@ def of(
 
 def command() -> list[str]:
     """Return this process's command, as it can be typed again."""
-    # The gate's study is a session of nox, no command.
-    studied = Path(sys.argv[0]).name == "study.py"
-    return [*(["nox", "-s", "gate_study", "--"] if studied else ["alibench"]), *sys.argv[1:]]
+    return ["alibench", *sys.argv[1:]]

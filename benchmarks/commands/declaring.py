@@ -7,35 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 from alibench.benchmarks.commands.command import Several, Valued
-from alibench.benchmarks.running import outputs
-from alibench.evaluation.errors import BadInput
 
 Declared = TypeVar("Declared", bound=Callable[..., Any])
-
-
-class Place(click.ParamType):
-    """A path, whether or not anything is there; completed as a folder, or as a file."""
-
-    name = "path"
-
-    def __init__(self, kind: str = "dir") -> None:
-        self.kind = kind
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path of a word."""
-        try:
-            return outputs.place(str(value))
-        except BadInput as problem:
-            self.fail(str(problem), param, ctx)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Let the shell complete it."""
-        return [CompletionItem(incomplete, type=self.kind)]
 
 
 def among(*names: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
@@ -43,7 +18,8 @@ def among(*names: str) -> Callable[[click.Context, click.Parameter, str], list[s
     return lambda ctx, param, incomplete: [name for name in names if name.startswith(incomplete)]
 
 
-TYPES: dict[str, Any] = {"N": int, "SHARE": float, "SECONDS": float, "DIR": Place(), "FILE": Place("file")}
+DIR, FILE = click.Path(file_okay=False, path_type=Path), click.Path(dir_okay=False, path_type=Path)
+TYPES: dict[str, Any] = {"N": int, "SHARE": float, "SECONDS": float, "DIR": DIR, "FILE": FILE}
 
 
 def option(spelling: str, text: str, *names: str, **more: Any) -> Callable[[Declared], Declared]:

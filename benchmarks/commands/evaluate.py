@@ -11,7 +11,7 @@ from alibench.benchmarks.checkup import checkup
 from alibench.benchmarks.commands import options
 from alibench.benchmarks.commands.carrying import Task, carry_out
 from alibench.benchmarks.commands.command import Command
-from alibench.benchmarks.commands.declaring import Place, among, grouped, option
+from alibench.benchmarks.commands.declaring import DIR, among, grouped, option
 from alibench.benchmarks.commands.options import Effort, Location
 from alibench.benchmarks.config import loading, parsing, plugins
 from alibench.benchmarks.config.schema import Suite
@@ -42,7 +42,7 @@ class EvaluationChanges:
 
 
 @click.command("evaluate", cls=Command, about=ABOUT, examples=EXAMPLES)
-@click.argument("folder", type=Place(), metavar="DIR")
+@click.argument("folder", type=DIR, metavar="DIR")
 @grouped(
     "changes",
     EvaluationChanges,
@@ -84,20 +84,17 @@ def command(
 
 def _suites(runs: Sequence[TrainedRun], changes: EvaluationChanges) -> list[Suite]:
     """Return the suites of runs as they are evaluated now, with the models of the user's. Raises BadInput."""
-    # Where their data lie.
     places = _moved(runs, changes.data) if changes.data else {}
-    for run in runs:
-        if run.origin["suite"] not in places:
-            datasets.check_known(run.origin)
-
-    # Their suites, and whether these are the data that they were trained on.
     suites = {}
     for run in runs:
-        name = run.origin["suite"]
-        suites[name] = loading.stored(run.origin, changes.metrics, changes.overrides, places.get(name))
-    for run in runs:
-        loaded = suites[run.origin["suite"]].load()
-        if loaded.sha256 != run.origin["data_sha256"]:
+        name, origin = run.origin["suite"], run.origin
+        if name not in places:
+            datasets.check_known(origin)
+        suites[name] = loading.stored(origin, changes.metrics, changes.overrides, places.get(name))
+
+        # These are the data that they were trained on.
+        loaded = suites[name].load()
+        if loaded.sha256 != origin["data_sha256"]:
             other = f"its model was trained on other data than '{loaded.name}' holds now"
             raise BadInput(f"{run.weights.parent}: {other}: name those by --data")
 

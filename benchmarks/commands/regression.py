@@ -201,6 +201,8 @@ def _decide(
 def _replaced(path: Path) -> Baseline | None:
     """Return the baseline that will be replaced, none if none can be read. Raises BadInput."""
     outputs.check_place(path.parent, "--baseline")
+    with suppress(FileNotFoundError):
+        path.stat()  # an OSError where no file can have the name
     if path.is_dir():
         raise BadInput(f"--baseline {path} is a folder: name a file")
     with suppress(BadInput):

@@ -38,14 +38,15 @@ class _Sink(io.FileIO):
         self.lost: Unwritable | None = None
 
     def write(self, data: Any) -> int:
-        """Write bytes, or nothing more after a failure. Raises Unwritable."""
-        if self.lost:
-            return len(data)
+        """Write all, or nothing more after a failure. Raises Unwritable."""
+        left = memoryview(data)
         try:
-            return super().write(data)
+            while left and not self.lost:
+                left = left[super().write(left) :]
         except OSError as error:
             self.lost = Unwritable(self.stream, error)
             raise self.lost from None
+        return len(data)
 
     def close(self) -> None:
         """Stay open: a library or a model of the user's may close a stream of ours."""
@@ -74,7 +75,7 @@ def watched() -> Iterator[None]:
             look: dict[str, Any] = {
                 key: getattr(stream, key) for key in ("encoding", "errors", "line_buffering", "write_through")
             }
-            setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(sinks[-1]), **look))
+            setattr(sys, name, io.TextIOWrapper(sinks[-1], **look))
     opened = [getattr(sys, sink.stream) for sink in sinks]
 
     try:

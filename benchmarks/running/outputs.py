@@ -73,17 +73,6 @@ class Output:
         return f"{rows.anew(self.command)} {shlex.join(['--out', str(self.path), '--resume'])}"
 
 
-def place(text: str) -> Path:
-    """Return a path of the command line, whatever is there. Raises BadInput if it cannot be looked at."""
-    try:
-        os.stat(os.path.join(text, os.curdir))
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except OSError as error:
-        raise BadInput(f"'{text}' cannot be looked at ({error.strerror}): name another place") from None
-    return Path(text)
-
-
 # -------------------- what a folder is begun with
 
 

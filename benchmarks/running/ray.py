@@ -12,7 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import chdir, suppress
+from contextlib import chdir
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -37,7 +37,7 @@ from alibench.evaluation.messages import listed
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 try:
     import ray
-    from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError, TaskCancelledError
+    from ray.exceptions import GetTimeoutError, RayError, RayTaskError, TaskCancelledError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ImportError:
     raise BadInput("--on ray needs the package ray: pip install 'ray[client]'") from None
@@ -45,7 +45,7 @@ except ImportError:
 CLIENT_PORT = 10001  # of ray://HOST
 QUEUED = 1000  # tasks that wait in Ray, at most, so that memory does not follow the plan
 LOST = 3  # times that a job may lose its worker, as is Ray's own default
-TICK = 2.0  # seconds between two looks at progress and nodes; a run that ends is seen at once
+TICK = 2.0  # seconds between two looks at the nodes; a run that ends is seen at once
 ANSWER = 120.0  # seconds for the nodes to start a worker each and to check themselves
 REACHED = 5.0  # seconds for an address to answer
 
@@ -53,26 +53,10 @@ REACHED = 5.0  # seconds for an address to answer
 # -------------------- on a node
 
 
-class Progress:
-    """An actor that all tasks report their steps to."""
-
-    def __init__(self) -> None:
-        self.steps: dict[str, int] = {}
-
-    def reach(self, run_id: str, steps: int) -> None:
-        """Take the number of steps that a run has made."""
-        self.steps[run_id] = steps
-
-    def news(self) -> dict[str, int]:
-        """Return what changed since the last call."""
-        steps, self.steps = self.steps, {}
-        return steps
-
-
 _problems: list[str] = []  # of this process's node, once it is checked
 
 
-def task(group: Group, needs: nodes.Requirements, do: worker.Do, progress: Any) -> dict[str, Outcome] | str:
+def task(group: Group, needs: nodes.Requirements, do: worker.Do) -> dict[str, Outcome] | str:
     """Do jobs, but those that a lost worker had finished; return their outcomes, or the node's problem."""
     if not _problems:
         # This node may have joined after all others were checked.
@@ -87,10 +71,13 @@ def task(group: Group, needs: nodes.Requirements, do: worker.Do, progress: Any) 
         done = {job.run_id: outcome for job in group if (outcome := job.outcome())}
         left = [job for job in group if job.run_id not in done]
         with cache.settled():
-            report = progress.reach.remote
-            return done | (worker.work(left, report, request, needs.sources, do) if left else {})
+            return done | (worker.work(left, _silent, request, needs.sources, do) if left else {})
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _silent(run_id: str, steps: int) -> None:
+    """Report no steps: a cluster's display counts runs."""
 
 
 # -------------------- in the command's process
@@ -164,7 +151,6 @@ class Cluster:
         self.nodes = self._alive()
         self.running: dict[Any, tuple[Group, set[str]]] = {}  # tasks -> their jobs, and the nodes they avoid
         self.needs: Any = None  # Requirements in Ray's store
-        self.progress: Any = None  # the actor
         self.looked, self.stopped = 0.0, False
         if not self.size:
             self.end()
@@ -207,7 +193,7 @@ class Cluster:
     def check(self, work: Sequence[Job], planned: Mapping[str, Any]) -> None:
         """Check the storage, code, libraries and data of each node. Raises BadInput that names the nodes."""
         out = work[0].out.absolute()
-        needs = nodes.Requirements(planned, out / outputs.PLAN, [job.weights for job in work if job.weights])
+        needs = nodes.Requirements(planned, out / outputs.PLAN)
         try:
             # There is no plan.json yet: a file of the moment stands for it.
             storage = next(parent for parent in (out, *out.parents) if parent.is_dir())
@@ -267,12 +253,6 @@ class Cluster:
 
     def begin(self, group: Group) -> None:
         """Make a task of a group."""
-        if self.progress is None:
-            # Next to the command, whose end is the actor's end too.
-            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-            options: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
-            self.progress = ray.remote(Progress).options(**options).remote()
-
         # Speed is measured on one node for all models, so that it can be compared.
         avoided, where = self.nodes.keys() - self.able.keys(), dict[str, Any]()
         if group[0].kind == "throughput" and self.able:
@@ -292,7 +272,7 @@ class Cluster:
             **where,
         )
         group = [replace(job, out=job.out.absolute()) for job in group]
-        self.running[run.remote(group, self.needs, self.do, self.progress)] = group, avoided
+        self.running[run.remote(group, self.needs, self.do)] = group, avoided
 
     def wait(self, listener: Listener) -> list[dict[str, Outcome]]:
         """Wait a moment for a task to end; return the outcomes of those that have."""
@@ -302,10 +282,6 @@ class Cluster:
         if time.monotonic() > self.looked + TICK:
             self.looked = time.monotonic()
             self._look_around(listener)
-            # The actor may be starting again on another node: its news can wait.
-            with suppress(RayActorError, GetTimeoutError):
-                for run_id, steps in ray.get(self.progress.news.remote(), timeout=REACHED).items():
-                    listener.reach(run_id, steps)
         return [outcomes for each in ready if (outcomes := self._outcome(each, listener))]
 
     def _outcome(self, ended: Any, listener: Listener) -> dict[str, Outcome]:

@@ -326,7 +326,7 @@ def test_damaged_and_unfinished_runs_are_left_out_and_the_command_that_trains_th
         (["ali", "vae0", "--out", "ali"], "--out ali is one of the folders to collect: name a new one"),
         (["ali", "--out", "vae0"], "--out vae0 was trained in: name a new folder, and vae0 next to"),
         (["ali", "--out", "taken"], "--out taken holds files that are not a collection: name a new folder"),
-        (["ali", "--out", "taken/mine"], "--out taken/mine is, or lies in, a file: name a folder"),
+        (["ali", "--out", "taken/mine"], "Directory 'taken/mine' is a file"),
         (["begun"], "begun: no run is finished (1 are unfinished): finish or repeat them"),
         (["trials"], "is of suite 'digits', which trials was not begun with"),
     ],

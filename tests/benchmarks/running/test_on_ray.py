@@ -133,28 +133,24 @@ def needs(tmp_path: Path) -> nodes.Requirements:
     (suite,) = loading.load("digits", ["steps=4"], ["vae"])
     seen = tmp_path / "plan.json"
     seen.touch()
-    return nodes.Requirements(outputs.plan([suite], torch.device("cpu"), plugins={}), seen, [], str(tmp_path))
+    return nodes.Requirements(outputs.plan([suite], torch.device("cpu"), plugins={}), seen, str(tmp_path))
 
 
 def test_a_node_says_what_it_lacks(
     needs: nodes.Requirements, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    more = {"runs": ["digits-vae-seed0"], "weights": {}}
+    more = {"runs": ["digits-vae-seed0"]}
     for planned in (needs.planned, {**needs.planned, **more}):
         assert nodes.problem(replace(needs, planned=planned)) == ""
 
-    changed = needs.project | {"models/ali.py": "", "models/new.py": ""}
-    other = "has another version of alibench (models/ali.py, models/new.py): install the same on every node"
-    assert nodes.problem(replace(needs, project=changed)) == other
+    code = needs.planned["code"] | {"models/layers.py": ""}
+    other = "is not like the command's machine: models/layers.py (its code)"
+    assert nodes.problem(replace(needs, planned=needs.planned | {"code": code})) == other
 
     hidden = tmp_path / "there" / "plan.json"
     told = f"cannot see, or not write, {hidden.parent}: name an --out on storage that all nodes share"
     assert nodes.problem(replace(needs, seen=hidden)) == told
-    assert nodes.problem(replace(needs, weights=[needs.seen, hidden])).startswith(
-        f"cannot see {hidden}: evaluate"
-    )
-
     older = needs.planned | {"versions": needs.planned["versions"] | {"torch": "1.13"}}
     told = f"is not like the command's machine: torch ('1.13', there '{torch.__version__}')"
     assert nodes.problem(replace(needs, planned=older)) == told
@@ -325,7 +321,7 @@ def test_another_version_on_a_node_is_named(
         line = refused(capsys, tmp_path / "results" / "out", "--on", "ray")
     finally:
         ray.remove_node(node)
-    assert "has another version of alibench (models/vae.py): install the same on every node" in line
+    assert "is not like the command's machine: models/vae.py (its code)" in line
     assert line.count("node ") == 1
 
 
@@ -341,7 +337,7 @@ def test_strange_nodes_that_come_later_get_no_runs(ray: Cluster, tmp_path: Path)
         return {job.run_id: OK if known.exists() else failed("nobody knows of the nodes") for job in group}
 
     engine, work = on_the_cluster("run", tmp_path, wait)
-    other = changed(tmp_path / "other", "benchmarks/running/ray.py", "# changed")
+    other = changed(tmp_path / "other", "models/ali.py", "# changed")
     broken = changed(
         tmp_path / "broken", "benchmarks/running/nodes.py", "raise ImportError('no such library')"
     )
@@ -364,7 +360,7 @@ def test_strange_nodes_that_come_later_get_no_runs(ray: Cluster, tmp_path: Path)
             ray.remove_node(node)
     assert outcomes == {job.run_id: OK for job in work}, shown.getvalue()
     for told in (
-        "has another version of alibench (benchmarks/running/ray.py): install the same",
+        "is not like the command's machine: models/ali.py (its code)",
         "cannot run alibench (",
     ):
         assert shown.getvalue().count(f" gets no runs: it {told}") == 1, shown.getvalue()

@@ -71,9 +71,7 @@ def regression(session: nox.Session) -> None:
 
 @nox.session
 def gate_study(session: nox.Session) -> None:
-    """Measure the gate itself: `nox -s gate_study -- rates` or `updates` (minutes), `bugs` (ten), `pool` (an
-    hour).
-    """
+    """Measure the gate itself: `nox -s gate_study -- rates` or `updates` (minutes), `bugs` (ten)."""
     python(session, "-P", "-m", "alibench.benchmarks.studies.study", *(session.posargs or ["rates"]))
 
 

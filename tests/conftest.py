@@ -12,9 +12,10 @@ import pytest
 import torch
 from filelock import FileLock
 
+from alibench.benchmarks.commands import options
 from alibench.benchmarks.config import plugins
 from alibench.benchmarks.data import datasets
-from alibench.benchmarks.running import engines, worker
+from alibench.benchmarks.running import worker
 from alibench.benchmarks.running.engine import Group, Listener
 from alibench.benchmarks.running.local import Local
 from alibench.benchmarks.running.outcomes import Outcome
@@ -78,11 +79,14 @@ protocol = "mean code"
 scale = "log"
 relative = 0.01
 """  # a user's suite that trains in a moment
-TINY = (
-    "--device",
-    "cpu",
-    *(part for setting in SETTINGS for part in ("--set", setting)),
-)  # seconds, of any suite
+
+
+def sets(*assignments: str) -> tuple[str, ...]:
+    """Return the words of a command line for some settings."""
+    return tuple(word for assignment in assignments for word in ("--set", assignment))
+
+
+TINY = ("--device", "cpu", *sets(*SETTINGS))  # seconds, of any suite
 
 
 def origin(suite: str, models: Sequence[str], **more: Any) -> dict[str, Any]:
@@ -120,7 +124,7 @@ class Here(Local):
 def in_this_process() -> Iterator[None]:
     """Let commands start no workers meanwhile: for tests whose claim is not about processes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engines, "Local", Here)
+        patch.setattr(options, "Local", Here)
         yield
 
 

@@ -11,11 +11,10 @@ from alibench.benchmarks.commands.publishing import publish
 from alibench.benchmarks.running import forecast, outputs, runner
 from alibench.benchmarks.running.answers import Answer
 from alibench.benchmarks.running.engine import Engine
-from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.jobs import Job, Workplace
 from alibench.benchmarks.running.outcomes import OK, Outcome, as_text
 from alibench.benchmarks.running.outputs import Destination, Output
 from alibench.benchmarks.running.slurm import Array
-from alibench.benchmarks.running.work import Workplace
 from alibench.evaluation import files
 
 Outcomes = Mapping[str, Outcome]  # by run

@@ -10,7 +10,7 @@ from rich.console import Console
 from alibench.benchmarks.checkup import checkup
 from alibench.benchmarks.commands import options
 from alibench.benchmarks.commands.command import Command
-from alibench.benchmarks.commands.declaring import Place, option
+from alibench.benchmarks.commands.declaring import FILE, option
 from alibench.benchmarks.running.answers import Answer
 
 ABOUT = "FILE is a Python file that defines models."
@@ -18,7 +18,7 @@ EXAMPLES = ("alibench check my_model.py", "alibench check my_model.py --suite gr
 
 
 @click.command("check", cls=Command, about=ABOUT, examples=EXAMPLES)
-@click.argument("file", type=Place("file"))
+@click.argument("file", type=FILE)
 @option(
     "--suite NAME",
     "whose data, networks and recipe they get; default: digits",

@@ -155,7 +155,7 @@ def _check_printable(words: list[str]) -> None:
 
 def _line(mistake: click.ClickException) -> str:
     """Return one line for a mistake, in place of click's page of usage."""
-    text = mistake.format_message().rstrip(".")
+    text = " ".join(mistake.format_message().split()).rstrip(".")
     context = getattr(mistake, "ctx", None)
     return f"{text[:1].lower()}{text[1:]}; see '{context.command_path if context else 'alibench'} --help'"
 

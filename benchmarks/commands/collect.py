@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 
 from alibench.benchmarks.commands.command import Command
-from alibench.benchmarks.commands.declaring import Place, option
+from alibench.benchmarks.commands.declaring import DIR, option
 from alibench.benchmarks.commands.publishing import line, publish
 from alibench.benchmarks.running import collecting
 from alibench.benchmarks.running.answers import Answer
@@ -19,10 +19,9 @@ EXAMPLES = (
 
 
 @click.command("collect", cls=Command, about=ABOUT, examples=EXAMPLES)
-@click.argument("folders", nargs=-1, required=True, type=Place(), metavar="DIR ...")
+@click.argument("folders", nargs=-1, required=True, type=DIR, metavar="DIR ...")
 @option(
-    "--out DIR",
-    "for all runs, fresh or of an earlier collect; default: DIR itself, a fresh one for several",
+    "--out DIR", "for all runs, fresh or of an earlier collect; default: DIR itself, a fresh one for several"
 )
 @option("--force", "collect all the same where versions, code, data or settings differ")
 def command(console: Console, folders: tuple[Path, ...], out: Path | None, force: bool) -> Answer:

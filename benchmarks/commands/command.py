@@ -4,14 +4,12 @@ import difflib
 import signal
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
 import click
-from click.core import ParameterSource
-from click.shell_completion import CompletionItem
+from click.exceptions import Exit
 from rich.console import Console
 
 from alibench.benchmarks.commands import streams
@@ -28,7 +26,17 @@ from alibench.evaluation.messages import say
 LIKE = 0.8  # how near to an option a misspelt one must be, by difflib, to be taken for it
 
 
-class Several(click.Option):
+class Valued(click.Option):
+    """An option with a value, which is not the next option."""
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """Return the value by its type. Raises UsageError."""
+        if isinstance(value, str) and value.startswith("--"):
+            ctx.fail(f"Option '{self.opts[0]}' requires an argument")
+        return super().type_cast_value(ctx, value)
+
+
+class Several(Valued):
     """An option that takes all words up to the next option, as in `--models ali vae`."""
 
     def __init__(self, *names: Any, **attributes: Any) -> None:
@@ -36,23 +44,13 @@ class Several(click.Option):
 
 
 class Command(click.Command):
-    """A command; its help is the line of `alibench --help`, `about` its arguments, options and `examples`.
+    """A command; its help is the line of `alibench --help`, `about` its arguments, options and `examples`."""
 
-    `settings` are assignments for its --set, by the name of the option that users may try instead.
-    """
-
-    def __init__(
-        self,
-        *names: Any,
-        about: str = "",
-        examples: Sequence[str],
-        settings: Mapping[str, str] | None = None,
-        **attributes: Any,
-    ) -> None:
+    def __init__(self, *names: Any, about: str = "", examples: Sequence[str], **attributes: Any) -> None:
         json = click.Option(["--json"], is_flag=True, help="print one JSON document, and all else on stderr")
         attributes["params"] += [json] * (attributes["name"] != "completion")
         super().__init__(*names, **attributes | {"help": about})
-        self.examples, self.settings = examples, settings or {}
+        self.examples = examples
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the line that `alibench --help` has, then what its arguments are."""
@@ -69,96 +67,70 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the words of a command line. Raises UsageError, which names the option that was meant."""
-        return super().parse_args(ctx, self._separated(ctx, args))
+        try:
+            return super().parse_args(ctx, self._separated(ctx, args))
+        except click.NoSuchOption as mistake:
+            name = mistake.option_name
+            ctx.fail(f"{ctx.info_name} has no option '{name}'{self._hint(name)}")
+        except click.BadOptionUsage as mistake:
+            ctx.fail(mistake.message)
 
     def _separated(self, ctx: click.Context, args: Sequence[str]) -> list[str]:
         """Return the words as click takes them: `--models=a --models=b` for `--models a b`."""
-
-        def refuse(problem: str) -> None:
-            if not ctx.resilient_parsing:  # as for completion
-                ctx.fail(problem)
-
-        options = {name: option for option in self.get_params(ctx) for name in option.opts if name[0] == "-"}
-        words, others, several = deque(args), list[str](), dict[str, list[str]]()
+        several = {name for param in self.params if isinstance(param, Several) for name in param.opts}
+        words, separated = deque(args), list[str]()
         while words and words[0] != "--":
             word = words.popleft()
-            name, equals, value = word.partition("=")
-            option = options.get(name)
-            if not isinstance(option, click.Option):
-                if word.startswith("-") and word != "-":
-                    refuse(f"{ctx.info_name} has no option '{name}'{self._hint(name, options)}")
-                others.append(word)
+            name, equals, _ = word.partition("=")
+            if name not in several:
+                separated.append(word)
                 continue
 
-            # A flag, or one value.
-            lacks_value = not equals and (not words or words[0].startswith("--"))
-            if option.is_flag and equals:
-                refuse(f"Option '{name}' does not take a value")
-            elif lacks_value and not option.is_flag:
-                refuse(f"Option '{name}' requires an argument")
-            if option.is_flag or lacks_value:
-                others.append(word)
-                continue
-            value = value if equals else words.popleft()
+            values = [] if not equals else [word]
+            while words and not equals and not words[0].startswith("-"):
+                values.append(f"{name}={words.popleft()}")
+            if not values and not ctx.resilient_parsing:
+                ctx.fail(f"Option '{name}' requires an argument")
+            # An option that is repeated takes its last values, like any other.
+            separated = [earlier for earlier in separated if not earlier.startswith(f"{name}=")] + values
+        return separated + list(words)
 
-            # More values; an option that is repeated takes its last ones, like any other.
-            if isinstance(option, Several):
-                several[name] = [value]
-                while words and not equals and not words[0].startswith("-"):
-                    several[name].append(words.popleft())
-            else:
-                others.append(f"{name}={value}")
-        return others + [f"{name}={value}" for name in several for value in several[name]] + list(words)
-
-    def _hint(self, name: str, options: Mapping[str, Any]) -> str:
-        """Return a hint for an option that is not there: a setting, the nearest option, or nothing."""
-        if key := self.settings.get(name.removeprefix("--").replace("-", "_"), ""):
-            return f" (it is a setting: --set {key})"
-        close = difflib.get_close_matches(name, options, 1, LIKE)
-        return f" (did you mean '{close[0]}'?)" if close else ""
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Return options, and more values of one that takes several and stands last."""
-        items = super().shell_complete(ctx, incomplete)
-        options = {param.name: param for param in self.params if isinstance(param, click.Option)}
-        typed = [  # in their order
-            options[name]
-            for name in ctx.params
-            if name in options and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        ]
-        if not items and typed and isinstance(typed[-1], Several):
-            return typed[-1].shell_complete(ctx, incomplete)
-        return items
+    def _hint(self, name: str) -> str:
+        """Return a hint for an option that is not there: the nearest one, or how a setting is changed."""
+        options = [name for param in self.params for name in param.opts if isinstance(param, click.Option)]
+        if close := difflib.get_close_matches(name, options, 1, LIKE):
+            return f" (did you mean '{close[0]}'?)"
+        return " (settings are changed by --set KEY=VALUE)" if "--set" in options else ""
 
     # -------------------- its work
 
     def invoke(self, ctx: click.Context) -> Answer:
-        """Carry out the command; a refusal or an end on request is an answer, a mistake of ours is raised."""
+        """Carry out the command; an end on request is an answer. Raises BadInput."""
         with plugins.meanwhile(), cache.settled():
             try:
                 # Of torchrun's processes the first runs the command, the others train with it.
                 if peers.rank():
                     torchrun.follow()
                     return Answer()
-                _check_installed()
                 return self._carried_out(dict(ctx.params))
 
-            # What the user can mend, and what was asked for.
-            except (BadInput, files.Damaged, files.Unsafe) as problem:
-                return _refusal(str(problem))
+            # Why other processes, or all, end.
             except peers.Lost as problem:
-                return _refusal(str(problem), 1)
+                say(str(problem))
+                return Answer(1, {"error": str(problem)})
             except Interrupted as end:
                 name = signal.Signals(end.signal).name
                 return Answer(128 + end.signal, {"error": f"ended by {name}"})
 
             # What main ends by, and what came out of a plug-in or the system.
-            except (streams.Unwritable, KeyboardInterrupt, click.exceptions.Exit, click.ClickException):
+            except (files.Damaged, files.Unsafe) as problem:
+                raise BadInput(str(problem)) from None
+            except (BadInput, streams.Unwritable, KeyboardInterrupt, Exit, click.ClickException):
                 raise
             except BaseException as error:
                 if not (reason := blame.in_plugin(error) or _of_place(error)):
                     raise
-                return _refusal(reason)
+                raise BadInput(reason) from None
             finally:
                 if peers.world() > 1 and not peers.rank():
                     torchrun.dismiss()
@@ -187,12 +159,6 @@ class Command(click.Command):
             return answer
 
 
-def _refusal(reason: str, code: int = 2) -> Answer:
-    """Print why a command ends; return it."""
-    say(reason)
-    return Answer(code, {"error": reason})
-
-
 def _of_place(error: BaseException) -> str:
     """Return a line for what the system refuses at a path, or for a full disk; "" for any other error."""
     if not isinstance(error, OSError) or (error.filename is None and error.errno not in worker.FULL):
@@ -200,15 +166,3 @@ def _of_place(error: BaseException) -> str:
     named = error.filename is not None
     problem = f"{error.filename} cannot be read or written" if named else "nothing more can be written"
     return f"{problem} ({error.strerror}): mend that, or name another place"
-
-
-def _check_installed() -> None:
-    """Refuse to work where the command is installed as it was before 0.2. Raises BadInput."""
-    try:
-        scripts = distribution("alibench").entry_points.select(group="console_scripts", name="alibench")
-    except PackageNotFoundError:  # a checkout that is not installed
-        return
-    if any(script.value == "benchmarks.cli:main" for script in scripts):
-        raise BadInput(
-            "alibench is installed as it was before 0.2: renew that by: pip install -e . (in the checkout)"
-        )

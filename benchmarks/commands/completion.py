@@ -6,7 +6,6 @@ from rich.console import Console
 
 from alibench.benchmarks.commands.cli import COMMANDS, COMPLETE
 from alibench.benchmarks.commands.command import Command
-from alibench.benchmarks.commands.declaring import OneOf
 from alibench.benchmarks.running.answers import Answer
 
 ABOUT = "SHELL is bash (4.4 or newer), zsh or fish."
@@ -18,7 +17,7 @@ EXAMPLES = (
 
 
 @click.command("completion", cls=Command, about=ABOUT, examples=EXAMPLES)
-@click.argument("shell", type=OneOf(["bash", "zsh", "fish"]), metavar="SHELL")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), metavar="SHELL")
 def command(console: Console, shell: str) -> Answer:
     """Carry out the command."""
     completion = get_completion_class(shell)

@@ -7,51 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
-from alibench.benchmarks.commands.command import Several
-from alibench.benchmarks.running import outputs
-from alibench.evaluation.errors import BadInput, check_name
+from alibench.benchmarks.commands.command import Several, Valued
 
 Declared = TypeVar("Declared", bound=Callable[..., Any])
-
-
-class OneOf(click.Choice[Any]):
-    """One of some words; a misspelt one is refused with the nearest."""
-
-    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
-        """Return the line for a word that is not there."""
-        try:
-            check_name(str(value), map(str, self.choices), "invalid choice:")
-        except BadInput as problem:
-            return str(problem)
-        raise AssertionError
-
-    def get_missing_message(self, param: click.Parameter, ctx: click.Context | None) -> str:
-        """Return all there are, in one line."""
-        return f"There are: {', '.join(map(str, self.choices))}"
-
-
-class Place(click.ParamType):
-    """A path, whether or not anything is there; completed as a folder, or as a file."""
-
-    name = "path"
-
-    def __init__(self, kind: str = "dir") -> None:
-        self.kind = kind
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path of a word."""
-        try:
-            return outputs.place(str(value))
-        except BadInput as problem:
-            self.fail(str(problem), param, ctx)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Let the shell complete it."""
-        return [CompletionItem(incomplete, type=self.kind)]
 
 
 def among(*names: str) -> Callable[[click.Context, click.Parameter, str], list[str]]:
@@ -59,7 +18,8 @@ def among(*names: str) -> Callable[[click.Context, click.Parameter, str], list[s
     return lambda ctx, param, incomplete: [name for name in names if name.startswith(incomplete)]
 
 
-TYPES: dict[str, Any] = {"N": int, "SHARE": float, "SECONDS": float, "DIR": Place(), "FILE": Place("file")}
+DIR, FILE = click.Path(file_okay=False, path_type=Path), click.Path(dir_okay=False, path_type=Path)
+TYPES: dict[str, Any] = {"N": int, "SHARE": float, "SECONDS": float, "DIR": DIR, "FILE": FILE}
 
 
 def option(spelling: str, text: str, *names: str, **more: Any) -> Callable[[Declared], Declared]:
@@ -73,7 +33,7 @@ def option(spelling: str, text: str, *names: str, **more: Any) -> Callable[[Decl
         return click.option(name, *names, is_flag=True, help=text, **more)
 
     word, _, several = value.partition(" ")
-    more = {"metavar": value, "type": TYPES.get(word), "cls": Several if several else None, **more}
+    more = {"metavar": value, "type": TYPES.get(word), "cls": Several if several else Valued, **more}
     return click.option(name, *names, help=text, **more)
 
 

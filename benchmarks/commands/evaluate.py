@@ -11,17 +11,16 @@ from alibench.benchmarks.checkup import checkup
 from alibench.benchmarks.commands import options
 from alibench.benchmarks.commands.carrying import Task, carry_out
 from alibench.benchmarks.commands.command import Command
-from alibench.benchmarks.commands.declaring import Place, among, grouped, option
+from alibench.benchmarks.commands.declaring import DIR, among, grouped, option
 from alibench.benchmarks.commands.options import Effort, Location
 from alibench.benchmarks.config import loading, parsing, plugins
 from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.data import datasets
 from alibench.benchmarks.running import outputs, space, trained
 from alibench.benchmarks.running.answers import Answer
-from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.jobs import Job, Workplace
 from alibench.benchmarks.running.outputs import Destination
 from alibench.benchmarks.running.trained import TrainedRun
-from alibench.benchmarks.running.work import Workplace
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.metrics import METRICS
 
@@ -42,8 +41,8 @@ class EvaluationChanges:
     data: str | None
 
 
-@click.command("evaluate", cls=Command, about=ABOUT, examples=EXAMPLES, settings=options.EVALUATION)
-@click.argument("folder", type=Place(), metavar="DIR")
+@click.command("evaluate", cls=Command, about=ABOUT, examples=EXAMPLES)
+@click.argument("folder", type=DIR, metavar="DIR")
 @grouped(
     "changes",
     EvaluationChanges,
@@ -85,20 +84,17 @@ def command(
 
 def _suites(runs: Sequence[TrainedRun], changes: EvaluationChanges) -> list[Suite]:
     """Return the suites of runs as they are evaluated now, with the models of the user's. Raises BadInput."""
-    # Where their data lie.
     places = _moved(runs, changes.data) if changes.data else {}
-    for run in runs:
-        if run.origin["suite"] not in places:
-            datasets.check_known(run.origin)
-
-    # Their suites, and whether these are the data that they were trained on.
     suites = {}
     for run in runs:
-        name = run.origin["suite"]
-        suites[name] = loading.stored(run.origin, changes.metrics, changes.overrides, places.get(name))
-    for run in runs:
-        loaded = suites[run.origin["suite"]].load()
-        if loaded.sha256 != run.origin["data_sha256"]:
+        name, origin = run.origin["suite"], run.origin
+        if name not in places:
+            datasets.check_known(origin)
+        suites[name] = loading.stored(origin, changes.metrics, changes.overrides, places.get(name))
+
+        # These are the data that they were trained on.
+        loaded = suites[name].load()
+        if loaded.sha256 != origin["data_sha256"]:
             other = f"its model was trained on other data than '{loaded.name}' holds now"
             raise BadInput(f"{run.weights.parent}: {other}: name those by --data")
 
@@ -113,23 +109,14 @@ def _moved(runs: Sequence[TrainedRun], dataset: str) -> dict[str, str]:
 
     Raises BadInput if none was.
     """
-    moved, problems = dict[str, str](), list[str]()
+    moved, others = dict[str, str](), list[str]()
     for name, origin in {run.origin["suite"]: run.origin for run in runs}.items():
-        try:
-            table = origin["config"].get("data", {})
-            held = datasets.load(
-                dataset, parsing.parse(table, datasets.Options, f"suite '{name}', data")
-            ).sha256
-        except BadInput as problem:
-            problems.append(str(problem))
-            continue
-
-        if held == origin["data_sha256"]:
+        table = origin["config"].get("data", {})
+        options = parsing.parse(table, datasets.Options, f"suite '{name}', data")
+        if datasets.load(dataset, options).sha256 == origin["data_sha256"]:
             moved[name] = dataset
         else:
-            wanted = f"{origin['dataset']} (sha256 {origin['data_sha256'][:16]})"
-            holds = f"--data {dataset} holds other data (sha256 {held[:16]})"
-            problems.append(f"{holds} than suite '{name}' was trained on, {wanted}")
+            others.append(f"suite '{name}' was trained on {origin['dataset']}")
     if not moved:
-        raise BadInput("; ".join(problems))
+        raise BadInput(f"--data {dataset} holds other data: {'; '.join(others)}")
     return moved

@@ -2,42 +2,24 @@
 
 import glob
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, get_args, get_origin
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
 
 import click
 
 from alibench import models
-from alibench.benchmarks.commands.declaring import Declared, OneOf, among, grouped, option
-from alibench.benchmarks.config import loading
+from alibench.benchmarks.commands.declaring import Declared, among, grouped, option
+from alibench.benchmarks.config import devices, loading
 from alibench.benchmarks.config.loading import Changes
 from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.data import datasets
-from alibench.benchmarks.running import engines
+from alibench.benchmarks.running import torchrun
 from alibench.benchmarks.running.engine import Engine
+from alibench.benchmarks.running.local import Local
 from alibench.benchmarks.running.outputs import Destination
-from alibench.benchmarks.training import checkpoints
-from alibench.benchmarks.training.recipe import Recipe
+from alibench.benchmarks.training import checkpoints, peers
 from alibench.evaluation.errors import BadInput
-from alibench.evaluation.settings import Settings
-
-# -------------------- fields of a suite, which --set takes, where users look for an option
-
-
-def _assignments(kind: type) -> dict[str, str]:
-    """Return what follows --set for each field of a dataclass that is not a table."""
-    plain = {}
-    for field in fields(kind):
-        types: tuple[Any, ...] = (field.type, *get_args(field.type))
-        if get_origin(field.type) is not dict and not any(map(is_dataclass, types)):
-            is_list = get_origin(field.type) is list
-            plain[field.name] = f"{field.name}=" + ("""'["A", "B"]'""" if is_list else "VALUE")
-    return plain
-
-
-EVALUATION = {name: f"evaluation.{assignment}" for name, assignment in _assignments(Settings).items()}
-SETTINGS = EVALUATION | _assignments(Recipe) | _assignments(Suite)
-del SETTINGS["name"]
 
 
 def suites(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -78,7 +60,9 @@ samples = option(
     callback=_pairs,
 )
 size = option("--size N", "resize and crop images to N x N")
-channels = option("--channels N", "turn images grey (1) or into colour (3)", type=OneOf([1, 3]), metavar=None)
+channels = option(
+    "--channels N", "turn images grey (1) or into colour (3)", type=click.Choice([1, 3]), metavar=None
+)
 device = option(
     "--device NAME",
     "cpu, cuda, cuda:1 or mps; default: the best there is",
@@ -138,14 +122,24 @@ class Location:
     def engine(self, suites: list[Suite]) -> Engine:
         """Return the engine, connected. Raises BadInput if it or the device is not there."""
         if self.submit or self.slurm:
-            flags = f"--submit and --{engines.SLURM}"
-            raise BadInput(f"{flags} go with --on {engines.SLURM}: add it, or leave them out")
-        return engines.choose(self.on, self.device, suites)
+            raise BadInput("--submit and --slurm go with --on slurm: add it, or leave them out")
+        if peers.world() > 1:
+            if self.on:
+                shared = "torchrun's processes are on this machine, and share each run"
+                raise BadInput(f"--on {self.on}: {shared}: leave one out")
+            return torchrun.Together(devices.device(self.device))
+
+        # Ray is imported only where it is asked for.
+        if self.on:
+            from alibench.benchmarks.running.ray import Cluster  # the package is an extra
+
+            return Cluster(self.on, self.device, suites)
+        return Local(devices.device(self.device), suites)
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How runs are done. Raises BadInput for no number of seconds."""
+    """How runs are done. Raises BadInput."""
 
     retries: int
     checkpoint_every: float = checkpoints.EVERY
@@ -154,6 +148,8 @@ class Effort:
     def __post_init__(self) -> None:
         if not self.checkpoint_every >= 0:  # NaN is not in a range
             raise BadInput(f"--checkpoint-every {self.checkpoint_every:g}: seconds, 0 or more")
+        if self.tensorboard and find_spec("tensorboard") is None:
+            raise BadInput("--tensorboard needs the package tensorboard: pip install tensorboard")
 
 
 selection = grouped(
@@ -161,9 +157,7 @@ selection = grouped(
     Selection,
     click.argument("suite", shell_complete=suites),
     option(
-        "--models MODEL ...",
-        "only these rows of the suite's tables",
-        shell_complete=among(*models.REGISTRY),
+        "--models MODEL ...", "only these rows of the suite's tables", shell_complete=among(*models.REGISTRY)
     ),
     overrides,
     option("--scale SHARE", "train for this share of the suite's steps", default=1.0),
@@ -172,7 +166,7 @@ selection = grouped(
         "--precision NAME",
         "of training: fp32, tf32 (CUDA), bf16, or auto, the default: tf32 where the GPU has it; evaluation "
         "is in fp32",
-        type=OneOf(["auto", "fp32", "tf32", "bf16"]),
+        type=click.Choice(["auto", "fp32", "tf32", "bf16"]),
     ),
     size,
     channels,
@@ -200,13 +194,14 @@ effort = grouped(
 
 def machine(arrays: bool = False) -> Callable[[Declared], Declared]:
     """Return the options of where runs are done; `arrays`: also as a SLURM array."""
+    names = ["ray", "ray://HOST", *["slurm"] * arrays]
 
     def checked(ctx: click.Context, param: click.Parameter, on: str | None) -> str | None:
-        if on is not None and not ctx.resilient_parsing:
-            engines.check(on, arrays)
+        is_there = on is None or on in names or on.startswith("ray://")
+        if not is_there and not ctx.resilient_parsing:
+            raise BadInput(f"--on: '{on}' is not there; there are: {', '.join(names)}")
         return on
 
-    names = [engines.RAY, f"{engines.RAY}://HOST", *[engines.SLURM] * arrays]
     text = f"where runs are done: {', '.join(names)}; default: in processes on this machine"
     on = option("--on ENGINE", text, callback=checked, shell_complete=among(*names))
     return grouped("machine", Location, device, on)

@@ -1,8 +1,5 @@
 """`alibench regression`: train fresh seeds of a suite, compare them with its baseline, print what moved."""
 
-import errno
-import json
-import os
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,13 +20,10 @@ from alibench.benchmarks.commands.publishing import REPORT, line
 from alibench.benchmarks.config import devices, loading, plugins
 from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.running import outputs, provenance, space
-from alibench.benchmarks.running.answers import Answer
-from alibench.benchmarks.running.engine import Engine
-from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.answers import Answer, as_json
+from alibench.benchmarks.running.jobs import Workplace
 from alibench.benchmarks.running.outcomes import as_text
 from alibench.benchmarks.running.outputs import Destination, Output
-from alibench.benchmarks.running.runner import run
-from alibench.benchmarks.running.work import Workplace
 from alibench.benchmarks.training import peers
 from alibench.evaluation import files
 from alibench.evaluation.errors import BadInput, check_name
@@ -73,7 +67,7 @@ class Judged:
         return 0 if self.update_baseline else fresh_seed()
 
 
-@click.command("regression", cls=Command, about=ABOUT, examples=EXAMPLES, settings=options.SETTINGS)
+@click.command("regression", cls=Command, about=ABOUT, examples=EXAMPLES)
 @grouped(
     "judged",
     Judged,
@@ -130,7 +124,8 @@ def command(
     task = Task(
         name,
         outputs.plan([suite], engine.device, plugins=plugins.contents()),
-        lambda place: _jobs(suite, place),
+        # No references: none is gated.
+        lambda place: [*place.trainings(suite), *place.timings([suite])],
         space.disk([suite], engine.size),
         begins=f"seeds {first} to {last}; --first-seed {first} asks the same again",
     )
@@ -187,7 +182,7 @@ def _decide(
     page = verdict.page(findings, stored, current, verdict.speeds(judged.source or out))
     facts = verdict.facts(findings, stored, current)
     files.replace(out / "gate.md", page)
-    files.replace(out / "gate.json", json.dumps(facts, indent=1) + "\n")
+    files.replace(out / "gate.json", as_json(facts) + "\n")
 
     # A report only of runs that were trained here: those of --from have one.
     listed = "gate.md, gate.json"
@@ -205,24 +200,14 @@ def _decide(
 
 def _replaced(path: Path) -> Baseline | None:
     """Return the baseline that will be replaced, none if none can be read. Raises BadInput."""
-    # To know for sure, its folder is made, and removed again: what is refused later leaves nothing.
-    missing = [folder for folder in path.absolute().parents if not os.path.lexists(folder)]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if os.path.isdir(path) or not os.access(path.parent, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        problem = f"{path} cannot be written to ({error.strerror})"
-        raise BadInput(f"{problem}: name another file by --baseline") from None
-    finally:
-        for folder in missing:
-            with suppress(OSError):
-                folder.rmdir()
-
-    try:
+    outputs.check_place(path.parent, "--baseline")
+    with suppress(FileNotFoundError):
+        path.stat()  # an OSError where no file can have the name
+    if path.is_dir():
+        raise BadInput(f"--baseline {path} is a folder: name a file")
+    with suppress(BadInput):
         return baseline.read(path)
-    except BadInput:
-        return None
+    return None
 
 
 def fresh_seed() -> int:
@@ -236,15 +221,3 @@ def place(suite: str) -> Path:
     """Return where a suite's baseline is if none is named."""
     path = Path(suite)
     return path.with_suffix(".baseline.json") if path.suffix == ".toml" else BASELINES / f"{suite}.json"
-
-
-def train(suite: Suite, engine: Engine, out: Output, console: Console) -> Outcomes:
-    """Train and evaluate all seeds of a suite, measure speed if it asks for it; return all outcomes."""
-    outcomes = run(_jobs(suite, Workplace(out.path, str(engine.device), out.command)), engine, console)
-    rows.derive(out.path)
-    return outcomes
-
-
-def _jobs(suite: Suite, place: Workplace) -> list[Job]:
-    """Return the jobs of all seeds: there are no references, since none is gated."""
-    return [*place.trainings(suite), *place.timings([suite])]

@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 
 from alibench.benchmarks.commands.command import Command
-from alibench.benchmarks.commands.declaring import Place, option
+from alibench.benchmarks.commands.declaring import DIR, option
 from alibench.benchmarks.commands.publishing import REPORT, line
 from alibench.benchmarks.running import outputs
 from alibench.benchmarks.running.answers import Answer
@@ -19,7 +19,7 @@ EXAMPLES = ("alibench report out", "alibench report out other --out both.html")
 
 
 @click.command("report", cls=Command, about=ABOUT, examples=EXAMPLES)
-@click.argument("folders", nargs=-1, required=True, type=Place(), metavar="DIR ...")
+@click.argument("folders", nargs=-1, required=True, type=DIR, metavar="DIR ...")
 @option("--out FILE", "file for the page; default: report.html in DIR, in a fresh folder for several")
 def command(console: Console, folders: tuple[Path, ...], out: Path | None) -> Answer:
     """Carry out the command. Raises BadInput rather than overwrite a file that --out names."""
@@ -27,8 +27,6 @@ def command(console: Console, folders: tuple[Path, ...], out: Path | None) -> An
 
     if out is not None and out.exists():
         raise BadInput(f"--out {out} is there already: name a new file; nothing was touched")
-    if out is not None and not out.parent.is_dir():
-        raise BadInput(f"--out {out}: there is no folder {out.parent}: make it, or name another place")
 
     page, problems = report.page(folders)
     if out is None:

@@ -13,13 +13,12 @@ from alibench.benchmarks.commands.declaring import option
 from alibench.benchmarks.commands.options import Effort, Location, Selection
 from alibench.benchmarks.commands.publishing import line
 from alibench.benchmarks.config import devices, loading, pictures, plugins
-from alibench.benchmarks.running import engines, outputs, space, tracking
+from alibench.benchmarks.running import outputs, space
 from alibench.benchmarks.running.answers import Answer
 from alibench.benchmarks.running.engine import Engine
-from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.jobs import Job, Workplace
 from alibench.benchmarks.running.outputs import Destination
 from alibench.benchmarks.running.slurm import Array
-from alibench.benchmarks.running.work import Workplace
 from alibench.benchmarks.training import peers
 from alibench.evaluation.errors import BadInput
 
@@ -35,7 +34,7 @@ EXAMPLES = (
 )
 
 
-@click.command("run", cls=Command, about=ABOUT, examples=EXAMPLES, settings=options.SETTINGS)
+@click.command("run", cls=Command, about=ABOUT, examples=EXAMPLES)
 @options.selection
 @option("--seeds N", "seeds 0 to N-1; default: the suite's number")
 @options.destination
@@ -73,13 +72,11 @@ def command(
         suites = checkup.beside(suites, plugins.names(elsewhere=True))
 
     # The engine, and whether all of it can be done there.
-    if machine.on == engines.SLURM:
+    if machine.on == "slurm":
         engine: Engine | Array = Array(machine.device, machine.submit, machine.slurm)
     else:
         engine = machine.engine(suites)
     suites = devices.resolved(suites, engine.device, alone=peers.world() == 1)
-    if effort.tensorboard:
-        tracking.check_tensorboard()
     for model, _ in samples:
         if selection.models and model not in selection.models:
             both = f"name '{model}' in --models too, or leave --models out"

@@ -29,28 +29,20 @@ class Unwritable(CommandEnds):
         return self.code
 
 
-class _Sink(io.RawIOBase):
+class _Sink(io.FileIO):
     """The bytes of a stream. It outlives whoever closes the stream, and fails once when it cannot write."""
 
     def __init__(self, name: str, number: int) -> None:
-        self.stream, self.number, self.copy = name, number, os.dup(number)
+        super().__init__(number, "w", closefd=False)
+        self.stream = name
         self.lost: Unwritable | None = None
-
-    def writable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self.number
-
-    def isatty(self) -> bool:
-        return os.isatty(self.copy)
 
     def write(self, data: Any) -> int:
         """Write all, or nothing more after a failure. Raises Unwritable."""
         left = memoryview(data)
         try:
             while left and not self.lost:
-                left = left[os.write(self.copy, left) :]
+                left = left[super().write(left) :]
         except OSError as error:
             self.lost = Unwritable(self.stream, error)
             raise self.lost from None
@@ -90,9 +82,8 @@ def watched() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before
-        for sink, stream in zip(sinks, opened, strict=True):
+        for stream in opened:
             with suppress(Unwritable):
                 stream.flush()
-            os.close(sink.copy)
         if lost := next((sink.lost for sink in sinks if sink.lost), None):
             raise lost

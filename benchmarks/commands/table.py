@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 
 from alibench.benchmarks.commands.command import Command
-from alibench.benchmarks.commands.declaring import Place
+from alibench.benchmarks.commands.declaring import DIR
 from alibench.benchmarks.commands.publishing import as_facts, show
 from alibench.benchmarks.running.answers import Answer
 from alibench.evaluation.errors import BadInput
@@ -17,7 +17,7 @@ EXAMPLES = ("alibench table out", "alibench table out --json")
 
 
 @click.command("table", cls=Command, about=ABOUT, examples=EXAMPLES)
-@click.argument("folder", type=Place(), metavar="DIR")
+@click.argument("folder", type=DIR, metavar="DIR")
 def command(console: Console, folder: Path) -> Answer:
     """Carry out the command. Raises BadInput for a folder without finished runs, or a damaged one."""
     frame = rows.derive(folder)

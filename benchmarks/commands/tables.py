@@ -16,11 +16,7 @@ EXAMPLES = ("alibench tables", "alibench tables --from out other --out paper")
 
 
 @click.command("tables", cls=Command, examples=EXAMPLES)
-@option(
-    "--from DIR ...",
-    "what --out named; default: the committed results, results/reference/",
-    "sources",
-)
+@option("--from DIR ...", "what --out named; default: the committed results, results/reference/", "sources")
 @option("--out DIR", "folder for the tables; default: a fresh one")
 def command(console: Console, sources: tuple[Path, ...], out: Path | None) -> Answer:
     """Carry out the command. Raises BadInput rather than touch what is there."""

@@ -17,11 +17,10 @@ from alibench.benchmarks.commands.options import Effort, Location, Selection
 from alibench.benchmarks.commands.publishing import line, show
 from alibench.benchmarks.config import checks, devices, loading, plugins
 from alibench.benchmarks.config.schema import Entry, Search, Suite
-from alibench.benchmarks.running import outputs, space, tracking
+from alibench.benchmarks.running import outputs, space
 from alibench.benchmarks.running.answers import Answer
-from alibench.benchmarks.running.jobs import Job
+from alibench.benchmarks.running.jobs import Job, Workplace
 from alibench.benchmarks.running.outputs import Destination, Output
-from alibench.benchmarks.running.work import Workplace
 from alibench.benchmarks.training import peers
 from alibench.evaluation import files
 from alibench.evaluation.errors import BadInput, check_name
@@ -36,7 +35,7 @@ EXAMPLES = (
 )
 
 
-@click.command("tune", cls=Command, about=ABOUT, examples=EXAMPLES, settings=options.SETTINGS)
+@click.command("tune", cls=Command, about=ABOUT, examples=EXAMPLES)
 @options.selection
 @options.destination
 @options.machine()
@@ -54,8 +53,6 @@ def command(
     # The engine, and whether all of it can be done there.
     engine = machine.engine(suites)
     suites = devices.resolved(suites, engine.device, alone=peers.world() == 1)
-    if effort.tensorboard:
-        tracking.check_tensorboard()
     for suite in suites:
         _check(suite)
     checkup.rehearse(suites)

@@ -77,7 +77,7 @@ def speeds(source: Path) -> pd.DataFrame:
 
 
 def facts(findings: Sequence[Finding], stored: Baseline, current: Baseline) -> dict[str, Any]:
-    """Return the decision for a program; numbers that are not finite are null."""
+    """Return the decision for a program."""
     return {
         "passed": not any(finding.failed for finding in findings),
         "suite": current.suite,
@@ -96,13 +96,9 @@ def _cell(finding: Finding) -> dict[str, Any]:
         "protocol": gated.protocol,
         "verdict": finding.verdict,
         "failed": finding.failed,
-        **{when: {"mean": _number(mean), "std": _number(std)} for when, (mean, std) in spreads.items()},
-        "standard_errors": _number(finding.errors),
-        "p": _number(finding.p),
-        "bad_seeds": {str(seed): _number(distance) for seed, distance in finding.seeds.items()},
+        **{when: {"mean": mean, "std": std} for when, (mean, std) in spreads.items()},
+        "standard_errors": finding.errors,
+        "p": finding.p,
+        "bad_seeds": {str(seed): distance for seed, distance in finding.seeds.items()},
         "reason": finding.reason,
     }
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None

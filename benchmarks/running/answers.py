@@ -1,14 +1,14 @@
 """What a command answers: its exit code, and the facts that `--json` prints."""
 
 import json
-import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
+
+import msgspec
 
 
 @dataclass(frozen=True)
@@ -20,19 +20,18 @@ class Answer:
 
     @property
     def document(self) -> str:
-        """The facts and the exit code as JSON; NaN and infinities are null."""
-        return json.dumps(strict({**self.facts, "exit_code": self.code}), indent=1, allow_nan=False)
+        """The facts and the exit code as JSON."""
+        return as_json({**self.facts, "exit_code": self.code})
 
 
-def strict(value: Any) -> Any:
-    """Return facts as JSON knows them: null for NaN and infinities, text for paths."""
-    if isinstance(value, Mapping):
-        return {str(key): strict(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [strict(part) for part in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
+def as_json(facts: Mapping[str, Any]) -> str:
+    """Return facts as JSON: null for NaN and infinities, text for paths."""
+
+    def plain(value: Any) -> Any:
+        return float(value) if isinstance(value, float) else str(value)  # NumPy's numbers
+
+    # json's text is ASCII, which every terminal and log can hold.
+    return json.dumps(json.loads(msgspec.json.encode(facts, enc_hook=plain)), indent=1)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,6 @@ class Survey:
     finished: dict[str, list[Path]] = field(default_factory=dict)  # run -> its folders; the first one counts
     unfinished: list[Path] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)  # messages
-    bytes: int = 0  # of the finished runs
 
 
 @dataclass(frozen=True)
@@ -68,14 +66,13 @@ def survey(plans: Mapping[Path, Grid]) -> Survey:
             try:
                 suite = rows.read_origin(folder)["suite"]
                 rows.read_run(folder, suite)
-                size = _size(folder)
+                _check_files(folder)
             except (rows.Damaged, OSError) as damage:
                 seen.damaged.append(str(damage))
                 continue
 
             if suite not in plan["suites"]:
                 raise BadInput(f"{folder} is of suite '{suite}', which {out} was not begun with")
-            seen.bytes += size if folder.name not in seen.finished else 0
             seen.finished.setdefault(folder.name, []).append(folder)
 
     for folders in seen.finished.values():
@@ -86,16 +83,11 @@ def survey(plans: Mapping[Path, Grid]) -> Survey:
     return seen
 
 
-def _size(folder: Path) -> int:
-    """Return the bytes of a run's files. Raises OSError, and Damaged for what is neither a file nor a folder.
-
-    A link's target is somebody else's, and is not copied.
-    """
-    paths = list(folder.rglob("*"))
-    for path in paths:
+def _check_files(folder: Path) -> None:
+    """Raise Damaged for what is neither a file nor a folder: a link's target is somebody else's."""
+    for path in folder.rglob("*"):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise rows.Damaged(f"{path} is neither a file nor a folder: remove it")
-    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 def _is_reference(run_id: str) -> bool:
@@ -128,10 +120,8 @@ def _rows(folders: Sequence[Path]) -> tuple[Rows, list[Path]]:
 
 def _by_name(table: Rows) -> dict[str, Any]:
     """Return rows without timings as a nested table, whose keys are texts."""
-    names = rows.KEY[1:]  # without the run
-    quality = [row for row in table.values() if row["kind"] != "timing"]
-    texts = [[f"{name} {row[name]}" for name in names if row[name] not in ("", None)] for row in quality]
-    return {"rows": dict(zip(map(", ".join, texts), quality, strict=True))}
+    quality = {key: row for key, row in table.items() if row["kind"] != "timing"}
+    return {"rows": {", ".join(map(str, key[1:])): row for key, row in quality.items()}}
 
 
 # -------------------- the command
@@ -147,8 +137,7 @@ def collected(
     anything is written where that can be known.
     """
     in_place = len(folders) == 1 and out is None
-    fresh = outputs.RUNS / f"collected-{datetime.now():%Y%m%d-%H%M%S}"
-    to = folders[0] if in_place else out or fresh
+    to = folders[0] if in_place else out or outputs.unnamed("collected")
     places = [path.resolve() for path in folders]
     if twice := [path for path, place in zip(folders, places, strict=True) if places.count(place) > 1]:
         raise BadInput(f"the same folder is named twice: {twice[0]}")
@@ -170,8 +159,6 @@ def collected(
         with outputs.alone(to):
             yield _report(to, plans, plan, seen, console)
         return
-    outputs.check_space(to, seen.bytes)
-    outputs.check_place(to)
     with outputs.alone(to):
         # All was checked without the lock.
         if _begun(to) != begun:
@@ -252,14 +239,11 @@ def _report(out: Path, plans: Mapping[Path, Grid], plan: Grid, seen: Survey, con
     twice = [run_id for run_id, folders in new.items() for _ in folders[1:] if not _is_reference(run_id)]
     counts = f"{len(new)} runs collected, {len(there)} were there already, {len(twice)} found twice"
 
-    lines = [*seen.damaged, *grids.unplanned_seeds(plan)]
+    for line in seen.damaged:
+        say(line)
     if seen.unfinished:
         names = listed(list(map(str, seen.unfinished)))
-        lines.append(f"{len(seen.unfinished)} runs are not finished, and left out: {names}")
-    if timed := sum(run_id.endswith("-throughput") for run_id in twice):
-        lines.append(f"speed is the first folder's where several have it ({timed} times)")
-    for line in lines:
-        say(line)
+        say(f"{len(seen.unfinished)} runs are not finished, and left out: {names}")
     console.print(counts, highlight=False)
 
     missing = [run for run in plan["runs"] if run not in seen.finished]

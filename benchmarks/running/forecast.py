@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
 from alibench.benchmarks.config import compute, devices
@@ -25,6 +26,7 @@ from alibench.benchmarks.running.timing import Clock, threads
 from alibench.benchmarks.training.recipe import steps_of
 from alibench.evaluation import store
 from alibench.evaluation.features import extractors
+from alibench.evaluation.messages import listed
 
 EntryFacts = dict[str, Any]  # a row of a suite's tables, as `--json` prints it
 STARTED = time.process_time()  # seconds that importing all this took, which a worker has to do, too
@@ -174,7 +176,9 @@ def show(facts: Mapping[str, Any], where: str, console: Console) -> None:
         if entry["steps"] is not None:
             training = (f"{entry['steps']:,}", f"{entry['gflop']:,.4g}", spoken(entry["training_seconds"]))
         evaluation = spoken(entry["evaluation_seconds"])
-        table.add_row(entry["suite"], entry["model"], span(entry["seeds"]), *training, evaluation)
+        table.add_row(
+            entry["suite"], entry["model"], listed(list(map(str, entry["seeds"]))), *training, evaluation
+        )
 
     console.print(table)
     for line in _lines(facts, where):
@@ -201,7 +205,8 @@ def _lines(facts: Mapping[str, Any], where: str) -> Iterator[str]:
     )
 
     yield from facts["first"]
-    yield f"{facts['out']} would hold about {_size(facts['bytes'])}; {_size(facts['free_bytes'])} are free"
+    needed, free = decimal(facts["bytes"]), decimal(facts["free_bytes"])
+    yield f"{facts['out']} would hold about {needed}; {free} are free"
 
 
 def spoken(seconds: float | None) -> str:
@@ -212,13 +217,3 @@ def spoken(seconds: float | None) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-
-
-def span(seeds: Sequence[int]) -> str:
-    """Return seeds as they are read: 0–2, or 0, 5."""
-    whole = list(seeds) == list(range(seeds[0], seeds[0] + len(seeds)))
-    return f"{seeds[0]}–{seeds[-1]}" if whole and len(seeds) > 1 else ", ".join(map(str, seeds))
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

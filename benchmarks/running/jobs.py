@@ -1,4 +1,4 @@
-"""A job: what is to be done for one folder of results; execute.py does it.
+"""A job: what is to be done for one folder of results; execute.py does it. All are made by a Workplace.
 
 There are four kinds: a run (train, evaluate), an evaluation alone, reference rows, and a model's speed.
 """
@@ -6,7 +6,7 @@ There are four kinds: a run (train, evaluate), an evaluation alone, reference ro
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -97,6 +97,53 @@ class Job:
 
         reasons = [row["reason"] for row in measured if row["status"] == "diverged"]
         return Outcome(Status.DIVERGED, reasons[0]) if reasons else OK
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where all jobs of a command are done, and how: what they have in common."""
+
+    out: Path
+    device: str
+    command: tuple[str, ...] = ()  # that began the folder
+    every: float = checkpoints.EVERY  # seconds between checkpoints
+    tensorboard: bool = False
+
+    def _job(self, kind: str, suite: Suite, name: str, seed: int, **more: Any) -> Job:
+        how = {"every": self.every, "tensorboard": self.tensorboard, **more}
+        return Job(kind, suite, name, seed, self.out, self.device, self.command, **how)  # type: ignore[arg-type]
+
+    def trainings(self, suite: Suite, seeds: Sequence[int] | None = None, split: Split = "test") -> list[Job]:
+        """Return a job for each model and seed of a suite, or for each of other `seeds`."""
+        return [
+            self._job("run", suite, name, seed, split=split)
+            for name in suite.models
+            for seed in (suite.seeds_of(name) if seeds is None else seeds)
+        ]
+
+    def references(self, suites: Iterable[Suite]) -> list[Job]:
+        """Return the job of each suite's reference rows."""
+        return [self._job("references", suite, suite.models[0], 0) for suite in suites]
+
+    def timings(self, suites: Iterable[Suite]) -> list[Job]:
+        """Return a job of speed for each model of the suites that measure it."""
+        timed = [suite for suite in suites if "throughput" in suite.metrics]
+        return [self._job("throughput", suite, name, 0) for suite in timed for name in suite.models]
+
+    def evaluations(self, suites: dict[str, Suite], runs: Iterable[trained.TrainedRun]) -> list[Job]:
+        """Return the job of each trained run, then those of models that were trained elsewhere."""
+        # Weights are named by absolute paths: an engine may work in another folder.
+        jobs = []
+        for run in runs:
+            suite, name, seed, step = (run.origin[key] for key in ("suite", "model", "seed", "step"))
+            kept = {"weights": run.weights.absolute(), "step": step}
+            jobs.append(self._job("evaluation", suites[suite], name, seed, **kept))
+        return jobs + [
+            self._job("evaluation", suite, name, suite.first_seed)
+            for suite in suites.values()
+            for name in suite.models
+            if suite.kind(name).elsewhere
+        ]
 
 
 def grouped(work: Iterable[Job], device: torch.device) -> list[Sequence[Job]]:

@@ -67,20 +67,15 @@ def memory_limit(
     with suppress(ValueError, OSError, AttributeError):
         limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
-    # Version 2 has one tree, "0::/PATH", version 1 one for memory, "N:memory:/PATH". A container may see its
+    # This process's group, or one above it, in the tree of version 2 or of version 1; a container may see its
     # own group as the root.
-    files = {groups / "memory.max", groups / "memory" / "memory.limit_in_bytes"}
+    folders = {Path()}
     with suppress(OSError, ValueError):
         for line in member.read_text().splitlines():
-            _, kinds, path = line.split(":", 2)
-            if kinds == "":
-                root, name = groups, "memory.max"
-            elif "memory" in kinds.split(","):
-                root, name = groups / "memory", "memory.limit_in_bytes"
-            else:
-                continue
-            group = root / path.lstrip("/")
-            files |= {folder / name for folder in (group, *group.parents) if folder.is_relative_to(root)}
+            group = Path(line.split(":", 2)[2].lstrip("/"))
+            folders |= {group, *group.parents}
+    files = [groups / folder / "memory.max" for folder in folders]
+    files += [groups / "memory" / folder / "memory.limit_in_bytes" for folder in folders]
 
     # A file may be missing, or say "max".
     for file in files:

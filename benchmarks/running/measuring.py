@@ -123,7 +123,4 @@ def speed(job: Job, model: Model) -> list[Measurement]:
     images, seconds = recipe.batch * len(phase.round), suite.evaluation.seconds
     machine = throughput.Machine(device, trainer.recipe.precision, trainer.recipe.execution)
     protocol = f"batch {recipe.batch}"
-    return [
-        *measured,
-        *throughput.rate("train_rate", trainer.round, images, protocol, seconds, machine),
-    ]
+    return [*measured, *throughput.rate("train_rate", trainer.round, images, protocol, seconds, machine)]

@@ -1,7 +1,7 @@
 """Whether a node of a cluster can do a command's jobs as the command's machine would."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +10,8 @@ from typing import Any
 import torch
 
 from alibench.benchmarks.config import loading, plugins
-from alibench.benchmarks.running import outputs, provenance
+from alibench.benchmarks.running import outputs
 from alibench.evaluation.errors import BadInput
-from alibench.evaluation.messages import listed
 from alibench.results import differences
 
 
@@ -22,10 +21,8 @@ class Requirements:
 
     planned: Mapping[str, Any]  # as plan.json has it
     seen: Path  # a file in the folder that all nodes write to
-    weights: Sequence[Path]  # to be measured
     folder: str = field(default_factory=os.getcwd)  # in which the command runs
     sources: tuple[plugins.Plugin, ...] = field(default_factory=lambda: tuple(plugins.LOADED))
-    project: Mapping[str, str] = field(default_factory=provenance.project)  # file -> sha256
 
 
 def problem(needs: Requirements) -> str:
@@ -34,22 +31,16 @@ def problem(needs: Requirements) -> str:
     with suppress(OSError):
         os.chdir(needs.folder)
 
-    here = provenance.project()
-    if other := sorted(dict(here.items() ^ needs.project.items())):
-        return f"has another version of alibench ({listed(other)}): install the same on every node"
-
     storage = needs.seen.parent
     if not (needs.seen.is_file() and os.access(storage, os.W_OK)):
         return f"cannot see, or not write, {storage}: name an --out on storage that all nodes share"
-    if hidden := next((path for path in needs.weights if not path.is_file()), None):
-        return f"cannot see {hidden}: evaluate a folder on storage that all nodes share"
 
     # A driver may be missing, or torch be built without CUDA.
     device = torch.device(needs.planned["device"])
     if device.type == "cuda" and not torch.cuda.is_available():
         return "offers GPUs to Ray, but its torch finds no CUDA device"
 
-    # Data, libraries and plug-ins are those of the same plan, made here.
+    # Code, data, libraries and plug-ins are those of the same plan, made here.
     try:
         plugins.again(needs.sources)
         suites = [loading.of_plan(table) for table in needs.planned["suites"].values()]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ from alibench.evaluation import files, store
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.messages import say
 from alibench.results import rows, stored
-from alibench.results.differences import differences, only_moved
+from alibench.results.differences import differences
 from alibench.results.stored import PLAN, read_plan
 
 _RESULTS = Path(results.__file__).resolve().parent
@@ -71,17 +71,6 @@ class Output:
     def resume(self) -> str:
         """The command that resumes it."""
         return f"{rows.anew(self.command)} {shlex.join(['--out', str(self.path), '--resume'])}"
-
-
-def place(text: str) -> Path:
-    """Return a path of the command line, whatever is there. Raises BadInput if it cannot be looked at."""
-    try:
-        os.stat(os.path.join(text, os.curdir))
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except OSError as error:
-        raise BadInput(f"'{text}' cannot be looked at ({error.strerror}): name another place") from None
-    return Path(text)
 
 
 # -------------------- what a folder is begun with
@@ -144,31 +133,10 @@ def _begun(path: Path, planned: Mapping[str, Any], force: bool) -> tuple[str, ..
         if not different:
             return tuple(provenance.command() if collected else words)
         problem = f"--out {path} was begun with something else: {different};"
-        if _is_earlier(begun):
-            earlier = "an earlier version of alibench (before 0.2): finish it with that version,"
-            problem = f"--out {path} was begun by {earlier}"
 
     if not force:
         raise BadInput(f"{problem} start over with --fresh, or resume it all the same with --force")
     return ()
-
-
-def _is_earlier(begun: Mapping[str, Any]) -> bool:
-    """Return whether a plan is from before benchmarks/ had rooms: its files have other names now."""
-    return any(PurePosixPath(name).parent == PurePosixPath("benchmarks") for name in begun["code"])
-
-
-def _moved(path: Path, planned: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line for each suite whose data moved since the folder was begun."""
-    try:
-        begun = read_plan(path)
-    except (OSError, files.Damaged):
-        return
-    for name, suite in planned["suites"].items():
-        before = begun["suites"].get(name, {}).get("dataset")
-        if before != suite["dataset"] and only_moved(name, begun, planned):
-            now = f"its data are read from {suite['dataset']} now"
-            yield f"suite '{name}': {now}; they hold what {before} held"
 
 
 # -------------------- the folder
@@ -176,14 +144,16 @@ def _moved(path: Path, planned: Mapping[str, Any]) -> Iterator[str]:
 
 def fresh(out: Path | None, name: str) -> Path:
     """Make a folder that holds nothing yet. Raises BadInput rather than touch what is there."""
-    path = out or _unnamed(name)
-    _make(path)
+    path = out or unnamed(name)
+    check_place(path)
+    path.mkdir(parents=True, exist_ok=True)
     if holds(path):
         raise BadInput(f"--out {path} already holds files: name a new folder; nothing was touched")
     return path
 
 
-def _unnamed(name: str) -> Path:
+def unnamed(name: str) -> Path:
+    """Return a place for a fresh folder."""
     return RUNS / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
@@ -195,7 +165,7 @@ def destined(destination: Destination, name: str, planned: Mapping[str, Any], ne
     """
     # Without a place for caches nothing could be trained.
     store.home()
-    path = destination.out or _unnamed(name)
+    path = destination.out or unnamed(name)
     if destination.fresh:
         path = _unused(path)
 
@@ -207,10 +177,7 @@ def destined(destination: Destination, name: str, planned: Mapping[str, Any], ne
     check_space(path, needed)
     check_place(path)
 
-    # What it was begun with.
     _begun(path, planned, destination.force)
-    for line in _moved(path, planned):
-        say(line)
     return path
 
 
@@ -243,7 +210,8 @@ def opened(destination: Destination, path: Path, planned: Mapping[str, Any]) -> 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Make a folder, if it is not there, and keep others from writing to it meanwhile. Raises BadInput."""
-    _make(path)
+    check_place(path)
+    path.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
         try:
             held.enter_context(files.locked(path / LOCK))
@@ -284,21 +252,6 @@ def _unused(path: Path) -> Path:
     return unused
 
 
-def _make(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except (FileExistsError, NotADirectoryError):
-        raise BadInput(f"--out {path} is, or lies in, a file: name a folder") from None
-    except OSError as error:
-        raise _unwritable(path, str(error.strerror)) from None
-
-
-def _unwritable(path: Path, reason: str) -> BadInput:
-    return BadInput(f"--out {path} cannot be written ({reason}): name another folder with --out")
-
-
 # -------------------- places that are refused before anything is made
 
 
@@ -310,13 +263,14 @@ def check_apart(path: Path, datasets: Iterable[str]) -> None:
             raise BadInput(f"{problem}: name a place outside it by --out; nothing was touched")
 
 
-def check_place(path: Path) -> None:
+def check_place(path: Path, option: str = "--out") -> None:
     """Refuse a place that no folder can be made in, as far as can be seen beforehand. Raises BadInput."""
     there = next(parent for parent in (path, *path.absolute().parents) if os.path.lexists(parent))
     if not there.is_dir():
-        raise BadInput(f"--out {path} is, or lies in, a file: name a folder")
+        raise BadInput(f"{option} {path} is, or lies in, a file: name a folder")
     if not os.access(there, os.W_OK):
-        raise _unwritable(path, os.strerror(errno.EACCES))
+        reason = os.strerror(errno.EACCES)
+        raise BadInput(f"{option} {path} cannot be written ({reason}): name another place by {option}")
 
 
 def check_space(path: Path, needed: int) -> None:

@@ -6,7 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -29,7 +29,6 @@ ROOT = Path(__file__).resolve().parents[2]
 # The files that numbers depend on, besides models and evaluation.
 TRAINING = ["data/*", "training/*", "config/*"]
 TRAINING += [f"running/{name}" for name in ("execute", "jobs", "measuring", "worker")]
-PROJECT = ("models", "evaluation", "results", "benchmarks")
 
 
 @cache
@@ -73,13 +72,6 @@ def code(suites: Iterable[Suite]) -> dict[str, str]:
     others = {Path(inspect.getfile(kind)).resolve() for kind in models.REGISTRY.values()}
     training = {path for pattern in TRAINING for path in ROOT.glob(f"benchmarks/{pattern}.py")}
     return _hashes(asked | (shared - others) | training)
-
-
-@cache
-def project() -> Mapping[str, str]:
-    """Return the hashes of all code of the project, by path."""
-    # No deeper: there may be very many runs in results/.
-    return _hashes(path for room in PROJECT for sub in ("", "*/") for path in ROOT.glob(f"{room}/{sub}*.py"))
 
 
 def _hashes(paths: Iterable[Path]) -> dict[str, str]:
@@ -152,6 +144,4 @@ def of(
 
 def command() -> list[str]:
     """Return this process's command, as it can be typed again."""
-    # The gate's study is a session of nox, no command.
-    studied = Path(sys.argv[0]).name == "study.py"
-    return [*(["nox", "-s", "gate_study", "--"] if studied else ["alibench"]), *sys.argv[1:]]
+    return ["alibench", *sys.argv[1:]]

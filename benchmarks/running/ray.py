@@ -11,8 +11,8 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import chdir, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import chdir
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -37,7 +37,7 @@ from alibench.evaluation.messages import listed
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 try:
     import ray
-    from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError, TaskCancelledError
+    from ray.exceptions import GetTimeoutError, RayError, RayTaskError, TaskCancelledError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ImportError:
     raise BadInput("--on ray needs the package ray: pip install 'ray[client]'") from None
@@ -45,7 +45,7 @@ except ImportError:
 CLIENT_PORT = 10001  # of ray://HOST
 QUEUED = 1000  # tasks that wait in Ray, at most, so that memory does not follow the plan
 LOST = 3  # times that a job may lose its worker, as is Ray's own default
-TICK = 2.0  # seconds between two looks at progress and nodes; a run that ends is seen at once
+TICK = 2.0  # seconds between two looks at the nodes; a run that ends is seen at once
 ANSWER = 120.0  # seconds for the nodes to start a worker each and to check themselves
 REACHED = 5.0  # seconds for an address to answer
 
@@ -53,42 +53,16 @@ REACHED = 5.0  # seconds for an address to answer
 # -------------------- on a node
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """A task's result on a node that cannot do it; another node has to."""
-
-    node: str  # Ray's id
-    problem: str
-
-
-class Progress:
-    """An actor that all tasks report their steps to."""
-
-    def __init__(self) -> None:
-        self.steps: dict[str, int] = {}
-
-    def reach(self, run_id: str, steps: int) -> None:
-        """Take the number of steps that a run has made."""
-        self.steps[run_id] = steps
-
-    def news(self) -> dict[str, int]:
-        """Return what changed since the last call."""
-        steps, self.steps = self.steps, {}
-        return steps
-
-
 _problems: list[str] = []  # of this process's node, once it is checked
 
 
-def task(
-    group: Group, needs: nodes.Requirements, do: worker.Do, progress: Any
-) -> dict[str, Outcome] | Refusal:
-    """Do jobs, but those that a lost worker had finished; return their outcomes."""
+def task(group: Group, needs: nodes.Requirements, do: worker.Do) -> dict[str, Outcome] | str:
+    """Do jobs, but those that a lost worker had finished; return their outcomes, or the node's problem."""
     if not _problems:
         # This node may have joined after all others were checked.
         _problems.append(nodes.problem(needs))
     if _problems[0]:
-        return Refusal(_this_node(), _problems[0])
+        return _problems[0]
 
     # Ray cancels a task by SIGINT.
     request = Request()
@@ -97,30 +71,16 @@ def task(
         done = {job.run_id: outcome for job in group if (outcome := job.outcome())}
         left = [job for job in group if job.run_id not in done]
         with cache.settled():
-            report = progress.reach.remote
-            return done | (worker.work(left, report, request, needs.sources, do) if left else {})
+            return done | (worker.work(left, _silent, request, needs.sources, do) if left else {})
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def _this_node() -> str:
-    return str(ray.get_runtime_context().get_node_id())
+def _silent(run_id: str, steps: int) -> None:
+    """Report no steps: a cluster's display counts runs."""
 
 
 # -------------------- in the command's process
-
-
-def _target(address: str) -> str:
-    """Return an address with its port, as Ray takes it; "" for "auto" and "local". Raises BadInput."""
-    if address in ("auto", "local"):
-        return ""
-    client = address.startswith("ray://")
-    parts = urlsplit(address if client else f"//{address}")
-    with suppress(ValueError):
-        port = parts.port or (CLIENT_PORT if client else None)
-        if parts.hostname and port:
-            return f"{'ray://' * client}{parts.hostname}:{port}"
-    raise BadInput(f"'{address}' is not an address of a Ray cluster, such as ray://HOST or HOST:PORT")
 
 
 def _connect(on: str) -> None:
@@ -130,23 +90,25 @@ def _connect(on: str) -> None:
     """
     ray.shutdown()  # of an earlier command in this process
     client = on.startswith("ray://")
-    target = _target(on if client else os.environ.get("RAY_ADDRESS", "auto"))
+    target = on if client else os.environ.get("RAY_ADDRESS", "auto")
 
     # Ray itself would wait for minutes.
-    host, _, port = target.removeprefix("ray://").rpartition(":")
-    try:
-        if target:
-            socket.create_connection((host, int(port)), REACHED).close()
-    except OSError as error:
-        problem = f"{f'--on {on}' if client else 'RAY_ADDRESS'}: nobody answers at {host}:{port} ({error})"
-        raise BadInput(f"{problem}: is the cluster up ('ray start --head')?") from None
+    if target not in ("auto", "local"):
+        parts = urlsplit(target if client else f"//{target}")
+        try:
+            port = parts.port or (CLIENT_PORT if client else 0)
+            socket.create_connection((parts.hostname or "", port), REACHED).close()
+        except (OSError, ValueError) as error:
+            problem = f"{f'--on {on}' if client else 'RAY_ADDRESS'}: nobody answers at {parts.netloc}"
+            raise BadInput(f"{problem} ({error}): is the cluster up ('ray start --head')?") from None
+        target = f"{'ray://' * client}{parts.hostname}:{port}"
 
     # Workers import from the folder that this is called in: a models/ of the user's would hide ours.
     options: dict[str, Any] = {} if client else {"include_dashboard": False}
     options |= {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         with inherited({}), chdir(sys.prefix), warnings.catch_warnings(action="ignore"):
-            ray.init(target or None, **options)
+            ray.init(None if target in ("auto", "local") else target, **options)
     except (OSError, RuntimeError, ValueError, RayError, SystemExit) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         token = "; where it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" * client
@@ -168,10 +130,7 @@ class Node:
 
 
 class Cluster:
-    """All nodes of a Ray cluster, also those that join it later.
-
-    A node is checked once; until it has answered, and if it has a problem, it gets no runs.
-    """
+    """All nodes of a Ray cluster; those that join it later are checked where a task fails on one."""
 
     def __init__(self, on: str, device: str | None, suites: Iterable[Suite], do: worker.Do = execute) -> None:
         if device not in (None, "cpu", "cuda"):
@@ -190,23 +149,21 @@ class Cluster:
         # On a GPU each task has a process of its own: one in which CUDA has failed does no other run.
         self.task: Any = ray.remote(max_calls=1)(task) if self.device.type == "cuda" else ray.remote(task)
         self.nodes = self._alive()
-        self.asked: dict[Any, str] = {}  # answers that are still to come -> node
         self.running: dict[Any, tuple[Group, set[str]]] = {}  # tasks -> their jobs, and the nodes they avoid
         self.needs: Any = None  # Requirements in Ray's store
-        self.progress: Any = None  # the actor
         self.looked, self.stopped = 0.0, False
         if not self.size:
             self.end()
             taken = ", ".join(f"{amount:g} {kind}" for kind, amount in self.taken.items())
-            problem = f"no node of {len(self.nodes)} has room for a run on {self.device}: it takes {taken}"
+            problem = f"no node has room for a run on {self.device}: it takes {taken}"
             raise BadInput(f"--on {on}: {problem}; add a node, or set resources.cpus, .memory or .gpus")
 
     def _alive(self) -> dict[str, Node]:
-        """Return the nodes that Ray knows, by their ids."""
+        """Return the nodes that Ray knows and that have room for a run, by their ids."""
         alive = {}
         for info in ray.nodes():
-            if info["Alive"]:
-                room = min(int(info["Resources"].get(kind, 0) / self.taken[kind]) for kind in self.taken)
+            room = min(int(info["Resources"].get(kind, 0) / self.taken[kind]) for kind in self.taken)
+            if info["Alive"] and room:
                 address = f"{info['NodeManagerAddress']}:{info['NodeManagerPort']}"
                 alive[info["NodeID"]] = Node(f"{info['NodeManagerHostname']} ({address})", room)
         return alive
@@ -214,12 +171,7 @@ class Cluster:
     @property
     def able(self) -> dict[str, Node]:
         """The nodes that get runs."""
-        return {node_id: node for node_id, node in self.nodes.items() if node.room and not node.problem}
-
-    @property
-    def avoided(self) -> set[str]:
-        """The nodes with a problem."""
-        return {node_id for node_id, node in self.nodes.items() if node.problem}
+        return {node_id: node for node_id, node in self.nodes.items() if not node.problem}
 
     @property
     def size(self) -> int:
@@ -241,27 +193,20 @@ class Cluster:
     def check(self, work: Sequence[Job], planned: Mapping[str, Any]) -> None:
         """Check the storage, code, libraries and data of each node. Raises BadInput that names the nodes."""
         out = work[0].out.absolute()
-        needs = nodes.Requirements(planned, out / outputs.PLAN, [job.weights for job in work if job.weights])
+        needs = nodes.Requirements(planned, out / outputs.PLAN)
         try:
             # There is no plan.json yet: a file of the moment stands for it.
             storage = next(parent for parent in (out, *out.parents) if parent.is_dir())
             with NamedTemporaryFile(dir=storage, prefix=".alibench-", suffix=".part") as sign:
                 self.needs = ray.put(replace(needs, seen=Path(sign.name)))
-                for node_id in self.able:
-                    self._ask(node_id)
-                ray.wait(list(self.asked), num_returns=len(self.asked), timeout=ANSWER)
-                for node_id, problem in self._answers():
-                    self.nodes[node_id].problem = problem
+                self._ask(self.nodes)
 
-            # Ray takes a quarter of a minute to notice that a node is lost: then that is its answer.
-            alive = self._alive()
-            self.nodes = {node_id: node for node_id, node in self.nodes.items() if node_id in alive}
             lines = []
             for problem in dict.fromkeys(node.problem for node in self.nodes.values() if node.problem):
                 names = [node.name for node in self.nodes.values() if node.problem == problem]
                 lines.append(f"node {listed(names)} {problem}")
-            if lines or not self.size:
-                raise BadInput(f"--on {self.on}: {'; '.join(lines) or 'all nodes were lost: try again'}")
+            if lines:
+                raise BadInput(f"--on {self.on}: {'; '.join(lines)}")
         except BaseException:
             self.end()
             raise
@@ -273,50 +218,32 @@ class Cluster:
         home = {name: os.environ[name] for name in ("ALIBENCH_DATA",) if name in os.environ}
         return {"env_vars": {**worker.environment(self.device), **home}}
 
-    def _ask(self, node_id: str) -> None:
-        there = NodeAffinitySchedulingStrategy(node_id, soft=False)
-        options = {"num_cpus": 0, "max_retries": LOST, "runtime_env": self._environment}
-        question: Any = ray.remote(nodes.problem)
-        self.asked[question.options(scheduling_strategy=there, **options).remote(self.needs)] = node_id
-        self.nodes[node_id].problem = f"has not answered in {ANSWER:.0f} s"
+    def _ask(self, asked: Mapping[str, Node]) -> None:
+        """Let nodes check themselves, all at once, and keep their problems."""
+        answers = {}
+        for node_id in asked:
+            there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+            options = {"num_cpus": 0, "max_retries": LOST, "runtime_env": self._environment}
+            question: Any = ray.remote(nodes.problem)
+            answers[node_id] = question.options(scheduling_strategy=there, **options).remote(self.needs)
 
-    def _answers(self) -> Iterator[tuple[str, str]]:
-        """Yield each node that has answered since the last call, with its problem or ""."""
-        asked = list(self.asked)
-        ready = ray.wait(asked, num_returns=len(asked), timeout=0)[0] if asked else []
-        for answer in ready:
+        deadline = time.monotonic() + ANSWER
+        for node_id, answer in answers.items():
             try:
-                problem = str(ray.get(answer))
+                asked[node_id].problem = ray.get(answer, timeout=max(1.0, deadline - time.monotonic()))
+            except GetTimeoutError:
+                asked[node_id].problem = f"has not answered in {ANSWER:.0f} s"
             except RayError as error:
-                problem = f"cannot run alibench ({_last_line(error)}): install the same version on every node"
-            yield self.asked.pop(answer), problem
+                reason = f"cannot run alibench ({_last_line(error)})"
+                asked[node_id].problem = f"{reason}: install the same version on every node"
 
-    def _learn(self, node_id: str, problem: str, listener: Listener) -> None:
-        """Keep a node's problem or "", and report it if it is new."""
-        if (node := self.nodes.get(node_id)) and node.problem != problem:
-            node.problem = problem
-            listener.say(f"node {node.name} {f'gets no runs: it {problem}' if problem else 'has joined'}")
-
-    def _look_around(self, listener: Listener) -> None:
-        """Pass progress on; report nodes that are lost, have joined, or have a problem."""
-        self.looked = time.monotonic()
-        # The actor may be starting again on another node: its news can wait.
-        with suppress(RayActorError, GetTimeoutError):
-            for run_id, steps in ray.get(self.progress.news.remote(), timeout=REACHED).items():
-                listener.reach(run_id, steps)
-
+    def _look_around(self, listener: Listener) -> dict[str, Node]:
+        """Report nodes that are lost; return those that have joined."""
         alive = self._alive()
         for node_id in self.nodes.keys() - alive.keys():
-            node = self.nodes.pop(node_id)
-            if not node.problem:
-                listener.say(f"node {node.name} is lost: its runs resume elsewhere, from their checkpoints")
-        # A node without room, as one without a GPU, gets no runs anyway.
-        for node_id in alive.keys() - self.nodes.keys():
-            self.nodes[node_id] = alive[node_id]
-            if alive[node_id].room:
-                self._ask(node_id)
-        for node_id, problem in self._answers():
-            self._learn(node_id, problem, listener)
+            name = self.nodes.pop(node_id).name
+            listener.say(f"node {name} is lost: its runs resume elsewhere, from their checkpoints")
+        return {node_id: node for node_id, node in alive.items() if node_id not in self.nodes}
 
     # -------------------- the runs
 
@@ -326,14 +253,8 @@ class Cluster:
 
     def begin(self, group: Group) -> None:
         """Make a task of a group."""
-        if self.progress is None:
-            # Next to the command, whose end is the actor's end too.
-            here = NodeAffinitySchedulingStrategy(_this_node(), soft=True)
-            options: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
-            self.progress = ray.remote(Progress).options(**options).remote()
-
         # Speed is measured on one node for all models, so that it can be compared.
-        avoided, where = self.avoided, dict[str, Any]()
+        avoided, where = self.nodes.keys() - self.able.keys(), dict[str, Any]()
         if group[0].kind == "throughput" and self.able:
             first = min(self.able, key=lambda node_id: self.nodes[node_id].name)
             where = {"scheduling_strategy": NodeAffinitySchedulingStrategy(first, soft=True)}
@@ -351,7 +272,7 @@ class Cluster:
             **where,
         )
         group = [replace(job, out=job.out.absolute()) for job in group]
-        self.running[run.remote(group, self.needs, self.do, self.progress)] = group, avoided
+        self.running[run.remote(group, self.needs, self.do)] = group, avoided
 
     def wait(self, listener: Listener) -> list[dict[str, Outcome]]:
         """Wait a moment for a task to end; return the outcomes of those that have."""
@@ -359,6 +280,7 @@ class Cluster:
         first, _ = ray.wait(tasks, num_returns=1, timeout=TICK)
         ready = first and ray.wait(tasks, num_returns=len(tasks), timeout=0)[0]
         if time.monotonic() > self.looked + TICK:
+            self.looked = time.monotonic()
             self._look_around(listener)
         return [outcomes for each in ready if (outcomes := self._outcome(each, listener))]
 
@@ -367,27 +289,29 @@ class Cluster:
         group, avoided = self.running.pop(ended)
         again = False
         try:
-            result: dict[str, Outcome] | Refusal = ray.get(ended)
-            if not isinstance(result, Refusal):
+            result: dict[str, Outcome] | str = ray.get(ended)
+            if isinstance(result, dict):
                 return {job.run_id: result[job.run_id] for job in group}
-            self._look_around(listener)  # the node may have just joined
-            self._learn(result.node, result.problem, listener)
-            outcome, again = failed(f"its node {result.problem}"), True
+            outcome, again = failed(f"its node {result}"), True
         except TaskCancelledError:
             outcome = STOPPED
         except RayTaskError as error:
             # A job's own errors are outcomes: this node could not even begin.
-            self._look_around(listener)
-            outcome, again = failed(_last_line(error)), not self.avoided <= avoided
+            outcome, again = failed(_last_line(error)), True
         except RayError as error:
             outcome = failed(f"its worker was lost {LOST + 1} times, the last time so: {_last_line(error)}")
 
-        if again and self.stopped:
-            outcome = STOPPED
-        elif again and self.able:
-            self.begin(group)
-            return {}
-        return {job.run_id: outcome for job in group}
+        # The node may have joined since all were checked.
+        if again and not self.stopped:
+            joined = self._look_around(listener)
+            self._ask(joined)
+            self.nodes |= joined
+            for node in (node for node in joined.values() if node.problem):
+                listener.say(f"node {node.name} gets no runs: it {node.problem}")
+            if self.able and not self.nodes.keys() - self.able.keys() <= avoided:
+                self.begin(group)
+                return {}
+        return {job.run_id: STOPPED if again and self.stopped else outcome for job in group}
 
     def stop(self) -> None:
         """Cancel all tasks."""

@@ -49,12 +49,8 @@ class Together:
 
     def check(self, work: Sequence[Job], planned: Mapping[str, Any]) -> None:
         """Raise BadInput for what these processes cannot train together, and for more of them than GPUs."""
-        if self.device.type not in ("cuda", "cpu"):
-            raise BadInput(f"several processes cannot share '{self.device}': use --device cpu")
-        if self.device.index is not None:
-            raise BadInput(
-                f"--device {self.device}: several processes take a GPU each, so say {self.device.type}"
-            )
+        if str(self.device) not in ("cuda", "cpu"):
+            raise BadInput(f"--device {self.device}: several processes take a GPU each: say cuda, or cpu")
         gpus = torch.cuda.device_count()
         if self.device.type == "cuda" and gpus < int(os.environ["LOCAL_WORLD_SIZE"]):
             raise BadInput(
@@ -62,7 +58,7 @@ class Together:
             )
 
         for job in work:
-            if _is_shared(job) and (reason := refusal(job.suite.recipe_of(job.name), world())):
+            if job.trains and (reason := refusal(job.suite.recipe_of(job.name), world())):
                 raise BadInput(f"suite '{job.suite.name}', model '{job.name}': {reason}")
 
     def grouped(self, work: Iterable[Job]) -> list[Group]:
@@ -82,14 +78,12 @@ class Together:
             Together.astray = True
             from_first((job, loaded))
 
-        before = _stamp(job)
-        processes = Sharded(announce) if _is_shared(job) else ALONE
+        processes = Sharded(announce) if job.trains else ALONE
         do = functools.partial(execute, processes=processes)
         outcomes = worker.work([job], listener.reach, self.request, loaded, do)
 
-        # A failure after the training leaves the others waiting for the next one, as they should
         outcome = outcomes[job.run_id]
-        Together.astray = Together.astray and outcome.failed and _stamp(job) == before
+        Together.astray = Together.astray and outcome.failed
         if Together.astray or device_failed(outcomes):
             raise Lost(_last(job.run_id, str(outcome)))
         return [outcomes]
@@ -100,17 +94,6 @@ class Together:
 
     def end(self) -> None:
         """Release nothing: `dismiss` releases the others, after the command's last job."""
-
-
-def _is_shared(job: Job) -> bool:
-    """Return whether a job trains something."""
-    return job.kind == "run" and not job.elsewhere
-
-
-def _stamp(job: Job) -> int:
-    """Return when a training of this run last ended; 0 if none has."""
-    training = job.folder / "training.json"
-    return training.stat().st_mtime_ns if training.exists() else 0
 
 
 def _last(run_id: str, outcome: str) -> str:

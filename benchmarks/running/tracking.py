@@ -5,14 +5,12 @@ Any function of a record will do, so that curves go wherever one has them:
     train(model, split, recipe, seed, device, log=lambda record: mine.append(record["loss discriminator"]))
 """
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from alibench.benchmarks.training.recipe import Recipe, steps_of
-from alibench.evaluation.errors import BadInput
 from alibench.models.base import Phase
 
 
@@ -20,12 +18,6 @@ def starts(phases: Sequence[Phase], recipe: Recipe) -> dict[str, int]:
     """Return how many rounds of other phases come before each phase, by its name."""
     lengths = [steps_of(phase, recipe) for phase in phases]
     return dict(zip((phase.name for phase in phases), accumulate([0, *lengths]), strict=False))
-
-
-def check_tensorboard() -> None:
-    """Raise BadInput if the package is not installed."""
-    if importlib.util.find_spec("tensorboard") is None:
-        raise BadInput("--tensorboard needs the package tensorboard: pip install tensorboard")
 
 
 class TensorBoard:

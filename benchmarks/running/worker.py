@@ -6,7 +6,6 @@ import errno
 import importlib
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 
@@ -103,13 +102,14 @@ def _of_error(error: BaseException) -> Outcome:
 
 
 def device_failure(error: BaseException) -> str:
-    """Return in a line why a device failed, where, and the remedy; "" if the device can still be used."""
+    """Return in a line why a device failed, and the remedy; "" if the device can still be used."""
     if not _is_of_device(error):
         return ""
-    message = str(error).strip().partition("\n")[0] or type(error).__name__
+    first = str(error).strip().partition("\n")[0] or type(error).__name__
+    message = blame.in_plugin(error) or first
     is_taken = any(text in message for text in TAKEN)
     remedy = "wait for the other command, or name another --device" if is_taken else RESUME
-    return f"{message} ({_place(error)}): {remedy}"
+    return f"{message}: {remedy}"
 
 
 def _is_of_device(error: BaseException | None) -> bool:
@@ -127,18 +127,3 @@ def _is_of_device(error: BaseException | None) -> bool:
     except torch.AcceleratorError:
         return True
     return False
-
-
-def _place(error: BaseException) -> str:
-    """Return the innermost line, file:line, of our code or a plug-in that an error came through."""
-    plugged = {source.path for source in plugins.LOADED}
-    rooms = [blame.ROOT / room for room in blame.ROOMS]
-
-    # There is at least one such line: `work` itself.
-    place, line = Path(), 0
-    for frame, number in traceback.walk_tb(error.__traceback__):
-        file = Path(frame.f_code.co_filename).resolve()
-        if file in plugged or any(file.is_relative_to(room) for room in rooms):
-            place, line = file, number
-    ours = place.is_relative_to(blame.ROOT)
-    return f"{place.relative_to(blame.ROOT) if ours else plugins.shown(place)}:{line}"

@@ -6,59 +6,29 @@ baseline and pool: one backward pass a player, fp32.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
-import torch
-from rich.console import Console
 
-from alibench.benchmarks.commands import regression
 from alibench.benchmarks.commands.regression import BASELINES
-from alibench.benchmarks.config import loading
-from alibench.benchmarks.running.local import Local
-from alibench.benchmarks.running.outputs import Output
-from alibench.benchmarks.running.provenance import command
-from alibench.results import baseline, formats, gate
+from alibench.results import formats, gate
 from alibench.results.baseline import Baseline
 from alibench.results.cells import Cell
 from alibench.results.statistics import LEVEL, equivalence, equivalence_power, holm, welch
 
 SUITE = "gate"
 FEW = 10  # seeds
-
-
-@dataclass(frozen=True)
-class Way:
-    """An update that is compared with the plain loop's, and the seeds that it is trained with."""
-
-    title: str
-    settings: tuple[str, ...]
-    seeds: range
-
-
+# Updates that are compared with the plain loop's; `bf16` was trained by --set recipe.precision=bf16.
 WAYS = {
-    "simultaneous": Way("one backward pass through D", (), range(5000, 5200)),
-    "bf16": Way("one backward pass, networks in bf16", ("recipe.precision=bf16",), range(6000, 6040)),
+    "simultaneous": "one backward pass through D",
+    "bf16": "one backward pass, networks in bf16",
 }
 
 
 def place(way: str) -> Path:
     """Return where a way's values are kept."""
     return BASELINES / f"{SUITE}-{way}.json"
-
-
-def measured(settings: Sequence[str], seeds: range, source: Path | None, console: Console) -> Baseline:
-    """Return the gate's values with these settings, trained here or taken from the runs in `source`."""
-    (suite,) = loading.load(SUITE, settings)
-    suite = replace(suite, first_seed=seeds.start, seeds=len(seeds))
-    with TemporaryDirectory() as folder:
-        if source is None:
-            out = Output(Path(folder), tuple(command()))
-            regression.train(suite, Local(torch.device("cpu")), out, console)
-        return baseline.collect(source or Path(folder), SUITE, suite.gate, suite.models, seeds)
 
 
 def judge(plain: Sequence[Cell], other: Sequence[Cell], seeds: int) -> pd.DataFrame:
@@ -97,7 +67,7 @@ def report(plain: Baseline, ways: dict[str, Baseline]) -> str:
     # A line a way, and a table of its cells.
     summary, tables = [], []
     for way, values in ways.items():
-        n, title = len(values.seeds), WAYS[way].title
+        n, title = len(values.seeds), WAYS[way]
         many, few = (judge(plain.cells, values.cells, seeds) for seeds in (n, FEW))
         deviations = many.difference.abs() / many["deviation of seeds"]
         summary.append({

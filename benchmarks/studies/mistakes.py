@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from alibench.benchmarks.config import loading, schema
-from alibench.benchmarks.running import local, provenance
+from alibench.benchmarks.running import local
 from alibench.benchmarks.running.execute import execute
 from alibench.benchmarks.running.interpreters import inherited
 from alibench.benchmarks.running.jobs import Job
@@ -143,7 +143,7 @@ def _train(suite: schema.Suite, name: str, seeds: Sequence[int], out: Path) -> N
     """Train and evaluate the entries that a mistake changes, in processes that have it."""
     suite = replace(suite, first_seed=seeds[0], seeds=len(seeds))
     (out / "runs").mkdir(parents=True)
-    entries, command = BUGS[name].models(suite), tuple(provenance.command())
+    entries, command = BUGS[name].models(suite), ("study",)
     work = [Job("run", suite, entry, seed, out, "cpu", command) for seed in seeds for entry in entries]
     # fresh processes: a mistake cannot be taken back
     context, count = get_context("spawn"), local.workers(torch.device("cpu"))

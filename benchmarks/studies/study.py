@@ -1,13 +1,13 @@
-"""How far the regression gate can be trusted, from real runs: `nox -s gate_study -- rates|bugs|updates|pool`.
+"""How far the regression gate can be trusted, from real runs: `nox -s gate_study -- rates|bugs|updates`.
 
-    pool    train more seeds of the suite than its baseline has, and keep their gated values
-    rates   false alarms on disjoint seeds of the pool, and planted shifts that the gate finds
+    rates   false alarms on disjoint seeds of a pool, and planted shifts that the gate finds
     bugs    plant real mistakes (studies/mistakes.py), train with each, see whether the gate finds it
-    updates are the faster updates the plain ones? (studies/equivalence.py), from their committed values
-    WAY     train by one of these updates, and keep its gated values
+    updates are the faster updates the plain ones? (studies/equivalence.py)
 
-`rates` and `updates` compute from committed values alone; the others train. Tables are written next to the
-baselines.
+Tables are written next to the baselines. `rates` and `updates` compute from committed values alone, which are
+baselines of other seeds, as the pool's by
+
+    alibench regression --update-baseline --first-seed 60 --seeds 120 --baseline gate-pool.json
 """
 
 import argparse
@@ -15,7 +15,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,7 +22,6 @@ from rich.console import Console
 from scipy import stats
 
 from alibench.benchmarks.commands.regression import BASELINES
-from alibench.benchmarks.running.runner import Interrupted
 from alibench.benchmarks.studies import equivalence, mistakes
 from alibench.benchmarks.studies.equivalence import SUITE, WAYS
 from alibench.benchmarks.studies.mistakes import CURRENT
@@ -192,21 +190,6 @@ def rates(study: Study, console: Console) -> str:
 
 
 # -------------------- the command
-def keep(what: str, seeds: int, source: Path | None, console: Console) -> str:
-    """Train the pool's seeds or a way's, or take their runs from `source`, and keep their gated values."""
-    # The pool's seeds follow those of the baseline.
-    committed, path = baseline.read(COMMITTED), POOL
-    if what == "pool":
-        first = len(committed.seeds)
-        values = equivalence.measured((), range(first, first + seeds), source, console)
-        baseline.check(committed, values, COMMITTED)
-    else:
-        path = equivalence.place(what)
-        values = equivalence.measured(WAYS[what].settings, WAYS[what].seeds, source, console)
-    baseline.write(path, values)
-    return f"{path}: {len(values.seeds)} seeds\n"
-
-
 def page(what: str, console: Console) -> tuple[str, str]:
     """Return the name of a committed page, and its text made anew."""
     study = Study(baseline.read(COMMITTED), baseline.read(POOL), np.random.default_rng(0))
@@ -223,24 +206,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Make one of the tables; return the exit code."""
     program = "python -m alibench.benchmarks.studies.study"
     parser = argparse.ArgumentParser(prog=program, description="Error rates of the regression gate.")
-    parser.add_argument("what", choices=("pool", "rates", "bugs", "updates", *WAYS))
-    text = "of the pool, beyond the baseline's"
-    parser.add_argument("--seeds", type=int, default=120, metavar="N", help=text)
-    text = "take the values from finished runs"
-    parser.add_argument("--from", dest="source", type=Path, metavar="DIR", help=text)
-    # `pool` and the ways train; the others make a committed page.
+    parser.add_argument("what", choices=("rates", "bugs", "updates"))
     options, console = parser.parse_args(arguments), Console()
     try:
-        if options.what in ("pool", *WAYS):
-            text = keep(options.what, options.seeds, options.source, console)
-        else:
-            name, text = page(options.what, console)
-            files.replace(BASELINES / name, text)
+        name, text = page(options.what, console)
+        files.replace(BASELINES / name, text)
     except BadInput as problem:
         say(str(problem))
         return 2
-    except Interrupted as end:
-        return 128 + end.signal
     console.print(text, markup=False, highlight=False, soft_wrap=True)
     return 0
 

@@ -35,12 +35,8 @@ TAKEN = ("digits", "gate", "grid25_easy", "grid25_paper", "digits_semisup", "dig
 SUITES = {name: {"data": {}, "network": {}, "evaluation": {}, **loading.read(name)[1]} for name in TAKEN}
 # a row that --models could ask for
 SUITES["digits"]["model"]["critic"] = {"of": "wali", "recipe": {"lr": 1e-3}, "options": {"critic_updates": 5}}
-GUARDED = [
-    Path(results.__file__).parent / "runs",
-    Path(results.__file__).parent / "baselines",
-    loading.FOLDER,
-]
-GUARDED += [Path(evaluation.__file__).parent / "weights"]
+GUARDED = [Path(results.__file__).parent / name for name in ("runs", "baselines")]
+GUARDED += [loading.FOLDER, Path(evaluation.__file__).parent / "weights"]
 
 Tree = dict[str, Any]
 Listing = dict[Path, tuple[int, bytes] | None]
@@ -159,22 +155,8 @@ def test_the_suites_that_are_spoilt_below_are_right_before(name: str, place: Pat
 # -------------------- what is wrong of a field
 
 HUGE = [10**18, 2**63, 2**64, 2**70, 10**400]
-ODD = [
-    "",
-    " ",
-    "\n",
-    "a\nb",
-    "a\r\x85b",
-    "\0",
-    "\x1b[31m",
-    "\u202ex",
-    "e\u0301",
-    "x" * 5000,
-    "../../x",
-    "a/b",
-    "[/x]",
-    "🦆",
-]
+ODD = ["", " ", "\n", "a\nb", "a\r\x85b", "\0", "\x1b[31m", "\u202ex", "e\u0301", "x" * 5000, "🦆"]
+ODD += ["../../x", "a/b", "[/x]"]
 names = st.one_of(st.sampled_from(ODD), st.text(max_size=20))
 integers = st.one_of(st.sampled_from([0, -1, *HUGE, *(-n for n in HUGE)]), st.integers())
 floats = st.one_of(st.sampled_from([math.nan, math.inf, -math.inf, 1e308, 5e-324]), st.floats())
@@ -301,27 +283,9 @@ WRONG: dict[str, st.SearchStrategy[Any]] = {
 }
 WRONG |= {f"model.*.{key}": wrong for key, wrong in WRONG.items() if key.startswith("recipe.")}
 KNOWN = {part for key in WRONG for part in key.split(".")} | {"name"} | set(MODELS)
-REQUIRED = {
-    "title",
-    "source",
-    "expect",
-    "dataset",
-    "networks",
-    "latent",
-    "models",
-    "metrics",
-    "recipe",
-    "recipe.steps",
-}
-REQUIRED |= {
-    "search.lr",
-    "search.beta1",
-    "search.judged_by",
-    "draw.lr",
-    "draw.beta1",
-    "draw.std",
-    "gate.metric",
-}
+REQUIRED = {"title", "source", "expect", "dataset", "networks", "latent", "models", "metrics", "recipe"}
+REQUIRED |= {"recipe.steps", "search.lr", "search.beta1", "search.judged_by", "gate.metric"}
+REQUIRED |= {"draw.lr", "draw.beta1", "draw.std"}
 
 Route = tuple[str | int, ...]
 
@@ -539,86 +503,19 @@ words = st.one_of(names, st.just("x\udcff")).filter(
     lambda word: "\0" not in word and not word.startswith("-")
 )
 COMMANDS = ("run", "evaluate", "list", "table", "tables", "regression", "tune", "fit-extractor")
-MISSING = [
-    "nowhere",
-    "empty",
-    "text.txt",
-    "text.txt/below",
-    "x" * 300,
-    "~nobody/x",
-    "",
-    ".",
-    "x\udcff",
-    "a\nb",
-    "files",
-]
+MISSING = ["nowhere", "empty", "text.txt", "text.txt/below", "x" * 300, "~nobody/x", "", ".", "files"]
+MISSING += ["x\udcff", "a\nb"]
 BAD_RUNS = [*MISSING, "garbage", "lists", "folders"]
-BAD_DATA = [
-    f"folder:{path}"
-    for path in ("nowhere", "empty", "text.txt", "pictures", "deep", "x" * 300, "x\udcff", "a\nb")
-]
-BAD_DATA += [
-    f"npz:{path}"
-    for path in ("nowhere", "empty", "text.txt", "broken.npz", "floats.npz", "none.npz", "x" * 300)
-]
+FOLDERS = ("nowhere", "empty", "text.txt", "pictures", "deep", "x" * 300, "x\udcff", "a\nb")
+ARRAYS = ("nowhere", "empty", "text.txt", "broken.npz", "floats.npz", "none.npz", "x" * 300)
+BAD_DATA = [*(f"folder:{path}" for path in FOLDERS), *(f"npz:{path}" for path in ARRAYS)]
 BAD_DATA += ["folder:", "npz:", "folder", ":", "imagenet", "digit", ""]
-BAD_DEVICES = [
-    "",
-    " cpu",
-    "CPU",
-    "cpu:",
-    "cpu:0",
-    "cpu:²",
-    "cuda:",
-    "cuda:99",
-    "cuda:-1",
-    "cuda:x",
-    "cuda:0:0",
-    "gpu",
-]
-BAD_SETS = [
-    *(
-        "=",
-        "",
-        "steps",
-        "=3",
-        " =3",
-        ".=",
-        "a.b.c=",
-        "recipe=1",
-        "recipe.=1",
-        ".steps=1",
-        "model.ali=3",
-        "data.size=-3",
-    ),
-    *(
-        "dataset=",
-        "steps=",
-        "steps=4\nlr=1",
-        "latent=[",
-        "latent=1e9",
-        "title.x=1",
-        "models.0=ali",
-        "model..recipe.lr=1",
-    ),
-    *(
-        f"latent={'[' * 3000}",
-        f"latent={'9' * 5000}",
-        f"seeds={'x' * 5000}",
-        f"{'a.' * 3000}b=1",
-        "gate.metric=fid",
-    ),
-]
-BAD_BASELINES = [
-    "nowhere.json",
-    "baseline.json",
-    "baseline.bin",
-    "empty",
-    "text.txt/x.json",
-    "x" * 300,
-    "",
-    "a\nb",
-]
+BAD_DEVICES = ["", " cpu", "CPU", "cpu:", "cpu:0", "cpu:²", "cuda:", "cuda:99", "cuda:-1", "cuda:x", "gpu"]
+BAD_SETS = ["", " =3", "steps=4\nlr=1", f"latent={'[' * 3000}", f"latent={'9' * 5000}", "=", "steps", "=3"]
+BAD_SETS += [f"seeds={'x' * 5000}", f"{'a.' * 3000}b=1", "a.b.c=", "recipe=1", "recipe.=1", "latent=["]
+BAD_SETS += ["model.ali=3", "data.size=-3", "dataset=", "steps=", "latent=1e9", "title.x=1", "models.0=ali"]
+BAD_SETS += ["model..recipe.lr=1", "gate.metric=fid", ".=", ".steps=1"]
+BAD_BASELINES = ["baseline.json", "baseline.bin", "empty", "text.txt/x.json", "x" * 300, "", "a\nb"]
 
 
 def no_whole(wrong: st.SearchStrategy[int]) -> st.SearchStrategy[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TINY
+from tests.conftest import TINY, sets
 
 ROOT = Path(__file__).parents[3]
 pytestmark = [
@@ -23,7 +23,6 @@ import multiprocessing, os, sys
 from alibench.models.bigan import BiGAN
 
 sys.stdout.close()
-os.close(1)
 
 
 class Ends(BiGAN):
@@ -34,19 +33,8 @@ class Ends(BiGAN):
             sys.exit(0)
         return super().game(logits, y)
 """
-RUN = [
-    "run",
-    "digits",
-    "--plugin",
-    "ends.py",
-    "--models",
-    "ends",
-    "--seeds",
-    "1",
-    *TINY,
-    "--set",
-    "metrics=['health']",
-]
+RUN = ["run", "digits", "--plugin", "ends.py", "--models", "ends", "--seeds", "1", *TINY]
+RUN += sets("metrics=['health']")
 # name -> its command, what its stdout and stderr are, its exit code
 CASES = {
     "closed stdout": (["list"], "closed", "file", 0),

@@ -65,7 +65,7 @@ def test_machines_may_have_tables_for_models_of_their_own() -> None:
         return {"of": "", "title": "", "compute": "", "recipe": {}, "options": {}, **more}
 
     ali, vae = planned(["ali"], seeds=2), planned(["vae"])
-    ali["suites"]["digits"]["model"] |= {"ali": entry(compute="gan"), "vae": entry(title="not mine")}
+    ali["suites"]["digits"]["model"] |= {"ali": entry(compute="gan"), "vae": entry(title="x")}
     vae["suites"]["digits"]["model"].pop("vae", None)
     suite = grids.merge({HERE: ali, THERE: vae})["suites"]["digits"]
     assert (suite["models"], suite["seeds"], suite["first_seed"]) == (["ali", "vae"], 2, 0)
@@ -77,13 +77,6 @@ def test_machines_may_have_tables_for_models_of_their_own() -> None:
     vae["suites"]["digits"]["model"]["gan"] = entry(recipe={"lr": 0.5})
     with pytest.raises(BadInput, match=r"digits\.model\.gan\.recipe\.lr"):
         grids.merge({HERE: ali, THERE: vae})
-
-
-def test_seeds_that_no_machine_had_are_named() -> None:
-    plan = grids.merge({HERE: planned(["vae"], seeds=2), THERE: planned(["vae"], first_seed=10)})
-    assert list(grids.unplanned_seeds(plan)) == ["suite 'digits': 8 of the seeds 0 to 10 are in no plan"]
-    assert (plan["suites"]["digits"]["first_seed"], plan["suites"]["digits"]["seeds"]) == (0, 11)
-    assert not list(grids.unplanned_seeds(planned(["vae"], seeds=2)))
 
 
 def test_the_plans_of_evaluate_and_regression_name_their_runs(tmp_path: Path) -> None:

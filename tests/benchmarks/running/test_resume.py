@@ -3,6 +3,7 @@ began it.
 """
 
 import itertools
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -338,24 +339,6 @@ def test_other_code_libraries_data_and_devices_are_refused_by_name_and_can_be_fo
     assert main(again) == 0  # from now on it is this code's
 
 
-def test_a_folder_of_an_earlier_version_is_refused_in_one_clear_line(
-    begun: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    shutil.copytree(begun, out)
-    plan = outputs.read_plan(out)
-    code = {name.replace("benchmarks/training/", "benchmarks/"): sha for name, sha in plan["code"].items()}
-    stored.write(out, stored.PLAN, plan | {"code": code})
-    again = [*COMMAND, "--out", str(out), "--resume"]
-    before = "was begun by an earlier version of alibench (before 0.2): finish it with that version"
-    error = refused(again, out, capsys)
-    assert error == (
-        f"alibench: --out {out} {before}, start over with --fresh, or resume it all the same with --force\n"
-    )
-    assert main([*again, "--force"]) == 0
-    assert main(again) == 0
-
-
 def test_the_code_that_counts_is_that_of_the_models_asked_for_and_of_all_that_they_share() -> None:
     ali, gan = (provenance.code(loading.load("digits", only=[name])) for name in ("ali", "gan-posthoc"))
     assert {"models/ali.py", "models/base.py", "models/layers.py", "models/tables/small.py"} <= ali.keys()
@@ -484,18 +467,8 @@ def test_no_memory_on_the_device_gives_a_batch_to_try(
 
 
 def test_a_command_to_go_on_can_be_typed(tmp_path: Path) -> None:
-    words = (
-        "alibench",
-        "run",
-        "my suite.toml",
-        "--out",
-        "old",
-        "--fresh",
-        "--models",
-        "ali",
-        "--force",
-        "--out=older",
-    )
+    typed = "alibench run 'my suite.toml' --out old --fresh --models ali --force --out=older"
+    words = tuple(shlex.split(typed))
     assert outputs.Output(Path("new folder"), words).resume == (
         "alibench run 'my suite.toml' --models ali --out 'new folder' --resume"
     )

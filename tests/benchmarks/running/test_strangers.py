@@ -262,18 +262,8 @@ def test_a_title_that_steers_a_terminal_is_refused(
 def test_a_title_that_no_row_could_hold_is_refused_before_anything_is_trained(
     key: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [
-        "run",
-        "digits",
-        "--models",
-        "vae",
-        "--device",
-        "cpu",
-        "--set",
-        f'{key}="{text}"',
-        "--out",
-        str(tmp_path / "out"),
-    ]
+    words = ["run", "digits", "--models", "vae", "--device", "cpu", "--set", f'{key}="{text}"']
+    words += ["--out", str(tmp_path / "out")]
     assert "is not one line of plain text: rename it" in refused(words, capsys)
     assert not list(tmp_path.iterdir())
 

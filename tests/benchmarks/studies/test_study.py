@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from alibench.benchmarks.config.loading import load
-from alibench.benchmarks.running import provenance
 from alibench.benchmarks.studies import mistakes, study
 from alibench.benchmarks.training import average as training_average
 from alibench.benchmarks.training import trainer as training_trainer
@@ -197,8 +196,3 @@ def test_the_pool_is_comparable_with_the_baseline() -> None:
     baseline.check(committed, pool, study.COMMITTED)
     assert [cell.key for cell in pool.cells] == [cell.key for cell in committed.cells]
     assert replace(committed, cells=[], origin={}) == replace(pool, cells=[], origin={})
-
-
-def test_a_studys_runs_say_how_they_are_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["/somewhere/benchmarks/study.py", "bf16"])
-    assert provenance.command() == ["nox", "-s", "gate_study", "--", "bf16"]

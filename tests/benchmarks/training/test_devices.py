@@ -126,15 +126,14 @@ def test_a_gpu_that_another_process_fills_is_said_to_be(
 # -------------------- a device that fails
 
 
-def test_a_device_that_fails_is_one_line_with_place_and_remedy(
+def test_a_device_that_fails_is_one_line_with_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Trainer, "round", raising(torch.AcceleratorError(ILLEGAL)))
     outcome = done_here(work(tmp_path))
-    assert re.fullmatch(
-        r"failed: the device failed: CUDA error: an illegal memory access was encountered "
-        r"\(benchmarks/training/loop\.py:\d+\): --resume resumes it from its last checkpoint",
-        str(outcome),
+    assert str(outcome) == (
+        "failed: the device failed: CUDA error: an illegal memory access was encountered: "
+        "--resume resumes it from its last checkpoint"
     )
     assert device_failed({"it": outcome})
 
@@ -151,7 +150,9 @@ def test_the_line_is_a_plug_ins_where_its_code_did_it(
     )
     with plugins.meanwhile():
         plugins.load(mine)
-        assert f"encountered ({mine}:9): --resume" in str(done_here(work(tmp_path, "mine")))
+        said = str(done_here(work(tmp_path, "mine")))
+        assert f"failed: {mine}, line 9, in forward: AcceleratorError: CUDA error" in said
+        assert said.endswith("--resume resumes it from its last checkpoint")
 
 
 @pytest.mark.parametrize("said", [BUSY, FULL], ids=["exclusive", "full"])
@@ -161,7 +162,7 @@ def test_a_gpu_that_is_anothers_says_to_wait(
     monkeypatch.setattr(torch.cuda, "set_device", raising(torch.AcceleratorError(said)))
     outcome = done_here(work(tmp_path, device="cuda:0"))
     assert outcome.status is Status.DEVICE_FAILED
-    assert re.fullmatch(rf"CUDA error: [^\n]* \(benchmarks/running/worker\.py:\d+\): {WAIT}", outcome.reason)
+    assert re.fullmatch(rf"CUDA error: [^\n]*: {WAIT}", outcome.reason)
 
 
 def caused(group: Sequence[Job], *others: Any) -> dict[str, Outcome]:
@@ -173,7 +174,7 @@ def caused(group: Sequence[Job], *others: Any) -> dict[str, Outcome]:
 
 def test_a_failure_that_another_error_hides_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     group = work(tmp_path)
-    assert str(done_here(group, caused)).startswith("failed: the device failed: the compiler failed (")
+    assert str(done_here(group, caused)).startswith("failed: the device failed: the compiler failed: ")
     # cuDNN's and cuBLAS's errors are plain ones; whether CUDA still answers is seen by waiting for it
     plain = raising(RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"))
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
@@ -184,7 +185,7 @@ def test_a_failure_that_another_error_hides_is_found(tmp_path: Path, monkeypatch
     monkeypatch.setattr(torch.cuda, "synchronize", raising(torch.AcceleratorError(ILLEGAL)))
     outcome = done_here(group, plain)
     assert outcome.status is Status.DEVICE_FAILED
-    assert outcome.reason.startswith("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED (")
+    assert outcome.reason.startswith("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED: --resume")
 
 
 def once_broken(

@@ -6,6 +6,7 @@ import sys
 from collections import deque
 from collections.abc import Sequence
 from contextlib import nullcontext
+from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
 import click
@@ -112,6 +113,7 @@ class Command(click.Command):
                 if peers.rank():
                     torchrun.follow()
                     return Answer()
+                _check_installed()
                 return self._carried_out(dict(ctx.params))
 
             # Why other processes, or all, end.
@@ -166,3 +168,15 @@ def _of_place(error: BaseException) -> str:
     named = error.filename is not None
     problem = f"{error.filename} cannot be read or written" if named else "nothing more can be written"
     return f"{problem} ({error.strerror}): mend that, or name another place"
+
+
+def _check_installed() -> None:
+    """Refuse to work where the command is installed as it was before 0.2. Raises BadInput."""
+    try:
+        scripts = distribution("alibench").entry_points.select(group="console_scripts", name="alibench")
+    except PackageNotFoundError:  # a checkout that is not installed
+        return
+    if any(script.value == "benchmarks.cli:main" for script in scripts):
+        raise BadInput(
+            "alibench is installed as it was before 0.2: renew that by: pip install -e . (in the checkout)"
+        )

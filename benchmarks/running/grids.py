@@ -52,6 +52,12 @@ def _seeds(suite: Mapping[str, Any]) -> range:
     return range(first, first + suite["seeds"])
 
 
+def _needed(suite: Mapping[str, Any]) -> set[str]:
+    """Return the entries that a suite's runs depend on: its models, and the models whose cost they match."""
+    matched = {suite.get("model", {}).get(name, {}).get("compute") for name in suite["models"]}
+    return {*suite["models"], *filter(None, matched)}
+
+
 def merge(plans: Mapping[Path, Grid], force: bool = False) -> Grid:
     """Return the plan of which the folders' plans are parts.
 
@@ -78,11 +84,9 @@ def _shared(plan: Grid, other: Grid) -> Grid:
             shared[kind] = {name: value for name, value in plan[kind].items() if name in other[kind]}
 
     for name in [name for name in plan["suites"] if name in other["suites"]]:
-        suite, beside = plan["suites"][name], other["suites"][name]
-        # Models and seeds are a machine's own; of tables of models those that both train, or both have.
-        both = {*suite["models"]} & {*beside["models"]}
-        both |= suite.get("model", {}).keys() & beside.get("model", {}).keys()
-        entries = {entry: table for entry, table in suite.get("model", {}).items() if entry in both}
+        suite = plan["suites"][name]
+        needed = _needed(suite) & _needed(other["suites"][name])
+        entries = {entry: table for entry, table in suite.get("model", {}).items() if entry in needed}
         settings = {key: value for key, value in suite.items() if key not in SHARE}
         shared["suites"][name] = {**settings, "model": entries}
     return shared
@@ -101,13 +105,14 @@ def _merged(one: Grid, other: Grid) -> Grid:
 
 
 def _merged_suite(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    # A table counts where its model is trained.
-    entries = {
-        name: table
-        for suite in (other, one)
-        for name, table in suite.get("model", {}).items()
-        if name in suite["models"] or name not in (*one["models"], *other["models"])
-    }
+    # A suite may have tables of models that others train: each is taken from where its model was trained.
+    entries = {**other.get("model", {}), **one.get("model", {})}
+    for suite in (other, one):
+        for name in _needed(suite):
+            entries.pop(name, None)
+            if name in suite.get("model", {}):
+                entries[name] = suite["model"][name]
+
     first = min(_seeds(one).start, _seeds(other).start)
     count = max(_seeds(one).stop, _seeds(other).stop) - first
     models = list(dict.fromkeys([*one["models"], *other["models"]]))

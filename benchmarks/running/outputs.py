@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ from alibench.evaluation import files, store
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.messages import say
 from alibench.results import rows, stored
-from alibench.results.differences import differences
+from alibench.results.differences import differences, only_moved
 from alibench.results.stored import PLAN, read_plan
 
 _RESULTS = Path(results.__file__).resolve().parent
@@ -133,10 +133,31 @@ def _begun(path: Path, planned: Mapping[str, Any], force: bool) -> tuple[str, ..
         if not different:
             return tuple(provenance.command() if collected else words)
         problem = f"--out {path} was begun with something else: {different};"
+        if _is_earlier(begun):
+            earlier = "an earlier version of alibench (before 0.2): finish it with that version,"
+            problem = f"--out {path} was begun by {earlier}"
 
     if not force:
         raise BadInput(f"{problem} start over with --fresh, or resume it all the same with --force")
     return ()
+
+
+def _is_earlier(begun: Mapping[str, Any]) -> bool:
+    """Return whether a plan is from before benchmarks/ had rooms: its files have other names now."""
+    return any(PurePosixPath(name).parent == PurePosixPath("benchmarks") for name in begun["code"])
+
+
+def _moved(path: Path, planned: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each suite whose data moved since the folder was begun."""
+    try:
+        begun = read_plan(path)
+    except (OSError, files.Damaged):
+        return
+    for name, suite in planned["suites"].items():
+        before = begun["suites"].get(name, {}).get("dataset")
+        if before != suite["dataset"] and only_moved(name, begun, planned):
+            now = f"its data are read from {suite['dataset']} now"
+            yield f"suite '{name}': {now}; they hold what {before} held"
 
 
 # -------------------- the folder
@@ -177,7 +198,10 @@ def destined(destination: Destination, name: str, planned: Mapping[str, Any], ne
     check_space(path, needed)
     check_place(path)
 
+    # What it was begun with.
     _begun(path, planned, destination.force)
+    for line in _moved(path, planned):
+        say(line)
     return path
 
 

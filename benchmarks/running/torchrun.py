@@ -78,12 +78,14 @@ class Together:
             Together.astray = True
             from_first((job, loaded))
 
+        before = _stamp(job)
         processes = Sharded(announce) if job.trains else ALONE
         do = functools.partial(execute, processes=processes)
         outcomes = worker.work([job], listener.reach, self.request, loaded, do)
 
+        # A failure after the training leaves the others waiting for the next one, as they should
         outcome = outcomes[job.run_id]
-        Together.astray = Together.astray and outcome.failed
+        Together.astray = Together.astray and outcome.failed and _stamp(job) == before
         if Together.astray or device_failed(outcomes):
             raise Lost(_last(job.run_id, str(outcome)))
         return [outcomes]
@@ -94,6 +96,12 @@ class Together:
 
     def end(self) -> None:
         """Release nothing: `dismiss` releases the others, after the command's last job."""
+
+
+def _stamp(job: Job) -> int:
+    """Return when a training of this run last ended; 0 if none has."""
+    training = job.folder / "training.json"
+    return training.stat().st_mtime_ns if training.exists() else 0
 
 
 def _last(run_id: str, outcome: str) -> str:

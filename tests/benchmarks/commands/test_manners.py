@@ -15,7 +15,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -552,3 +554,12 @@ def test_a_terminal_without_colours_and_json_beside_it(tmp_path: Path) -> None:
     }
     assert "all runs" in text  # the bars are there
     assert styles <= {0, 1, 2, 3, 4}  # bold and the like; 30 and above are colours
+
+
+def test_an_installation_of_before_is_renewed_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = EntryPoint("alibench", "benchmarks.cli:main", "console_scripts")
+    before = SimpleNamespace(entry_points=EntryPoints([script]))
+    monkeypatch.setattr("alibench.benchmarks.commands.command.distribution", lambda name: before)
+    code, out, said = call(["list"])
+    assert (code, out, said.count("\n")) == (2, "", 1)
+    assert "pip install -e ." in said

@@ -43,6 +43,8 @@ def test_a_folder_goes_on_where_its_data_moved(
     suite = Path(shutil.move(suite, tmp_path / "elsewhere" / suite.name))
     capsys.readouterr()
     assert main(["run", str(suite), *command, "--data", f"folder:{new}", "--resume"]) == 0
+    line = f"its data are read from folder:{new} now; they hold what folder:{pictures} held"
+    assert line in capsys.readouterr().err
     # other pictures are other data
     Image.new("L", (8, 8)).save(new / "0.png")
     assert main(["run", str(suite), *command, "--data", f"folder:{new}", "--resume"]) == 2

@@ -296,7 +296,7 @@ def test_a_folder_of_idx_files_is_told_how_they_are_named(tmp_path: Path) -> Non
 def test_a_file_in_the_place_of_a_folder_and_a_folder_in_that_of_a_file(tmp_path: Path) -> None:
     path = save(tmp_path, x=X)
     with pytest.raises(
-        BadInput, match=f"there is no folder {path}: name one of pictures; arrays are npz:FILE"
+        BadInput, match=f"there is no folder {path}: name one by --data folder:PATH; arrays are npz:FILE"
     ):
         datasets.load(f"folder:{path}")
     refused(tmp_path, f"there is no file {tmp_path}: name an .npz or .npy; pictures are folder:PATH")

@@ -4,6 +4,7 @@ fault.
 
 import gzip
 import hashlib
+import multiprocessing
 import os
 import pickle
 import re
@@ -14,6 +15,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -721,3 +724,24 @@ def test_celeba_has_the_papers_crop_and_its_attributes(monkeypatch: pytest.Monke
     forget()
     with pytest.raises(BadInput, match=r"000003\.jpg cannot be read"):
         load("celeba")
+
+
+def build_at_once(path: Path, start: Barrier, found: "SimpleQueue[tuple[str, int]]") -> None:
+    start.wait()
+    data = read(path)
+    found.put((data.sha256, int(data.train.x.sum())))
+
+
+def test_two_processes_build_at_once(tmp_path: Path) -> None:
+    draw(tmp_path / "set", {"a": 1500}, size=(32, 32))
+    context = multiprocessing.get_context("fork")  # a fresh process would import for seconds
+    start, found = context.Barrier(2), context.SimpleQueue()
+    both = [context.Process(target=build_at_once, args=(tmp_path / "set", start, found)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]
+    data = read(tmp_path / "set")
+    assert found.get() == found.get() == (data.sha256, int(data.train.x.sum()))
+    assert len(caches()) == 1

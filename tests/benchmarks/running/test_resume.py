@@ -515,3 +515,21 @@ def test_a_folder_that_is_no_run_is_named(begun: Path, tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-4])
     with pytest.raises(BadInput, match=r"is damaged: its weights are not those that run\.json names"):
         load_run(weights.parent)
+
+
+def test_a_folder_of_an_earlier_version_is_refused_in_one_clear_line(
+    begun: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(begun, out)
+    plan = outputs.read_plan(out)
+    code = {name.replace("benchmarks/training/", "benchmarks/"): sha for name, sha in plan["code"].items()}
+    stored.write(out, stored.PLAN, plan | {"code": code})
+    again = [*COMMAND, "--out", str(out), "--resume"]
+    before = "was begun by an earlier version of alibench (before 0.2): finish it with that version"
+    error = refused(again, out, capsys)
+    assert error == (
+        f"alibench: --out {out} {before}, start over with --fresh, or resume it all the same with --force\n"
+    )
+    assert main([*again, "--force"]) == 0
+    assert main(again) == 0

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from filelock import FileLock
+from threadpoolctl import threadpool_limits
 
 from alibench.benchmarks.config import plugins
 from alibench.benchmarks.data import datasets
@@ -184,10 +185,14 @@ def make() -> Callable[..., Model]:
 
 
 def pytest_configure() -> None:
-    """Give each of several test processes a core of its own, on which a command starts one worker."""
+    """Give each of several test processes a core of its own, on which a command starts one worker.
+
+    numpy has counted more cores before: its threads would wait for one another.
+    """
     number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
     if number and CORES:
         os.sched_setaffinity(0, {sorted(CORES)[int(number) % len(CORES)]})
+        threadpool_limits(1)
 
 
 def _unpin() -> None:

@@ -44,11 +44,8 @@ class Speeds:
 def speeds(request: pytest.FixtureRequest) -> Speeds:
     """Return where a session's figures go."""
     given = request.config.getoption("--speed-out")
-    out = (
-        Path(given)
-        if given
-        else Path(__file__).parents[2] / "results" / "runs" / f"speed-{time.strftime('%Y%m%d-%H%M%S')}"
-    )
+    fresh = Path(__file__).parents[2] / "results" / "runs" / f"speed-{time.strftime('%Y%m%d-%H%M%S')}"
+    out = Path(given) if given else fresh
     out.mkdir(parents=True, exist_ok=True)
     return Speeds(out, request.config.getoption("--profile"))
 

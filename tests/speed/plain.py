@@ -62,7 +62,7 @@ class Injected(nn.Module):
 class Tower(nn.Sequential):
     """Layers in order, z beside them where it is injected."""
 
-    def forward(self, h: Tensor, z: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, h: Tensor, z: Tensor) -> Tensor:
         for module in self:
             h = module(h, z) if isinstance(module, Injected) else module(h)
         return h
@@ -79,15 +79,12 @@ def sequential(stack: Stack) -> nn.Sequential:
         modules += [nn.Dropout(row.drop)] * bool(row.drop) + [nn.Flatten()] * (row.op == "dense")
         op = copy.deepcopy(layer.op).to(memory_format=torch.contiguous_format)
         injection = copy.deepcopy(layer.injection)
-        modules.append(op if injection is None else Injected(op, injection))  # type: ignore[arg-type]
+        modules.append(op if injection is None else Injected(op, injection))
         modules += [Bias(layer.bias)] if isinstance(layer.bias, Tensor) else []
         modules += [copy.deepcopy(layer.bn)] if isinstance(layer.bn, nn.Module) else []
         modules += [nn.Dropout(row.drop_inside)] * bool(row.drop_inside)
-        act = {
-            "leaky": nn.LeakyReLU(layer.style.slope, True),
-            "relu": nn.ReLU(True),
-            "maxout": Maxout(layer.style.pieces),
-        }  # type: ignore
+        act: dict[str, nn.Module] = {"leaky": nn.LeakyReLU(layer.style.slope, True), "relu": nn.ReLU(True)}
+        act["maxout"] = Maxout(layer.style.pieces)
         modules += [act[row.act]] if row.act in act else []
     return (Tower if any(isinstance(module, Injected) for module in modules) else nn.Sequential)(*modules)
 
@@ -140,9 +137,8 @@ def naive(model: Model, split: Split, recipe: Recipe, workers: int = 0, device: 
     """Return one update of all players, as a plain script has it."""
     plain = Plain(model).to(device).train()
     data = TensorDataset(as_float(split.x), split.y)
-    loader = DataLoader(
-        data, recipe.batch, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0
-    )
+    options = {"num_workers": workers, "persistent_workers": workers > 0}
+    loader = DataLoader(data, recipe.batch, shuffle=True, drop_last=True, **options)
     batches = forever(loader)
     autocast = torch.autocast(device, torch.bfloat16, enabled=recipe.precision == "bf16")
     bce = nn.BCEWithLogitsLoss()
@@ -159,10 +155,8 @@ def naive(model: Model, split: Split, recipe: Recipe, workers: int = 0, device: 
         optimiser.step()
 
     def latent() -> Tensor:
-        shape = (recipe.batch, model.latent)
-        return (
-            2 * torch.rand(shape, device=device) - 1 if model.uniform else torch.randn(shape, device=device)
-        )
+        z = torch.empty(recipe.batch, model.latent, device=device)
+        return z.uniform_(-1, 1) if model.uniform else z.normal_()
 
     if model.name == "vae":
         optimiser, variance = adam(plain.e, plain.g), torch.tensor(0.01, device=device)
@@ -220,9 +214,7 @@ def careful(trainer: Trainer) -> Step:
             logits = terms.logits
             if player == generator:  # D has moved; the pairs' graph is as it was
                 with trainer.autocast:
-                    logits = discriminator.compare(  # type: ignore[union-attr, operator]
-                        terms.pairs, batch.noise
-                    )
+                    logits = discriminator.compare(terms.pairs, batch.noise)
             own = learners[player]
             loss = model.game(logits)[player].mean()
             for p, gradient in zip(own, torch.autograd.grad(loss, own), strict=True):

@@ -36,69 +36,47 @@ TITLES = {
 }
 NOTES = {
     "updates": "Batch 100 (MNIST: 128), all cores, every side in turn in one process; medians over rounds. "
-    "`ratio`: the "
-    "side's time over ours in the same round, its median and the median's 95 % interval (order statistics). "
-    "naive: "
-    "DataLoader with the best number of workers (beside its name), a pass through D for each kind of pair, "
-    "players in turn, "
-    "default Adam, losses read every step. careful: the best exact alternating update. eager: ours by "
-    "autograd every time. "
-    "Memory: what three updates add at most to libraries, data and model, in a process of its own. MFLOP: "
-    "matrix products "
-    "and convolutions, counted. Shares: of the ceilings, measured in the same rounds. All sides of a ratio "
-    "have the same "
-    "precision.",
+    "`ratio`: the side's time over ours in the same round, its median and the median's 95 % interval (order "
+    "statistics). naive: DataLoader with the best number of workers (beside its name), a pass through D for "
+    "each kind of pair, players in turn, default Adam, losses read every step. careful: the best exact "
+    "alternating update. eager: ours by autograd every time. Memory: what three updates add at most to "
+    "libraries, data and model, in a process of its own. MFLOP: matrix products and convolutions, counted. "
+    "Shares: of the ceilings, measured in the same rounds. All sides of a ratio have the same precision.",
     "precision": "Updates in fp32 over ours in bf16, timed in the same rounds.",
     "ceilings": "A large square matrix product, and the forward pass of the model's own largest convolution.",
     "seeds": "`alibench run`'s way, one single-threaded process a core, against three naive trainings one "
-    "after another "
-    "with all cores. Processes are started beforehand.",
+    "after another with all cores. Processes are started beforehand.",
     "use": "500 images a call. careful: torch's own layers in channels_last, in inference mode.",
     "evaluation": "All metrics that the data allow, against a script that computes each by itself.",
     "growth": "ALI on digits, one process, one thread, medians over rounds; seeds: of 500 steps each. "
-    "Memory: the most that "
-    "the process has had.",
-    "checkpoints": "ALI trained for two and a half times the default time between checkpoints, all cores. "
-    "To go on: from "
-    "one before the last step, over a fresh training of one step, in turn; medians.",
+    "Memory: the most that the process has had.",
+    "checkpoints": "ALI trained for two and a half times the default time between checkpoints, all cores. To "
+    "go on: from one before the last step, over a fresh training of one step, in turn; medians.",
     "resuming": "ALI, BiGAN, GAN and VAE on digits, all runs finished; over the bare interpreter, in turn; "
     "medians.",
     "engines": "Three runs a core by both engines in turn, from connecting to the last outcome. computing: "
-    "half a minute of "
-    "a core's own time each; training: ALI on digits for as long, whose wall time follows the machine's "
-    "clock and "
-    "neighbours, as `local_high_over_low` shows. `ratio`: Ray over worker processes in the same round, "
-    "median, least and "
-    "largest of three.",
+    "half a minute of a core's own time each; training: ALI on digits for as long, whose wall time follows "
+    "the machine's clock and neighbours, as `local_high_over_low` shows. `ratio`: Ray over worker processes "
+    "in the same round, median, least and largest of three.",
     "scale": "Runs of one suite on a Ray cluster of this machine's cores. Nothing is trained: a task stores "
-    "the rows of a "
-    "real run under its own name. Then `alibench collect`, with tables and report. Memory: of the command's "
-    "process; "
-    "growth: the slope of a line through its memory after every 1,000 runs.",
+    "the rows of a real run under its own name. Then `alibench collect`, with tables and report. Memory: of "
+    "the command's process; growth: the slope of a line through its memory after every 1,000 runs.",
     "gpu_updates": "Every side in turn in one process, all of them and the ceilings in one precision; "
-    "medians over rounds. "
-    "`over_naive`: the quickest naive side's time over this one's in the same round, its median and the "
-    "median's 95 % "
-    "interval. naive: with that many of DataLoader's workers; careful: the best exact alternating update; "
-    "eager: ours; "
-    "recorded: as one CUDA graph; compiled: each network by torch.compile, recorded, too. GFLOP: what our "
-    "update has of "
-    "matrix products and convolutions, for every side. Shares: of a large square matrix product and of the "
-    "forward pass of "
-    "the model's own largest convolution, measured in the same rounds.",
+    "medians over rounds. `over_naive`: the quickest naive side's time over this one's in the same round, "
+    "its median and the median's 95 % interval. naive: with that many of DataLoader's workers; careful: the best "
+    "exact alternating update; eager: ours; recorded: as one CUDA graph; compiled: each network by "
+    "torch.compile, recorded, too. GFLOP: what our update has of matrix products and convolutions, for every "
+    "side. Shares: of a large square matrix product and of the forward pass of the model's own largest "
+    "convolution, measured in the same rounds.",
     "gpu_ceilings": "Matrix product, copy (read and write), and each convolution of ALI's CIFAR-10 networks "
-    "forward and "
-    "backward, batch 100 (D: 200), by memory order.",
+    "forward and backward, batch 100 (D: 200), by memory order.",
     "gpu_seeds": "Rate, round and average of one seed or of several stacked ones. `of_one`: time over one "
-    "seed's by the "
-    "same execution.",
+    "seed's by the same execution.",
     "gpu_batches": "ALI, CIFAR-10's networks, recorded.",
     "gpu_settings": "ALI, CIFAR-10's networks, recorded, in turn with torch's default. `repeats`: whether "
-    "ten eager "
-    "updates, made twice, leave the same bits.",
+    "ten eager updates, made twice, leave the same bits.",
     "gpu_profile": "ALI, CIFAR-10's networks: kernels and their time in one update, by torch's profiler. A "
-    "table by kernel "
-    "is beside this file.",
+    "table by kernel is beside this file.",
 }
 
 
@@ -157,16 +135,10 @@ def _cell(value: Any) -> str:
 
 
 def summary(folder: Path) -> str:
-    """Return docs/speed.md's table, as Markdown: our speed and what it is of both baselines', from a
-    session's figures.
-    """
+    """Return docs/speed.md's table, as Markdown: a session's speed and what it is of both baselines'."""
     updates, seeds = (pd.read_csv(folder / f"{name}.csv") for name in ("updates", "seeds"))
     in_bf16 = folder / "precision.csv"  # not there where the processor has no bf16
-    gains = (
-        pd.read_csv(in_bf16)
-        if in_bf16.exists()
-        else pd.DataFrame(columns=["networks", "model", "side"], dtype=str)
-    )
+    gains = pd.read_csv(in_bf16) if in_bf16.exists() else seeds[:0]
     lines = []
     for (networks, model, precision), case in updates.groupby(["networks", "model", "precision"], sort=False):
         sides = ("ours", "naive", "careful", "eager")

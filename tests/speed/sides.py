@@ -1,6 +1,4 @@
-"""What the speed cases time: the suite's own work and the baselines' beside it, and how several are timed in
-turn.
-"""
+"""What the speed cases time: the suite's own work and the baselines', and how several are timed in turn."""
 
 import copy
 import time
@@ -21,6 +19,7 @@ from alibench.benchmarks.training.recipe import Recipe
 from alibench.benchmarks.training.trainer import Trainer
 from alibench.evaluation.arithmetic import tf32
 from alibench.evaluation.data import Data, Split, as_float
+from alibench.evaluation.metrics import throughput
 from alibench.evaluation.seeds import generator
 from alibench.evaluation.settings import Settings
 from alibench.evaluation.subject import Subject
@@ -34,10 +33,7 @@ Precision = Literal["fp32", "tf32", "bf16"]
 ROUNDS = 9  # in which all sides are timed in turn; seven give an interval of the median
 BATCH = 100
 LEAST = 0.2  # seconds of one timing
-WARM = {
-    "cpu": 1,
-    "cuda": 6,
-}  # untimed calls first: on CUDA a recorded side makes three rounds and records the fourth
+WARM = {"cpu": 1, "cuda": 6}  # untimed calls first: on CUDA a recorded side records its fourth round
 IMAGES = 5000  # random ones, in place of published data
 
 
@@ -69,10 +65,9 @@ def loaded(shape: Shape) -> Data:
     if shape.dataset:
         return datasets.load(shape.dataset)
     x = torch.randint(0, 256, (IMAGES, *shape.size), dtype=torch.uint8, generator=generator(0, "speed"))
-    split = Split(x, torch.arange(IMAGES) % 10)
-    return Data(
-        "random", split, Split(x[:1000], split.y[:1000]), Split(x[1000:2000], split.y[1000:2000]), classes=10
-    )
+    y = torch.arange(IMAGES) % 10
+    parts = (Split(x[part], y[part]) for part in (slice(None), slice(1000), slice(1000, 2000)))
+    return Data("random", *parts, classes=10)
 
 
 def build(shape: Shape, name: str, seed: int = 0) -> Model:
@@ -85,18 +80,12 @@ def build(shape: Shape, name: str, seed: int = 0) -> Model:
 
 def recipe(shape: Shape, precision: Precision, **others: Any) -> Recipe:
     """Return the recipe of all sides, eager unless `others` say otherwise."""
-    fields: dict[str, Any] = {
-        "batch": shape.batch,
-        "weight_decay": shape.weight_decay,
-        "execution": "eager",
-    } | others
-    return Recipe(steps=1000, lr=1e-4, ema=0, precision=precision, **fields)
+    own: dict[str, Any] = {"batch": shape.batch, "weight_decay": shape.weight_decay, "execution": "eager"}
+    return Recipe(steps=1000, lr=1e-4, ema=0, precision=precision, **(own | others))
 
 
 def trainer(shape: Shape, name: str, recipe: Recipe, device: str, seed: int = 0) -> Trainer:
-    """Return what makes the suite's own updates: what `train` runs, and what the results tables' throughput
-    times.
-    """
+    """Return what makes the suite's own updates: what `train` runs, and what throughput times."""
     model, rng = build(shape, name, seed).to(device), generator(seed, "speed", torch.device(device))
     return Trainer(model, model.phases[0], recipe, loaded(shape).train, rng)
 
@@ -120,9 +109,7 @@ def update(side: str, shape: Shape, name: str, precision: Precision, device: str
 
 
 def in_precision(step: Step, precision: Precision, device: str) -> Step:
-    """Return a step whose products are rounded to TF32 if that is asked for, which CUDA's convolutions are by
-    default.
-    """
+    """Return a step whose products are rounded to TF32 if asked for: CUDA's convolutions do it by default."""
     if device == "cpu":
         return step
 
@@ -138,16 +125,12 @@ def use(side: str, what: str, shape: Shape, name: str, device: str, n: int = 500
     model, own = build(shape, name).to(device).eval(), loaded(shape)
     subject = Subject(model, own, Settings(), 0, device=torch.device(device))
     if side == "ours":
-        from alibench.evaluation.metrics.throughput import works
-
-        return works(subject, n)[what][0]
+        return throughput.works(subject, n)[what][0]
     plain = Plain(model).to(device).eval()
     x = as_float(own.test.x[torch.arange(n) % len(own.test)].to(device))
     if side == "careful" and own.images:
-        plain, x = (
-            plain.to(memory_format=torch.channels_last),
-            x.contiguous(memory_format=torch.channels_last),
-        )  # type: ignore[call-overload]
+        plain = plain.to(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=torch.channels_last)
     mode = torch.inference_mode if side == "careful" else torch.no_grad
 
     def work() -> Tensor:
@@ -160,9 +143,7 @@ def use(side: str, what: str, shape: Shape, name: str, device: str, n: int = 500
 
 
 def ceilings(shape: Shape, name: str, precision: Precision, device: str) -> dict[str, tuple[Step, float]]:
-    """Return a large matrix product, and the forward pass of the largest convolution of a model, with their
-    GFLOP.
-    """
+    """Return a large matrix product, and a model's largest convolution forward, with their GFLOP."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     size = 8192 if device == "cuda" else 2048
     a = torch.randn(size, size, device=device, dtype=dtype)
@@ -171,12 +152,10 @@ def ceilings(shape: Shape, name: str, precision: Precision, device: str) -> dict
     for network in build(shape, name).children():
         twice = 2 if hasattr(network, "dx") else 1  # D sees both kinds of pair
         for layer in network.modules():
-            op = getattr(layer, "op", None)
-            if isinstance(op, nn.Conv2d) and layer.inner[1:] != (1, 1):  # type: ignore[union-attr, index]
-                batch = (twice * shape.batch, *layer.shape)  # type: ignore[misc]
-                layers.append(
-                    (2 * twice * shape.batch * np.prod(layer.inner) * op.weight[0].numel() / 1e9, op, batch)
-                )  # type: ignore
+            op, n = getattr(layer, "op", None), twice * shape.batch
+            if isinstance(op, nn.Conv2d) and layer.inner[1:] != (1, 1):
+                gflop = 2 * n * np.prod(layer.inner) * op.weight[0].numel() / 1e9
+                layers.append((gflop, op, (n, *layer.shape)))
     if layers:
         gflop, op, batch = max(layers, key=lambda layer: layer[0])
         op = copy.deepcopy(op).to(device, dtype)
@@ -215,36 +194,44 @@ def calls_of(work: Step, device: str, least: float = LEAST) -> int:
     return max(1, round(least / seconds(work, 1, device)))
 
 
-def alternately(sides: Mapping[str, Step], device: str, rounds: int, least: float) -> dict[str, np.ndarray]:
-    """Time all sides in turn, without pytest-benchmark; return each one's seconds a call (rounds,)."""
-    calls = {side: calls_of(work, device, least) for side, work in sides.items()}
+def alternately(
+    sides: Mapping[str, Step], device: str, rounds: int = ROUNDS, least: float = LEAST
+) -> dict[str, np.ndarray]:
+    """Time all sides in turn; return each one's seconds a call (rounds,), with `least` 0 of one cold call."""
+    calls = {side: calls_of(work, device, least) if least else 1 for side, work in sides.items()}
     times = [[seconds(work, calls[side], device) for side, work in sides.items()] for _ in range(rounds)]
     return dict(zip(sides, np.array(times).T, strict=True))
 
 
-def in_turn(
-    benchmark: Any, sides: Mapping[str, Step], device: str, rounds: int = ROUNDS
-) -> dict[str, np.ndarray]:
-    """Time all sides in turn, "ours" by pytest-benchmark; return each one's seconds a call (rounds,)."""
-    calls = {side: calls_of(work, device) for side, work in sides.items()}
-    found: dict[str, list[float]] = {side: [] for side in sides}
-
-    def others() -> None:
-        for side, work in sides.items():
-            if side != "ours":
-                found[side].append(seconds(work, calls[side], device))
-
-    def ours() -> None:
-        found["ours"].append(seconds(sides["ours"], calls["ours"], device))
-
-    benchmark.pedantic(ours, setup=others, rounds=rounds)
-    return {side: np.array(times) for side, times in found.items()}
+def spread(name: str, ratios: np.ndarray) -> dict[str, float]:
+    """Return the median, and its 95 % interval by order statistics: no distribution is assumed."""
+    low, high = quantile_test(ratios, p=0.5).confidence_interval(0.95)
+    return {name: float(np.median(ratios)), f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
-def median(values: np.ndarray) -> tuple[float, float, float]:
-    """Return the median and its 95 % interval, by order statistics: no distribution is assumed."""
-    interval = quantile_test(values, p=0.5).confidence_interval(0.95)
-    return float(np.median(values)), float(interval.low), float(interval.high)
+@dataclass(frozen=True)
+class Turns:
+    """Sides of a case and a model's ceilings, timed in turn: seconds a call (rounds,), GFLOP a second."""
+
+    times: dict[str, np.ndarray]
+    limits: dict[str, float]
+
+    def figures(self, side: str, shape: Shape, gflop: float) -> dict[str, float]:
+        """Return a side's speed, and what it is of the ceilings."""
+        taken = float(np.median(self.times[side]))
+        shares = {f"share_of_{kind}_%": 100 * gflop / taken / limit for kind, limit in self.limits.items()}
+        speed = {"images_a_second": shape.batch / taken, "ms_a_step": 1000 * taken}
+        return {**speed, "gflop_a_second": gflop / taken, **shares, "rounds": len(self.times[side])}
+
+
+def turns(
+    works: Mapping[str, Step], shape: Shape, name: str, precision: Precision, device: str, **how: Any
+) -> Turns:
+    """Time sides and ceilings in turn."""
+    found = ceilings(shape, name, precision, device)
+    times = alternately({kind: work for kind, (work, _) in found.items()} | dict(works), device, **how)
+    limits = {kind: gflop / float(np.median(times[kind])) for kind, (_, gflop) in found.items()}
+    return Turns(times, limits)
 
 
 def best_naive(shape: Shape, name: str, precision: Precision, device: str) -> tuple[str, Step]:

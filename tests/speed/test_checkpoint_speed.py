@@ -6,7 +6,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import pytest
 import torch
@@ -34,10 +33,8 @@ def train(shape: Shape, steps: int, device: str, kept: Checkpoints | None = None
 
 
 @pytest.mark.parametrize("shape", [CIFAR10, DIGITS], ids=lambda shape: shape.name)
-def test_checkpoints(benchmark: Any, speeds: Speeds, device: str, shape: Shape, tmp_path: Path) -> None:
-    """A training of some minutes with checkpoints as they are by default; then going on from one before the
-    last step.
-    """
+def test_checkpoints(speeds: Speeds, device: str, shape: Shape, tmp_path: Path) -> None:
+    """A training of some minutes with checkpoints as by default; then resuming from one before its end."""
     train(shape, 3, device)
     few, many = (train(shape, steps, device) for steps in (3, 13))
     steps = round(PERIODS * EVERY / ((many - few) / 10))
@@ -45,9 +42,8 @@ def test_checkpoints(benchmark: Any, speeds: Speeds, device: str, shape: Shape, 
     took = train(shape, steps, device, kept)
     sizes = [path.stat().st_size for path in kept.folder.iterdir()]
     fresh, resumed = [], []
-
-    def both() -> None:
-        folder = tmp_path / str(len(fresh))
+    for number in range(ROUNDS):
+        folder = tmp_path / str(number)
         stopping = Checkpoints(folder, {})
         stopping.request.made = True
         with pytest.raises(Stopped):
@@ -55,36 +51,16 @@ def test_checkpoints(benchmark: Any, speeds: Speeds, device: str, shape: Shape, 
         fresh.append(train(shape, 1, device))
         resumed.append(train(shape, 2, device, Checkpoints(folder, {})))
 
-    benchmark.pedantic(both, rounds=ROUNDS)
-    speeds.add(
-        "checkpoints",
-        networks=shape.name,
-        training_seconds=took,
-        written=len(sizes),
-        mb=max(sizes) / 1e6,
-        seconds_each=kept.seconds / len(sizes),
-        **{"share_of_training_%": 100 * kept.seconds / took},
-        seconds_more_to_go_on=median(b - a for a, b in zip(fresh, resumed, strict=True)),
-        rounds=ROUNDS,
-    )
+    figures = {"training_seconds": took, "written": len(sizes), "mb": max(sizes) / 1e6}
+    figures |= {"seconds_each": kept.seconds / len(sizes), "share_of_training_%": 100 * kept.seconds / took}
+    more = median(b - a for a, b in zip(fresh, resumed, strict=True))
+    speeds.add("checkpoints", networks=shape.name, **figures, seconds_more_to_go_on=more, rounds=ROUNDS)
 
 
-def test_command_that_goes_on(benchmark: Any, speeds: Speeds, tmp_path: Path) -> None:
-    """`alibench run --resume` where all runs are finished, tables and pictures made again, against the bare
-    interpreter.
-    """
-    command = [
-        "-m",
-        "alibench",
-        "run",
-        "digits",
-        "--seeds",
-        "1",
-        "--set",
-        "steps=100",
-        "--out",
-        str(tmp_path / "out"),
-    ]
+def test_command_that_goes_on(speeds: Speeds, tmp_path: Path) -> None:
+    """`alibench run --resume` of finished runs makes tables and pictures: against the bare interpreter."""
+    command = ["-m", "alibench", "run", "digits", "--seeds", "1", "--set", "steps=100"]
+    command += ["--out", str(tmp_path / "out")]
     subprocess.run([sys.executable, *command], check=True, capture_output=True)
     cases: dict[str, list[str]] = {
         "interpreter and imports": ["-c", "import alibench.benchmarks.commands.cli"],
@@ -93,13 +69,12 @@ def test_command_that_goes_on(benchmark: Any, speeds: Speeds, tmp_path: Path) ->
     }
     times: dict[str, list[float]] = {case: [] for case in cases}
 
-    def all_once() -> None:
+    for _ in range(ROUNDS):
         for case, arguments in cases.items():
             start = time.perf_counter()
             subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
             times[case].append(time.perf_counter() - start)
 
-    benchmark.pedantic(all_once, rounds=ROUNDS)
     bare = times["interpreter and imports"]
     for case, taken in times.items():
         more = median(a - b for a, b in zip(taken, bare, strict=True))

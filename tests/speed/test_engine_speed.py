@@ -73,18 +73,11 @@ def test_overhead(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
         for i in range(ROUNDS):
             for name, own in taken.items():
                 own.append(seconds(name, suite, tmp_path / f"{load}-{name}{i}", do))
-        ratios = np.array(taken["ray"]) / np.array(taken["local"])
-        speeds.add(
-            "engines",
-            load=load,
-            runs=EACH * cores(),
-            local_s=float(np.median(taken["local"])),
-            local_high_over_low=max(taken["local"]) / min(taken["local"]),
-            ray_s=float(np.median(taken["ray"])),
-            ratio=float(np.median(ratios)),
-            ratio_low=float(ratios.min()),
-            ratio_high=float(ratios.max()),
-        )
+        local, ray = (np.array(taken[name]) for name in ("local", "ray"))
+        figures = {"local_s": np.median(local), "local_high_over_low": max(local) / min(local)}
+        figures |= {"ray_s": np.median(ray), "ratio": np.median(ray / local)}
+        figures |= {"ratio_low": min(ray / local), "ratio_high": max(ray / local)}
+        speeds.add("engines", load=load, runs=EACH * cores(), **figures)
 
     compare("computing", suite, partial(computing.compute, seconds=SECONDS))
 
@@ -96,9 +89,7 @@ def test_overhead(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
 
 
 def test_many_runs(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
-    """A plan of 10,000 runs in which nothing is trained: each task stores the rows of one real run under its
-    own name.
-    """
+    """A plan of 10,000 runs in which nothing is trained: each task stores one real run's rows as its own."""
     (suite,) = loading.load(
         "digits", ["steps=4", "evaluation.draws=1", "evaluation.labels=50"], ["ali"], seeds=1
     )
@@ -116,10 +107,8 @@ def test_many_runs(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     many, out = replace(suite, seeds=RUNS), tmp_path / "out"
-    plan = outputs.plan(
-        [many], CPU, plugins={}, runs=[f"digits-ali-seed{seed}" for seed in many.training_seeds]
-    )
     todo = work(many, out)
+    plan = outputs.plan([many], CPU, plugins={}, runs=[job.run_id for job in todo])
     outputs.write_plan(out, ["alibench", "run", "digits"], plan)
 
     class Watched(Cluster):
@@ -150,20 +139,11 @@ def test_many_runs(nodes: Nodes, speeds: Speeds, tmp_path: Path) -> None:
     assert code == 0, said[-3000:]
     assert f"{RUNS} were there already" in said
     memory = engine.memory
-    growth = np.polyfit(list(memory), list(memory.values()), 1)[0]
-    speeds.add(
-        "scale",
-        runs=RUNS,
-        rows=RUNS * len(own),
-        scheduled_s=scheduled,
-        runs_a_second=RUNS / scheduled,
-        collected_s=collected,
-        together_s=scheduled + collected,
-        memory_at_1000_MB=memory[1000] / 1e6,
-        memory_at_10000_MB=memory[RUNS] / 1e6,
-        growth_a_run_kB=float(growth) / 1e3,
-        collect_peak_MB=usage.ru_maxrss / 1e3,
-    )
+    growth = float(np.polyfit(list(memory), list(memory.values()), 1)[0])
+    figures = {"scheduled_s": scheduled, "runs_a_second": RUNS / scheduled, "collected_s": collected}
+    figures |= {"together_s": scheduled + collected, "memory_at_1000_MB": memory[1000] / 1e6}
+    figures |= {"memory_at_10000_MB": memory[RUNS] / 1e6, "growth_a_run_kB": growth / 1e3}
+    speeds.add("scale", runs=RUNS, rows=RUNS * len(own), **figures, collect_peak_MB=usage.ru_maxrss / 1e3)
 
 
 def resident() -> float:

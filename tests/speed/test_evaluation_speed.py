@@ -5,12 +5,10 @@ asserts a time.
 """
 
 import resource
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pytest
@@ -37,37 +35,21 @@ from alibench.models.base import Model
 from tests.conftest import build
 from tests.speed import sides
 from tests.speed.conftest import Speeds
+from tests.speed.plain import Step
 
 pytestmark = [pytest.mark.speed, pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")]
 
 CLASSES, FEATURES = 10, 5376  # of SVHN's network: 4x4x256 + 512 + 512 + 256
+OTHERS = ("throughput", "modes", "mixture_score", "classifier")  # metrics that are not compared
 
 
-def compare(benchmark: Any, ours: Callable[[], object], plain: Callable[[], object], rounds: int) -> None:
-    """Time both in turn; the ratio's median and range stand in the benchmark's extra information."""
-    seconds: list[float] = []
-
-    def timed() -> None:
-        start = time.perf_counter()
-        plain()
-        seconds.append(time.perf_counter() - start)
-
-    benchmark.pedantic(ours, setup=timed, rounds=rounds)
-    ratios = np.array(seconds) / np.array(benchmark.stats.stats.data)
-    report(
-        benchmark,
-        plain_s=np.median(seconds),
-        ratio=np.median(ratios),
-        ratio_min=ratios.min(),
-        ratio_max=ratios.max(),
-    )
-
-
-def report(benchmark: Any, **figures: float) -> None:
-    """Keep figures with the benchmark, and print them beside pytest's own."""
-    benchmark.extra_info.update({name: round(float(value), 2) for name, value in figures.items()})
-    benchmark.extra_info["threads"] = torch.get_num_threads()
-    sys.stderr.write(f"\n{benchmark.name}: {benchmark.stats.stats.median:.1f} s; {benchmark.extra_info}\n")
+def compare(ours: Step, plain: Step, rounds: int) -> dict[str, float]:
+    """Time both in turn; return seconds, and the ratio's median and range."""
+    times = sides.alternately({"plain": plain, "ours": ours}, "cpu", rounds, least=0)
+    ratios = times["plain"] / times["ours"]
+    figures = {"seconds": np.median(times["ours"]), "naive_seconds": np.median(times["plain"])}
+    figures |= {"ratio": np.median(ratios), "ratio_min": ratios.min(), "ratio_max": ratios.max()}
+    return {key: round(float(figure), 2) for key, figure in figures.items()}
 
 
 def features(y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -75,48 +57,33 @@ def features(y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     to = np.random.default_rng(0).standard_normal((64, FEATURES), dtype=np.float32) / 8
     means = 0.3 * np.random.default_rng(1).standard_normal((CLASSES, 64), dtype=np.float32)
-    x = np.empty((len(y), FEATURES), np.float32)
-    for start in range(0, len(y), 1000):
-        part = y[start : start + 1000]
-        np.maximum(
-            (means[part] + rng.standard_normal((len(part), 64), dtype=np.float32)) @ to,
-            0,
-            out=x[start : start + 1000],
-        )
-    return x, y
+    x = (means[y] + rng.standard_normal((len(y), 64), dtype=np.float32)) @ to
+    return np.maximum(x, 0, out=x), y
 
 
 def protocol(pool: int, scored: int, draws: int) -> Sets:
-    """Return sets of features for ALI's protocol with 1,000 labels: of the pool only the images that some
-    draw labels.
-    """
+    """Return sets of features for ALI's protocol with 1,000 labels: of the pool what some draw labels."""
     y = np.arange(pool) % CLASSES
     chosen = [labels.draw(y, 1000, number) for number in range(draws + 1)]
     known = np.unique(np.concatenate(chosen))
     chosen = [np.searchsorted(known, draw) for draw in chosen]
-    labelled, choosing, test = (
-        features(y[known], 2),
-        features(y[: scored * 10_000 // 26_032], 3),
-        features(y[:scored], 4),
-    )
+    parts = (y[known], y[: scored * 10_000 // 26_032], y[:scored])
+    made = (features(part, seed) for seed, part in enumerate(parts, start=2))
     settings = Settings(labels=1000, draws=draws)
-    return Sets(
-        labelled, choosing, test, tuple(chosen[:-1]), chosen[-1], CLASSES, slice(None), "test", settings
-    )
+    return Sets(*made, tuple(chosen[:-1]), chosen[-1], CLASSES, slice(None), "test", settings)
 
 
-def test_alis_svm_protocol_in_full(benchmark: Any) -> None:
-    sets = protocol(63_257, 26_032, 100)
-    rows = benchmark.pedantic(svm.score, (sets,), rounds=1)
+def test_alis_svm_protocol_in_full() -> None:
+    sets, start = protocol(63_257, 26_032, 100), time.perf_counter()
+    rows = svm.score(sets)
+    seconds = time.perf_counter() - start
     accuracy = np.mean([row.value for row in rows if row.metric == "svm_accuracy"])
     missed = sum("not converged" in row.reason for row in rows)
-    peak = (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    )  # of the whole process: libraries and features too
-    report(benchmark, accuracy=accuracy, rows_not_converged=missed, peak_gib=peak)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # libraries and features too
+    print(f"\n{seconds:.1f} s, accuracy {accuracy:.2f} %, {missed} rows not converged, {peak:.1f} GiB")
 
 
-def test_alis_svm_protocol_against_a_plain_script(benchmark: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alis_svm_protocol_against_a_plain_script(monkeypatch: pytest.MonkeyPatch) -> None:
     # a fifth of the values of C and 2 draws: the plain script would take hours for all
     monkeypatch.setattr(svm, "GRID", svm.GRID[::5])
     monkeypatch.setattr(svm, "COARSE_GRID", svm.COARSE_GRID[::4])
@@ -130,8 +97,8 @@ def test_alis_svm_protocol_against_a_plain_script(benchmark: Any, monkeypatch: p
             best.fit(x[draw], y[draw]).score(*sets.scored)
             folds = np.array_split(np.random.RandomState(0).permutation(draw), 5)
             accuracies = []
+            rest = [np.setdiff1d(draw, fold) for fold in folds]
             for c in svm.COARSE_GRID:
-                rest = [np.concatenate([fold for j, fold in enumerate(folds) if j != i]) for i in range(5)]
                 fits = [
                     LinearSVC(C=c).fit(x[part], y[part]).score(x[fold], y[fold])
                     for part, fold in zip(rest, folds, strict=True)
@@ -139,7 +106,7 @@ def test_alis_svm_protocol_against_a_plain_script(benchmark: Any, monkeypatch: p
                 accuracies.append(np.mean(fits))
             LinearSVC(C=svm.COARSE_GRID[int(np.argmax(accuracies))]).fit(x[draw], y[draw]).score(*sets.scored)
 
-    compare(benchmark, lambda: svm.score(sets), plain, rounds=1)
+    print(f"\n{compare(lambda: svm.score(sets), plain, rounds=1)}")
 
 
 class Images(Dataset[Tensor]):
@@ -156,9 +123,7 @@ class Images(Dataset[Tensor]):
 
 
 def large(digits: Data) -> Data:
-    """Return digits with 10,000 held-out images, in each split: those there are, shifted by up to a pixel and
-    with noise.
-    """
+    """Return digits with 10,000 held-out images in each split: those there are, with noise."""
 
     def more(split: Split, seed: int) -> Split:
         rng = generator(seed, "large")
@@ -166,11 +131,7 @@ def large(digits: Data) -> Data:
         x = split.x[index].float() + 8 * torch.randn(10_000, 1, 8, 8, generator=rng)
         return Split(x.round().clamp(0, 255).to(torch.uint8), split.y[index])
 
-    splits = {
-        name: more(split, i)
-        for i, (name, split) in enumerate((("validation", digits.validation), ("test", digits.test)))
-    }
-    return Data("digits", digits.train, classes=10, extractor="digits-cnn", **splits)
+    return replace(digits, validation=more(digits.validation, 0), test=more(digits.test, 1))
 
 
 def plain_evaluation(model: Model, own: Data, settings: Settings, names: Sequence[str]) -> None:
@@ -196,11 +157,8 @@ def plain_evaluation(model: Model, own: Data, settings: Settings, names: Sequenc
 
     registered = f"speed-{len(FEATURE_EXTRACTORS_REGISTRY)}"  # no name can be used twice
     torch_fidelity.register_feature_extractor(registered, Registered)
-    for metric, part in (
-        *((m, slice(n)) for m in ("fid", "kid", "isc", "prc")),
-        ("fid", slice(half)),
-        ("fid", slice(half, n)),
-    ):
+    whole = [(metric, slice(n)) for metric in ("fid", "kid", "isc", "prc")]
+    for metric, part in (*whole, ("fid", slice(half)), ("fid", slice(half, n))):
         subject = Subject(model, own, settings, 0)
         torch_fidelity.calculate_metrics(
             input1=Images(as_uint8(subject.samples)[part]),
@@ -213,9 +171,8 @@ def plain_evaluation(model: Model, own: Data, settings: Settings, names: Sequenc
             kid_subset_size=min(1000, half),
             **{metric: True},
         )
-    fake, real = (
-        extractor(x)[0].double() for x in (as_uint8(Subject(model, own, settings, 0).samples), own.test.x)
-    )
+    samples = as_uint8(Subject(model, own, settings, 0).samples)
+    fake, real = (extractor(x)[0].double() for x in (samples, own.test.x))
     radius = torch.cdist(real, real).kthvalue(6, dim=1).values
     within = torch.cdist(real, fake) < radius[:, None]
     within.sum().item(), within.any(1).double().mean().item()  # density and coverage
@@ -225,20 +182,16 @@ def plain_evaluation(model: Model, own: Data, settings: Settings, names: Sequenc
     if "svm" not in names:
         return
     with torch.no_grad():
-        layers = [
-            torch.cat(list(model.features(as_float(x)).values()), 1) for x in (own.train.x, own.validation.x)
-        ]
-        scored = torch.cat(list(model.features(as_float(own.test.x)).values()), 1)
-    (x, v), y = layers, own.train.y.numpy()
+        layers = [model.features(as_float(part.x)) for part in (own.train, own.validation, own.test)]
+    (x, v, scored), y = (torch.cat(list(each.values()), 1) for each in layers), own.train.y.numpy()
     draw = labels.draw(y, 100, 10)
     fits = [LinearSVC(C=c).fit(x[draw], y[draw]) for c in svm.GRID]
     best = fits[int(np.argmax([fit.score(v, own.validation.y) for fit in fits]))]
     for number in range(10):
         draw = labels.draw(y, 100, number)
         best.fit(x[draw], y[draw]).score(scored, own.test.y)
-        GridSearchCV(LinearSVC(), {"C": svm.COARSE_GRID}, cv=5).fit(x[draw], y[draw]).score(
-            scored, own.test.y
-        )
+        search = GridSearchCV(LinearSVC(), {"C": svm.COARSE_GRID}, cv=5)
+        search.fit(x[draw], y[draw]).score(scored, own.test.y)
 
 
 @pytest.mark.parametrize(
@@ -247,11 +200,9 @@ def plain_evaluation(model: Model, own: Data, settings: Settings, names: Sequenc
     + [("digits, 10,000 images", "ali")]
     + [("CIFAR-10's shape, 1,000 images, without SVM", name) for name in ("ali", "bigan", "gan", "vae")],
 )
-def test_evaluation_by_every_metric(benchmark: Any, speeds: Speeds, size: str, name: str) -> None:
+def test_evaluation_by_every_metric(speeds: Speeds, size: str, name: str) -> None:
     settings = Settings(labels=100, draws=10, standardise=True)
-    names = [
-        metric for metric in METRICS if metric not in ("throughput", "modes", "mixture_score", "classifier")
-    ]
+    names = [metric for metric in METRICS if metric not in OTHERS]
     if size.startswith("digits"):
         own, model = datasets.load("digits"), build(name).eval()
         own = large(own) if "10,000" in size else own
@@ -259,28 +210,13 @@ def test_evaluation_by_every_metric(benchmark: Any, speeds: Speeds, size: str, n
         extractors.register("speed", random_features)
         own, model = sides.loaded(sides.CIFAR10), sides.build(sides.CIFAR10, name).eval()
         settings, names = replace(settings, extractor="speed"), ["reconstruction", "fidelity", "health"]
-    plain = partial(plain_evaluation, model, own, settings, names)
-    compare(
-        benchmark, lambda: evaluate(model, own, names, settings), plain, rounds=1 if "10,000" in size else 2
-    )
-    figures = benchmark.extra_info
-    speeds.add(
-        "evaluation",
-        size=size,
-        model=name,
-        seconds=float(benchmark.stats.stats.median),
-        naive_seconds=figures["plain_s"],
-        ratio=figures["ratio"],
-        ratio_min=figures["ratio_min"],
-        ratio_max=figures["ratio_max"],
-        rounds=len(benchmark.stats.stats.data),
-    )
+    plain, rounds = partial(plain_evaluation, model, own, settings, names), 1 if "10,000" in size else 2
+    figures = compare(lambda: evaluate(model, own, names, settings), plain, rounds)
+    speeds.add("evaluation", size=size, model=name, **figures, rounds=rounds)
 
 
 def random_features(own: Data, settings: Settings, device: torch.device) -> features_extractor.Extractor:
-    """Return an extractor of untrained convolutions, as wide as the project's own: for the time that it takes
-    alone.
-    """
+    """Return an extractor of untrained convolutions, as wide as the project's own: only its time counts."""
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(3, 32, 3, 2), nn.ReLU(), nn.Conv2d(32, 64, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1)

@@ -1,8 +1,4 @@
-"""How long an update takes on a GPU, and of what: `nox -s speed`, or in small with DEVICE=cpu. Nothing here
-asserts a time.
-
-It needs no pytest-benchmark, which a machine with a GPU may lack.
-"""
+"""How long an update takes on a GPU, and of what: `nox -s speed`, in small with DEVICE=cpu."""
 
 import copy
 import itertools
@@ -34,8 +30,8 @@ from tests.speed.sides import (
     Shape,
     alternately,
     calls_of,
-    median,
     seconds,
+    spread,
 )
 
 pytestmark = [pytest.mark.gpu, pytest.mark.speed]
@@ -80,31 +76,14 @@ def compared(
 ) -> None:
     """Time updates by all sides and the ceilings in turn; keep a record a side."""
     careful = ("careful",) if name != "vae" else ()  # nothing alternates in a VAE
-    works = {
-        side: sides.update(side, shape, name, precision, device)
-        for side in (*NAIVE, *careful, *EXECUTIONS, *more)
-    }
-    ceilings = sides.ceilings(shape, name, precision, device)
-    times = alternately({kind: work for kind, (work, _) in ceilings.items()} | works, device, ROUNDS, LEAST)
-    limits = {kind: amount / float(np.median(times[kind])) for kind, (_, amount) in ceilings.items()}
-    naive, gflop = min(NAIVE, key=lambda side: np.median(times[side])), sides.gflop(works["eager"])
+    all_sides = (*NAIVE, *careful, *EXECUTIONS, *more)
+    works = {side: sides.update(side, shape, name, precision, device) for side in all_sides}
+    found = sides.turns(works, shape, name, precision, device, rounds=ROUNDS, least=LEAST)
+    naive, gflop = min(NAIVE, key=lambda side: np.median(found.times[side])), sides.gflop(works["eager"])
+    case = {"networks": shape.name, "model": name, "precision": precision}
     for side in works:
-        taken, (ratio, low, high) = float(np.median(times[side])), median(times[naive] / times[side])
-        speeds.add(
-            "gpu_updates",
-            networks=shape.name,
-            model=name,
-            precision=precision,
-            side=side,
-            ms_a_step=1000 * taken,
-            images_a_second=shape.batch / taken,
-            over_naive=ratio,
-            over_naive_low=low,
-            over_naive_high=high,
-            gflop_a_second=gflop / taken,
-            **{f"share_of_{kind}_%": 100 * gflop / taken / limit for kind, limit in limits.items()},
-            rounds=ROUNDS,
-        )
+        over = spread("over_naive", found.times[naive] / found.times[side])
+        speeds.add("gpu_updates", **case, side=side, **over, **found.figures(side, shape, gflop))
 
 
 @pytest.mark.parametrize(("shape", "name", "precision"), CASES, ids=ids)
@@ -120,22 +99,16 @@ def test_compiled_update(speeds: Speeds, device: str, precision: Precision) -> N
 
 
 def operations() -> Iterator[tuple[str, nn.Conv2d | nn.ConvTranspose2d, tuple[int, ...], tuple[int, ...]]]:
-    """Yield the convolutions of ALI's CIFAR-10 networks but those of one pixel: name, shapes of input and
-    output.
-    """
+    """Yield the convolutions of ALI's CIFAR-10 networks that are not one-pixel ones, with both shapes."""
     model = sides.build(CIFAR10, "ali")
     batch = 2 if SMALL else CIFAR10.batch
-    towers: Any = {"E": model.encoder.stack, "G": model.decoder.stack, "D": model.discriminator.dx}  # type: ignore[union-attr]
+    towers: Any = {"E": model.encoder.stack, "G": model.decoder.stack, "D": model.discriminator.dx}
     for name, tower in towers.items():
         n = 2 * batch if name == "D" else batch  # D sees both kinds of pair
         for i, layer in enumerate(tower.layers, start=1):
             if isinstance(layer.op, nn.Conv2d | nn.ConvTranspose2d) and layer.op.kernel_size != (1, 1):
-                yield (
-                    f"{name}.{i} {tuple(layer.op.weight.shape)}",
-                    layer.op,
-                    (n, *layer.shape),
-                    (n, *layer.inner),
-                )
+                title = f"{name}.{i} {tuple(layer.op.weight.shape)}"
+                yield title, layer.op, (n, *layer.shape), (n, *layer.inner)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -164,7 +137,7 @@ def test_ceilings(speeds: Speeds, device: str, precision: Precision) -> None:
             * math.prod((inner if isinstance(op, nn.Conv2d) else shape)[2:])
         )
         for order in (torch.channels_last, torch.contiguous_format):
-            own = copy.deepcopy(op).to(device, dtype, memory_format=order)  # type: ignore[call-overload]
+            own = copy.deepcopy(op).to(device, dtype, memory_format=order)
             h, arrived = (
                 torch.randn(dims, device=device, dtype=dtype).contiguous(memory_format=order)
                 for dims in (shape, inner)
@@ -183,9 +156,8 @@ def test_copy(speeds: Speeds, device: str) -> None:
     x = torch.empty(2**20 if SMALL else 2**30, device=device)
     y = torch.empty_like(x)
     taken = seconds(lambda: y.copy_(x), calls_of(lambda: y.copy_(x), device, LEAST), device)
-    speeds.add(
-        "gpu_ceilings", what="copy", precision="fp32", order="", terabyte_a_second=2 * x.nbytes / taken / 1e12
-    )
+    case = {"what": "copy", "precision": "fp32", "order": ""}
+    speeds.add("gpu_ceilings", **case, terabyte_a_second=2 * x.nbytes / taken / 1e12)
 
 
 @pytest.mark.parametrize("side", EXECUTIONS)
@@ -209,17 +181,10 @@ def test_seeds(speeds: Speeds, device: str, shape: Shape, name: str, side: str) 
     times = alternately(works, device, ROUNDS, LEAST)
     for count in COUNTS:
         taken = float(np.median(times[str(count)]))
-        speeds.add(
-            "gpu_seeds",
-            networks=shape.name,
-            model=name,
-            side=side,
-            seeds=count,
-            ms_a_step=1000 * taken,
-            images_a_second=count * shape.batch / taken,
-            of_one=float(np.median(times[str(count)] / times["1"])),
-            rounds=ROUNDS,
-        )
+        case = {"networks": shape.name, "model": name, "side": side, "seeds": count}
+        figures = {"ms_a_step": 1000 * taken, "images_a_second": count * shape.batch / taken}
+        figures |= {"of_one": float(np.median(times[str(count)] / times["1"])), "rounds": ROUNDS}
+        speeds.add("gpu_seeds", **case, **figures)
 
 
 @no_cpu
@@ -228,13 +193,8 @@ def test_batches(speeds: Speeds, device: str, precision: Precision) -> None:
     for batch in BATCHES:
         work = sides.update("recorded", replace(CIFAR10, batch=batch), "ali", precision, device)
         taken = seconds(work, calls_of(work, device), device)
-        speeds.add(
-            "gpu_batches",
-            batch=batch,
-            precision=precision,
-            ms_a_step=1000 * taken,
-            images_a_second=batch / taken,
-        )
+        figures = {"ms_a_step": 1000 * taken, "images_a_second": batch / taken}
+        speeds.add("gpu_batches", batch=batch, precision=precision, **figures)
 
 
 @contextmanager
@@ -261,17 +221,11 @@ def test_settings(speeds: Speeds, device: str, setting: str, precision: Precisio
     with cudnn(**chosen):
         ten = cases.recipe(steps=10, batch=100, lr=1e-4, ema=0, precision=precision)
         first, second = (cases.trained("cifar10", ["ali"], ten, torch.device(device))[0] for _ in range(2))
-    ratio, low, high = median(times["with"] / times["without"])
+    figures = {"ms_a_step": 1000 * float(np.median(times["with"]))}
+    figures |= spread("over_default", times["with"] / times["without"])
+    repeats = "yes" if torch.equal(first, second) else "no"
     speeds.add(
-        "gpu_settings",
-        setting=setting,
-        precision=precision,
-        ms_a_step=1000 * float(np.median(times["with"])),
-        over_default=ratio,
-        over_default_low=low,
-        over_default_high=high,
-        repeats="yes" if torch.equal(first, second) else "no",
-        rounds=ROUNDS,
+        "gpu_settings", setting=setting, precision=precision, **figures, repeats=repeats, rounds=ROUNDS
     )
 
 
@@ -287,13 +241,9 @@ def test_profile(speeds: Speeds, device: str, side: str, precision: Precision) -
     with profile(activities=activities) as found:
         seconds(work, updates, device)
     kernels = [event for event in found.events() or [] if str(event.device_type).endswith("CUDA")]
-    speeds.add(
-        "gpu_profile",
-        side=side,
-        precision=precision,
-        kernels_an_update=len(kernels) / updates,
-        device_ms_an_update=sum(event.device_time for event in kernels) / updates / 1000,
-    )
+    taken = sum(event.device_time for event in kernels) / updates / 1000
+    figures = {"kernels_an_update": len(kernels) / updates, "device_ms_an_update": taken}
+    speeds.add("gpu_profile", side=side, precision=precision, **figures)
     sort = "self_cpu_time_total" if SMALL else "self_device_time_total"
     text = found.key_averages().table(sort_by=sort, row_limit=40, max_name_column_width=90)
     (speeds.out / f"profile-{side}-{precision}.txt").write_text(text + "\n")

@@ -1,11 +1,7 @@
-"""How long an update takes, against a naive and a careful script: `nox -s speed`. Nothing here asserts a
-time.
-"""
+"""How long an update takes, against a naive and a careful script: `nox -s speed`. Nothing asserts a time."""
 
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +13,7 @@ from alibench.benchmarks.training import tape
 from alibench.benchmarks.training.recipe import bf16_is_native
 from tests.speed import processes, sides
 from tests.speed.conftest import Speeds, cores
-from tests.speed.sides import BATCH, CIFAR10, DIGITS, GRID, MNIST, SVHN, Precision, Shape, in_turn, median
+from tests.speed.sides import BATCH, CIFAR10, DIGITS, GRID, MNIST, SVHN, Precision, Shape, spread
 
 pytestmark = pytest.mark.speed
 
@@ -32,93 +28,55 @@ CASES = [
 
 
 @pytest.mark.parametrize(("shape", "name", "precision"), CASES, ids=lambda part: getattr(part, "name", part))
-def test_update(
-    benchmark: Any, speeds: Speeds, device: str, shape: Shape, name: str, precision: Precision
-) -> None:
+def test_update(speeds: Speeds, device: str, shape: Shape, name: str, precision: Precision) -> None:
     if precision == "bf16" and not bf16_is_native(torch.device(device)):
         pytest.skip("this processor has no bf16 arithmetic")
+    case = {"networks": shape.name, "model": name}
     naive, step = sides.best_naive(shape, name, precision, device)
-    works = {naive: step}
     others = (
         ("careful", "eager", "ours") if name != "vae" else ("eager", "ours")
     )  # nothing alternates in a VAE
-    works |= {side: sides.update(side, shape, name, precision, device) for side in others}
+    works = {naive: step} | {side: sides.update(side, shape, name, precision, device) for side in others}
     exact = {
-        side: sides.update(side, shape, name, "fp32", device)
-        for side in (naive, "ours")
-        if precision == "bf16"
+        f"{side} in fp32": sides.update(side, shape, name, "fp32", device)
+        for side in ((naive, "ours") if precision == "bf16" else ())
     }
-    for recorded in (works["ours"], *(exact[side] for side in exact if side == "ours")):
-        sides.seconds(recorded, tape.WARM + 2, device)
-    ceilings = sides.ceilings(shape, name, precision, device)
-    beside = {kind: work for kind, (work, _) in ceilings.items()} | {
-        f"{side} in fp32": exact[side] for side in exact
-    }
-    times = in_turn(benchmark, beside | works, device)
-    limits = {kind: amount / float(np.median(times[kind])) for kind, (_, amount) in ceilings.items()}
+    for side, recorded in (works | exact).items():
+        if side.startswith("ours"):
+            sides.seconds(recorded, tape.WARM + 2, device)
+
+    found = sides.turns(exact | works, shape, name, precision, device)
+    times, ours = found.times, found.times["ours"]
     for side, work in works.items():
-        ratio, low, high = median(times[side] / times["ours"])
-        taken, work_gflop = (
-            float(np.median(times[side])),
-            sides.gflop(works["eager"] if side == "ours" else work),
-        )
-        speeds.add(
-            "updates",
-            networks=shape.name,
-            model=name,
-            precision=precision,
-            side=side,
-            images_a_second=shape.batch / taken,
-            ms_a_step=1000 * taken,
-            ratio=ratio,
-            ratio_low=low,
-            ratio_high=high,
-            peak_mb=processes.peak(side, shape, name, precision, device),
-            mflop_an_image=1000 * work_gflop / shape.batch,
-            gflop_a_second=work_gflop / taken,
-            **{f"share_of_{kind}_%": 100 * work_gflop / taken / limit for kind, limit in limits.items()},
-            rounds=len(times[side]),
-        )
-        benchmark.extra_info[side] = round(ratio, 2)
+        gflop = sides.gflop(works["eager"] if side == "ours" else work)
+        memory = processes.peak(side, shape, name, precision, device)
+        figures = {
+            "precision": precision,
+            "side": side,
+            **spread("ratio", times[side] / ours),
+            "peak_mb": memory,
+        }
+        figures |= {"mflop_an_image": 1000 * gflop / shape.batch, **found.figures(side, shape, gflop)}
+        speeds.add("updates", **case, **figures)
     for side in exact:
-        ratio, low, high = median(times[f"{side} in fp32"] / times["ours"])
-        speeds.add(
-            "precision",
-            networks=shape.name,
-            model=name,
-            side=f"{side} in fp32",
-            ms_a_step=1000 * float(np.median(times[f"{side} in fp32"])),
-            bf16_ms_a_step=1000 * float(np.median(times["ours"])),
-            ratio=ratio,
-            ratio_low=low,
-            ratio_high=high,
-            rounds=len(times["ours"]),
-        )
-    for kind, limit in limits.items():
-        speeds.add(
-            "ceilings",
-            networks=shape.name,
-            model=name,
-            precision=precision,
-            ceiling=kind,
-            gflop_a_second=limit,
-        )
-    sys.stderr.write(f"\n{benchmark.name}: {benchmark.extra_info}\n")
+        taken = {"ms_a_step": times[side], "bf16_ms_a_step": ours}
+        figures = {key: 1000 * float(np.median(each)) for key, each in taken.items()}
+        figures |= spread("ratio", times[side] / ours)
+        speeds.add("precision", **case, side=side, **figures, rounds=len(ours))
+    for kind, limit in found.limits.items():
+        speeds.add("ceilings", **case, precision=precision, ceiling=kind, gflop_a_second=limit)
+
     if speeds.profile:
-        with profile() as found:
+        with profile() as profiled:
             works["ours"]()
-        text = found.key_averages().table(sort_by="self_cpu_time_total", row_limit=25)
+        text = profiled.key_averages().table(sort_by="self_cpu_time_total", row_limit=25)
         (speeds.out / f"profile-{shape.networks}-{name}-{precision}.txt").write_text(text + "\n")
 
 
 @pytest.mark.parametrize("shape", [DIGITS, GRID], ids=lambda shape: shape.name)
 @pytest.mark.parametrize("name", ["ali", "bigan", "gan", "vae"])
-def test_three_seeds(
-    benchmark: Any, speeds: Speeds, monkeypatch: pytest.MonkeyPatch, shape: Shape, name: str
-) -> None:
-    """The whole of `train`, three seeds in worker processes as the runner has them, against three naive
-    trainings.
-    """
+def test_three_seeds(speeds: Speeds, monkeypatch: pytest.MonkeyPatch, shape: Shape, name: str) -> None:
+    """The whole of `train`, three seeds in worker processes as the runner has them, against naive ones."""
     steps, timed = 1000, 150  # of ours, whole trainings; of the naive script, whose steps are all alike
     naive, step = sides.best_naive(shape, name, "fp32", "cpu")
     for key, value in worker.environment(torch.device("cpu")).items():
@@ -129,49 +87,26 @@ def test_three_seeds(
             list(pool.map(processes.trained, [shape] * 3, [name] * 3, range(3), [steps] * 3))
 
         ours()  # the workers are there, and warm
-        plain: list[float] = []
-        benchmark.pedantic(
-            ours, setup=lambda: plain.append(3 * steps * sides.seconds(step, timed, "cpu")), rounds=7
-        )
-    own = np.array(benchmark.stats.stats.data)
-    ratio, low, high = median(np.array(plain) / own)
-    for side, times, *figures in ((naive, np.array(plain), ratio, low, high), ("ours", own, 1.0, None, None)):
-        speeds.add(
-            "seeds",
-            networks=shape.name,
-            model=name,
-            side=side,
-            seconds=float(np.median(times)),
-            images_a_second=3 * steps * BATCH / float(np.median(times)),
-            **dict(zip(("ratio", "ratio_low", "ratio_high"), figures, strict=True)),
-            rounds=len(times),
-        )
-    sys.stderr.write(f"\n{benchmark.name}: {ratio:.2f} ({low:.2f} to {high:.2f})\n")
+        works = {naive: lambda: [step() for _ in range(timed)], "ours": ours}
+        times = sides.alternately(works, "cpu", rounds=7, least=0)
+    times[naive] *= 3 * steps / timed
+    for side, taken in times.items():
+        seconds = float(np.median(taken))
+        figures = {"seconds": seconds, "images_a_second": 3 * steps * BATCH / seconds}
+        figures |= spread("ratio", taken / times["ours"])
+        speeds.add("seeds", networks=shape.name, model=name, side=side, **figures, rounds=len(taken))
 
 
-def test_cost_grows_linearly_and_memory_does_not(benchmark: Any, speeds: Speeds) -> None:
+def test_cost_grows_linearly_and_memory_does_not(speeds: Speeds) -> None:
     """Each number of steps, and of seeds, in a process of its own, all of them three times in turn."""
     cases = [("steps", steps, 1, steps) for steps in (500, 1000, 2000, 4000)]
     cases += [("seeds", seeds, seeds, 500) for seeds in (1, 2, 4)]
-    found: dict[tuple[str, int, int, int], list[tuple[float, float]]] = {case: [] for case in cases}
-
-    def all_once() -> None:
-        for case in cases:
-            found[case].append(processes.fresh(_several, DIGITS, "ali", *case[2:]))
-
-    benchmark.pedantic(all_once, rounds=3)
-    for case, measured in found.items():
-        what, count, seeds, steps = case
-        seconds, memory = np.median(measured, axis=0)
-        speeds.add(
-            "growth",
-            of=what,
-            count=count,
-            seconds=seconds,
-            ms_an_update=1000 * seconds / (seeds * steps),
-            process_peak_mb=memory,
-            rounds=len(measured),
-        )
+    measured = [[processes.fresh(_several, DIGITS, "ali", *case[2:]) for case in cases] for _ in range(3)]
+    for (what, count, seeds, steps), (seconds, memory) in zip(
+        cases, np.median(measured, axis=0), strict=True
+    ):
+        figures = {"seconds": seconds, "ms_an_update": 1000 * seconds / (seeds * steps)}
+        speeds.add("growth", of=what, count=count, **figures, process_peak_mb=memory, rounds=len(measured))
 
 
 def _several(shape: Shape, name: str, seeds: int, steps: int) -> tuple[float, float]:
@@ -184,21 +119,14 @@ def _several(shape: Shape, name: str, seeds: int, steps: int) -> tuple[float, fl
 @pytest.mark.parametrize("what", ["sample_rate", "encode_rate"])
 @pytest.mark.parametrize("shape", [CIFAR10, DIGITS], ids=lambda shape: shape.name)
 @pytest.mark.parametrize("name", ["ali", "bigan", "gan", "vae"])
-def test_use(benchmark: Any, speeds: Speeds, device: str, what: str, shape: Shape, name: str) -> None:
+def test_use(speeds: Speeds, device: str, what: str, shape: Shape, name: str) -> None:
     works = {side: sides.use(side, what, shape, name, device) for side in ("naive", "careful", "ours")}
-    times = in_turn(benchmark, works, device)
-    for side in works:
-        ratio, low, high = median(times[side] / times["ours"])
-        taken = float(np.median(times[side]))
-        speeds.add(
-            "use",
-            networks=shape.name,
-            model=name,
-            what={"sample_rate": "sampling", "encode_rate": "encoding"}[what],
-            side=side,
-            images_a_second=500 / taken,
-            ratio=ratio,
-            ratio_low=low,
-            ratio_high=high,
-            rounds=len(times[side]),
-        )
+    times = sides.alternately(works, device)
+    case = {
+        "networks": shape.name,
+        "model": name,
+        "what": "sampling" if what == "sample_rate" else "encoding",
+    }
+    for side, taken in times.items():
+        figures = {"images_a_second": 500 / float(np.median(taken)), **spread("ratio", taken / times["ours"])}
+        speeds.add("use", **case, side=side, **figures, rounds=len(taken))

@@ -96,11 +96,8 @@ protocol = "mean code"
 scale = "log"
 relative = 0.01
 """  # a user's suite that trains in a moment
-TINY = (
-    "--device",
-    "cpu",
-    *(part for setting in SETTINGS for part in ("--set", setting)),
-)  # seconds, of any suite
+# seconds, of any suite
+TINY = ("--device", "cpu", *(part for setting in SETTINGS for part in ("--set", setting)))
 
 
 def origin(suite: str, models: Sequence[str], **more: Any) -> dict[str, Any]:

@@ -255,11 +255,8 @@ def test_trivial_reconstructors_by_linear_algebra(digits: Data) -> None:
     by_class = torch.stack([t[u == c].mean(0) for c in range(10)])[y]
     _, _, v = torch.linalg.svd(t - t.mean(0), full_matrices=False)
     from_mean = x - t.mean(0)
-    residuals = {
-        "mean": from_mean,
-        "class mean": x - by_class,
-        "PCA": from_mean - from_mean @ v[:8].T @ v[:8],
-    }
+    of_pca = from_mean - from_mean @ v[:8].T @ v[:8]
+    residuals = {"mean": from_mean, "class mean": x - by_class, "PCA": of_pca}
     for name, residual in residuals.items():
         found = value(rows, "reconstruction_error", reference=name)
         assert found == pytest.approx((residual**2).mean().item())

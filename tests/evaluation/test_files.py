@@ -34,14 +34,8 @@ from tests.conftest import TINY, build, in_this_process
 from tests.results.test_baseline import make
 
 OUTCOME = {"seconds": 1.5, "updates": {"encoder": 3}, "curves": [{"phase": "a", "loss": 0.5}], "resumed": []}
-BEGUN: dict[str, Any] = {
-    "phase": 0,
-    "step": 3,
-    "seconds": 1.5,
-    "judges": [None],
-    "outcomes": [OUTCOME],
-    "lost": {},
-}
+BEGUN: dict[str, Any] = {"phase": 0, "step": 3, "seconds": 1.5, "judges": [None], "lost": {}}
+BEGUN |= {"outcomes": [OUTCOME]}
 PLACES = 25  # of each file, at random
 
 
@@ -59,13 +53,13 @@ def home_of(tmp_path_factory: pytest.TempPathFactory) -> Path:
         words = [
             "run",
             "digits",
+            *TINY,
             "--data",
             f"npz:{place / 'set.npz'}",
             "--models",
             "ali",
             "--seeds",
             "1",
-            *TINY,
         ]
         words += ["--set", "batch=20", "--set", 'metrics=["fidelity"]', "--out", str(place / "out")]
         with in_this_process():

@@ -55,12 +55,9 @@ def test_what_d_thinks_is_the_probability_in_its_logits(name: str, digits: Data)
     with torch.no_grad():
         doubt = health.wrong(model, found)
     sign = -1.0 if name == "aae" else 1.0  # there the prior's codes are D's data
-    log_odds = {
-        kind: sign * (value.logsumexp(1) if value.dim() > 1 else value).double()
-        for kind, value in found.items()
-    }
-    torch.testing.assert_close(doubt["q"], torch.sigmoid(-log_odds["q"]))
-    torch.testing.assert_close(doubt["p"], torch.sigmoid(log_odds["p"]))
+    for kind, wrong in (("q", -sign), ("p", sign)):
+        odds = found[kind].logsumexp(1) if found[kind].dim() > 1 else found[kind]
+        torch.testing.assert_close(doubt[kind], torch.sigmoid(wrong * odds.double()))
 
 
 def test_d_judges_without_dropout_and_the_same_twice(digits: Data) -> None:

@@ -23,10 +23,18 @@ from tests.evaluation.conftest import cell
 Weights = tuple[Path, dict[str, torch.Tensor], dict[str, torch.Tensor]]
 
 
-def bare() -> torch.nn.Module:
+def bare(weights: None = None) -> torch.nn.Module:
     """Return the network without numbers: its classifier, which LPIPS leaves out, takes long to fill."""
     with torch.device("meta"):
-        return vgg16(weights=None)
+        made = vgg16(weights=weights)
+    made.features.to_empty(device="cpu")
+    return made
+
+
+@pytest.fixture(autouse=True)
+def unfilled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let LPIPS fill what it needs, and no more."""
+    monkeypatch.setattr("torchvision.models.vgg16", bare)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +60,7 @@ def test_it_is_the_distance_of_torch_fidelity(weights: Weights, monkeypatch: pyt
 
     def network() -> torch.nn.Module:
         made = bare()
-        made.load_state_dict(vgg, strict=False, assign=True)
+        made.load_state_dict(vgg, strict=False)
         return made
 
     monkeypatch.setattr(theirs, "torchvision_load_pretrained_vgg16", network)

@@ -23,7 +23,6 @@ from alibench.evaluation.settings import Settings
 from alibench.evaluation.subject import Subject
 from alibench.models import REGISTRY
 from alibench.models.base import Batch, Model
-from alibench.models.ssgan import feature_matching
 from alibench.models.tables import FAMILIES
 from tests.conftest import batch_for, build, networks, trainer
 
@@ -138,11 +137,8 @@ def test_a_seeds_labels_are_the_draw_of_its_number(labels_from: str, digits: Dat
 
 def test_few_labels_come_round_alike(digits: Data) -> None:
     labelled = few(digits, 50)
-    training, known, orders = (
-        trainer(build("ssali"), digits.train, labelled, batch=100),
-        as_float(labelled.x),
-        [],
-    )
+    training, orders = trainer(build("ssali"), digits.train, labelled, batch=100), []
+    known = as_float(labelled.x)
     for _ in range(3):
         x, y = training.batch().labelled
         same = (x[:, None] == known).flatten(2).all(2)
@@ -152,13 +148,6 @@ def test_few_labels_come_round_alike(digits: Data) -> None:
     assert orders[0] != orders[1] != orders[2]
     assert len(repeated(labelled, 120)) == 150
     assert repeated(labelled, 50) is labelled  # enough of them
-
-
-def test_feature_matching_is_the_squared_distance_of_means() -> None:
-    real, generated = torch.tensor([[1.0, 2.0], [3.0, 6.0]]), torch.tensor([[0.0, 0.0], [2.0, 1.0]])
-    # means (2, 4) and (1, 0.5)
-    assert feature_matching(real, generated).tolist() == [1 + 3.5**2] * 2
-    assert feature_matching(real, real.flip(0)).tolist() == [0, 0]
 
 
 def test_the_decoder_matches_ds_last_hidden_layer_under_its_dropout(digits: Data) -> None:

@@ -13,9 +13,7 @@ TICKS = 50  # times that a training says how far it is
 def compute(
     group: Group, report: Callable[[str, int], None], request: Request, seconds: float
 ) -> dict[str, Outcome]:
-    """Keep a core busy for so many seconds of its own time with each job; what others take of it comes on
-    top.
-    """
+    """Keep a core busy for so many seconds of its own time with each job, whatever others take of it."""
     for job in group:
         start = time.thread_time()
         for tick in range(TICKS):

@@ -1,6 +1,4 @@
-"""Milliseconds of an update, for whoever plans a training: `python -m tests.speed.pace MNIST bigan 3` (seeds,
-stacked).
-"""
+"""Milliseconds of an update, to plan a training: `python -m tests.speed.pace MNIST bigan 3`."""
 
 import sys
 

@@ -63,11 +63,11 @@ NOTES = {
     "the command's process; growth: the slope of a line through its memory after every 1,000 runs.",
     "gpu_updates": "Every side in turn in one process, all of them and the ceilings in one precision; "
     "medians over rounds. `over_naive`: the quickest naive side's time over this one's in the same round, "
-    "its median and the median's 95 % interval. naive: with that many of DataLoader's workers; careful: the best "
-    "exact alternating update; eager: ours; recorded: as one CUDA graph; compiled: each network by "
-    "torch.compile, recorded, too. GFLOP: what our update has of matrix products and convolutions, for every "
-    "side. Shares: of a large square matrix product and of the forward pass of the model's own largest "
-    "convolution, measured in the same rounds.",
+    "its median and the median's 95 % interval. naive: with that many of DataLoader's workers; careful: "
+    "the best exact alternating update; eager: ours; recorded: as one CUDA graph; compiled: each network "
+    "by torch.compile, recorded, too. GFLOP: what our update has of matrix products and convolutions, for "
+    "every side. Shares: of a large square matrix product and of the forward pass of the model's own "
+    "largest convolution, measured in the same rounds.",
     "gpu_ceilings": "Matrix product, copy (read and write), and each convolution of ALI's CIFAR-10 networks "
     "forward and backward, batch 100 (D: 200), by memory order.",
     "gpu_seeds": "Rate, round and average of one seed or of several stacked ones. `of_one`: time over one "

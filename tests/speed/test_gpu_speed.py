@@ -121,27 +121,15 @@ def test_ceilings(speeds: Speeds, device: str, precision: Precision) -> None:
 
     factors = torch.randn(2, size, size, device=device, dtype=dtype)
     figure = teraflops(lambda: factors[0] @ factors[1], 2 * size**3)
-    speeds.add(
-        "gpu_ceilings",
-        what=f"matrix product, {size}",
-        precision=precision,
-        order="",
-        teraflop_a_second=figure,
-    )
+    case = {"what": f"matrix product, {size}", "precision": precision, "order": ""}
+    speeds.add("gpu_ceilings", **case, teraflop_a_second=figure)
     for what, op, shape, inner in operations():
-        flop = (
-            3
-            * 2
-            * shape[0]
-            * op.weight.numel()
-            * math.prod((inner if isinstance(op, nn.Conv2d) else shape)[2:])
-        )
+        places = math.prod((inner if isinstance(op, nn.Conv2d) else shape)[2:])
+        flop = 3 * 2 * shape[0] * op.weight.numel() * places
         for order in (torch.channels_last, torch.contiguous_format):
             own = copy.deepcopy(op).to(device, dtype, memory_format=order)
-            h, arrived = (
-                torch.randn(dims, device=device, dtype=dtype).contiguous(memory_format=order)
-                for dims in (shape, inner)
-            )
+            both_ends = (torch.randn(dims, device=device, dtype=dtype) for dims in (shape, inner))
+            h, arrived = (end.contiguous(memory_format=order) for end in both_ends)
             h.requires_grad_()
 
             def both(own: Any = own, h: Tensor = h, arrived: Tensor = arrived) -> object:

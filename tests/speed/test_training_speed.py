@@ -122,11 +122,8 @@ def _several(shape: Shape, name: str, seeds: int, steps: int) -> tuple[float, fl
 def test_use(speeds: Speeds, device: str, what: str, shape: Shape, name: str) -> None:
     works = {side: sides.use(side, what, shape, name, device) for side in ("naive", "careful", "ours")}
     times = sides.alternately(works, device)
-    case = {
-        "networks": shape.name,
-        "model": name,
-        "what": "sampling" if what == "sample_rate" else "encoding",
-    }
+    titles = {"sample_rate": "sampling", "encode_rate": "encoding"}
+    case = {"networks": shape.name, "model": name, "what": titles[what]}
     for side, taken in times.items():
         figures = {"images_a_second": 500 / float(np.median(taken)), **spread("ratio", taken / times["ours"])}
         speeds.add("use", **case, side=side, **figures, rounds=len(taken))

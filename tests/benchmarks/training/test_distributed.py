@@ -1,4 +1,4 @@
-"""Processes that share every batch do what one does. A pair of them is started once and goes through all cases.
+"""Processes that share every batch do what one does. A pair is started once and goes through all cases.
 
 Most is compared in double precision, where hundreds of updates leave rounding invisible, and nothing else.
 """
@@ -92,7 +92,6 @@ def doubled(model: Model) -> Model:
 def trained(
     name: str,
     recipe: Recipe,
-    dataset: str = "digits",
     double: bool = True,
     kept: Checkpoints | None = None,
     log: Callable[[Mapping[str, float | str]], None] = lambda record: None,
@@ -102,12 +101,12 @@ def trained(
 ) -> Left:
     """Train a model from its first weights, or from a checkpoint."""
     with in_double() if double else nullcontext():
-        model = doubled(build(name, dataset=dataset)) if double else build(name, dataset=dataset)
+        model = doubled(build(name)) if double else build(name)
         with torch.no_grad():
             rng = torch.Generator().manual_seed(0)
             for p in model.parameters():
                 p *= 1 + moved * torch.randint(-1, 2, p.shape, generator=rng)
-        train = datasets.load(dataset).train
+        train = datasets.load("digits").train
         members = [Member(model, 0, Split(train.x[:100], train.y[:100]), log)]
         (outcome,) = train_together(members, train, recipe, device, checkpoints=kept, processes=processes)
     assert isinstance(outcome, Trained)
@@ -300,11 +299,8 @@ def on_gpus(folder: Path) -> Any:
 
 
 def long(folder: Path) -> Any:
-    return {
-        (name, double): trained(name, LONG, double=double, processes=SHARED)
-        for name in ("ali", "vae")
-        for double in (False, True)
-    }
+    cases = product(("ali", "vae"), (False, True))
+    return {(name, double): trained(name, LONG, double=double, processes=SHARED) for name, double in cases}
 
 
 def _meet(folder: Path, name: str) -> None:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -173,12 +173,6 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def digits() -> Data:
     """The digits dataset."""
     return datasets.load("digits")
-
-
-@pytest.fixture
-def make() -> Callable[..., Model]:
-    """Build a model by name."""
-    return build
 
 
 def pytest_configure() -> None:

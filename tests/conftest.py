@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from filelock import FileLock
+from threadpoolctl import threadpool_limits
 
 from alibench.benchmarks.commands import options
 from alibench.benchmarks.config import plugins
@@ -19,18 +20,26 @@ from alibench.benchmarks.running import worker
 from alibench.benchmarks.running.engine import Group, Listener
 from alibench.benchmarks.running.local import Local
 from alibench.benchmarks.running.outcomes import Outcome
+from alibench.benchmarks.training.recipe import Recipe
 from alibench.benchmarks.training.stopping import Request
-from alibench.evaluation.data import Data
+from alibench.benchmarks.training.trainer import Trainer
+from alibench.evaluation.data import Data, Split
 from alibench.evaluation.seeds import generator
 from alibench.models import REGISTRY
 from alibench.models.base import Batch, Model
-from alibench.models.networks import Networks
+from alibench.models.networks import Family, Networks
 from alibench.models.tables import FAMILIES
 
 torch.set_num_threads(1)
 
 MODELS = sorted(REGISTRY)
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()  # that the session may use
+
+
+def networks(family: str | Family = "digits", latent: int = 4, seed: int = 0, **more: Any) -> Networks:
+    """Return a family's networks for data of its own shape, with first weights."""
+    own = FAMILIES[family]() if isinstance(family, str) else family
+    return Networks(own, own.shape or (1, 8, 8), 1.0, latent, generator(seed, "weights"), **more)
 
 
 def build(name: str, seed: int = 0, dataset: str = "digits", latent: int = 4) -> Model:
@@ -41,10 +50,19 @@ def build(name: str, seed: int = 0, dataset: str = "digits", latent: int = 4) ->
     return REGISTRY[name](Networks(family, loaded.shape, loaded.scale, latent, rng, labels=loaded.classes))
 
 
+def numbers(model: Model) -> torch.Tensor:
+    """Return all weights and statistics as one vector, in double precision."""
+    return torch.cat([value.double().flatten() for value in model.state_dict().values()])
+
+
+def trainer(model: Model, split: Split, labelled: Split | None = None, **recipe: Any) -> Trainer:
+    """Return a trainer of a model's first phase, of batches of 50."""
+    asked = Recipe(**({"steps": 1, "batch": 50} | recipe))
+    return Trainer(model, model.phases[0], asked, split, generator(0, "t"), labelled)
+
+
 def batch_for(model: Model, x: torch.Tensor, seed: int = 0) -> Batch:
-    """Return x with the noise that the model asks for, classes in turn, and the same images as the labelled
-    ones.
-    """
+    """Return x with the noise that the model asks for and classes in turn; its images are labelled, too."""
     rng, y = generator(seed, "test noise"), torch.arange(len(x)) % 10
     return Batch(x, {name: draw(rng) for name, draw in model.noise(len(x)).items()}, y, (x, y))
 
@@ -104,9 +122,7 @@ def origin(suite: str, models: Sequence[str], **more: Any) -> dict[str, Any]:
 
 
 class Here(Local):
-    """Does all jobs in the process that asks for them: a command's numbers without the seconds in which
-    workers start.
-    """
+    """Does all jobs in the process that asks for them, without the seconds in which workers start."""
 
     waiting: tuple[Group, ...] = ()
 
@@ -139,8 +155,7 @@ def here() -> Iterator[None]:
 def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return what a tiny run of the main job leaves, made once for all test processes.
 
-    It is started from a folder outside the checkout that has a models/ of its own, which must not shadow
-    ours.
+    It is started from a folder outside the checkout, whose own models/ must not shadow ours.
     """
     shared = tmp_path_factory.getbasetemp()
     shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
@@ -149,16 +164,8 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not (home / "done").exists():
             (home / "models").mkdir(parents=True)
             (home / "models" / "__init__.py").write_text("raise RuntimeError('the wrong models')")
-            command = [
-                Path(sys.executable).parent / "alibench",
-                "run",
-                "quick",
-                "--seeds",
-                "1",
-                *TINY,
-                "--out",
-                "out",
-            ]
+            words = ["run", "quick", "--seeds", "1", *TINY, "--out", "out"]
+            command = [Path(sys.executable).parent / "alibench", *words]
             # the other test processes soon wait for it, so it takes all cores
             done = subprocess.run(
                 command, cwd=home, capture_output=True, text=True, check=False, preexec_fn=_unpin
@@ -175,19 +182,15 @@ def digits() -> Data:
     return datasets.load("digits")
 
 
-@pytest.fixture
-def make() -> Callable[..., Model]:
-    """Build a model by name."""
-    return build
-
-
 def pytest_configure() -> None:
-    """Give each of several test processes a core of its own, so that a command in it starts one worker, not
-    one a core.
+    """Give each of several test processes a core of its own, on which a command starts one worker.
+
+    numpy has counted more cores before: its threads would wait for one another.
     """
     number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
     if number and CORES:
         os.sched_setaffinity(0, {sorted(CORES)[int(number) % len(CORES)]})
+        threadpool_limits(1)
 
 
 def _unpin() -> None:
@@ -196,9 +199,7 @@ def _unpin() -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what needs CUDA where there is none, aloud; with DEVICE=cpu, tests that are given their device run
-    in small.
-    """
+    """Skip what needs CUDA where there is none, aloud; with DEVICE=cpu, tests of any device run in small."""
     in_small = os.environ.get("DEVICE") == "cpu" and "device" in getattr(item, "fixturenames", ())
     if "gpu" in item.keywords and not torch.cuda.is_available() and not in_small:
         pytest.skip(f"no CUDA device on this machine: {item.nodeid.partition('::')[0]}")  # a line a file
@@ -215,22 +216,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of `nox -s commands`, `nox -s faults` and `nox -s speed`."""
     parser.addoption(
-        "--short", action="store_true", help="the short form that CI runs: without what is marked `whole`"
+        "--short", action="store_true", help="the form that CI runs: without what is marked `whole`"
     )
     parser.addoption(
-        "--speed-out", help="folder for the speed tables; default: a fresh one below results/runs/"
+        "--speed-out", help="folder of the speed tables; default: a fresh one below results/runs/"
     )
-    parser.addoption(
-        "--kills", type=int, help="how many runs are killed and gone on with; 30, in the short form 2"
-    )
-    parser.addoption(
-        "--starts", type=int, help="how often two commands start at once; 10, in the short form once"
-    )
-    parser.addoption(
-        "--inputs",
-        type=int,
-        help="how many crafted and damaged inputs are opened; 1000, in the short form 80",
-    )
-    parser.addoption(
-        "--profile", action="store_true", help="also write which operations an update's time goes to"
-    )
+    parser.addoption("--profile", action="store_true", help="also write what an update's time goes to")
+    for option, told in (
+        ("--kills", "how many runs are killed and gone on with; 30, in the short form 2"),
+        ("--starts", "how often two commands start at once; 10, in the short form once"),
+        ("--inputs", "how many crafted and damaged inputs are opened; 1000, in the short form 80"),
+    ):
+        parser.addoption(option, type=int, help=told)

@@ -1,6 +1,4 @@
-"""Files as a stranger may send them: crafted, damaged, or not files at all; and what must not come of opening
-them.
-"""
+"""Files as a stranger may send them: crafted, damaged, or not files at all; and how they are opened."""
 
 import json
 import os
@@ -9,7 +7,7 @@ import shutil
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,21 +27,12 @@ LAYOUTS: dict[str, tuple[str, int, Dumps]] = {  # a JSON file -> its kind, versi
     "mine.baseline.json": ("baseline", baseline.VERSION, baseline._body),
     "header.json": ("cache", 2, json.dumps),
 }
-# what stands in the place of an entry: other types, numbers out of all bounds, paths, what steers a terminal,
-# HTML, formulas
+# what stands in the place of an entry: other types, huge numbers, paths, a terminal's codes, HTML, formulas
 VALUES: tuple[Any, ...] = (
     *(None, True, -1, 0, 7, 10**9, 10**30, 1e308, -1e308, float("nan"), float("inf"), 0.5),
     *("", "x", "../../escaped", "/tmp/escaped", "..", "a/b", "a\x00b", "\x1b[31mred\x1b[0m"),
-    *(
-        "a|b\n<script>alert(1)</script>",
-        "=1+1",
-        "folder:/",
-        "npz:/dev/zero",
-        "x" * 5000,
-        "ali",
-        "nan",
-        "\ud800",
-    ),
+    *("a|b\n<script>alert(1)</script>", "=1+1", "folder:/", "npz:/dev/zero", "x" * 5000, "ali", "nan"),
+    "\ud800",
     *([], {}, [[]], [None], {"a": {}}, {"../x": 1}, [1, "x"], [10**9] * 3, [-1, 2]),
 )
 
@@ -75,11 +64,8 @@ def listing(folder: Path) -> dict[str, tuple[Any, ...]]:
         for name in (*folders, *names):
             path = Path(place, name)
             state = path.lstat()
-            raw = (
-                path.read_bytes()
-                if path.is_file() and not path.is_symlink() and state.st_size < 10**7
-                else b""
-            )
+            read = path.is_file() and not path.is_symlink() and state.st_size < 10**7
+            raw = path.read_bytes() if read else b""
             found[str(path.relative_to(folder))] = (state.st_mode, raw)
     return found
 
@@ -112,9 +98,8 @@ def craft(path: Path, rng: random.Random) -> str:
     body, done = body_of(path), []
     for _ in range(rng.choice((1, 1, 1, 3))):
         places = list(_places(body))
-        depth = rng.randrange(
-            1 + max(map(len, places))
-        )  # as often above as far below, where most entries are
+        # as often above as far below, where most entries are
+        depth = rng.randrange(1 + max(map(len, places)))
         place = rng.choice([place for place in places if len(place) == depth])
         value = rng.choice(VALUES)
         if not place:
@@ -162,22 +147,8 @@ def craft_tensors(path: Path, rng: random.Random) -> str:
 def spoil(path: Path, rng: random.Random) -> str:
     """Put something in a file's place that is not what was written; return what."""
     raw = path.read_bytes()
-    how = rng.choice(
-        (
-            "pipe",
-            "device",
-            "link",
-            "folder",
-            "empty",
-            "cut",
-            "deep",
-            "text",
-            "bit",
-            "sparse",
-            "gone",
-            "socket",
-        )
-    )
+    ways = "pipe device link folder empty cut deep text bit sparse gone socket"
+    how = rng.choice(ways.split())
     path.unlink()
     if how == "pipe":
         os.mkfifo(path)
@@ -189,7 +160,7 @@ def spoil(path: Path, rng: random.Random) -> str:
         with path.open("wb") as file:
             file.truncate(10**12)
     elif how == "socket":
-        with socket.socket(socket.AF_UNIX) as end, _in(path.parent):
+        with socket.socket(socket.AF_UNIX) as end, chdir(path.parent):  # its name is short
             end.bind(path.name)
     elif how != "gone":
         flipped = bytearray(raw or b"x")
@@ -199,25 +170,11 @@ def spoil(path: Path, rng: random.Random) -> str:
     return how
 
 
-@contextmanager
-def _in(folder: Path) -> Iterator[None]:
-    """Work in a folder meanwhile: the name of a socket is short."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
-
-
 def mislead(out: Path, rng: random.Random, elsewhere: Path) -> str:
     """Put a link in an output that leads out of it, rename or copy a run; return what was done."""
     run = rng.choice([path for path in (out / "runs").iterdir() if path.is_dir()])
-    folders, others = (
-        ("tables", "figures", "runs"),
-        ("file", "run", "lock", "report.html", "renamed", "copied", "extra"),
-    )
-    how = rng.choice((*folders, *others))
+    folders = ("tables", "figures", "runs")
+    how = rng.choice((*folders, "file", "run", "lock", "report.html", "renamed", "copied", "extra"))
     if how in folders:
         shutil.rmtree(out / how)
         (out / how).symlink_to(elsewhere, target_is_directory=True)

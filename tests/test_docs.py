@@ -26,7 +26,7 @@ from alibench.evaluation.data import Data
 from alibench.evaluation.settings import Settings
 from alibench.evaluation.subject import Subject
 from alibench.results import baseline
-from tests.conftest import build, in_this_process
+from tests.conftest import GATED, build, in_this_process
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,31 +41,8 @@ HERE = {
     "=N": "=2000",
     "/shared/": "shared/",
 }
-MINE = """
-title = "A suite of a user's own"
-source = "not published"
-expect = "seconds"
-dataset = "digits"
-networks = "digits"
-latent = 4
-models = ["vae"]
-metrics = ["reconstruction"]
-seeds = 3
-
-[recipe]
-steps = 4
-
-[[gate]]
-metric = "reconstruction_error"
-protocol = "mean code"
-"""
-PUBLISHED = (
-    "cifar10",
-    "svhn",
-    "celeba",
-    "tiny_imagenet",
-    "mnist",
-)  # their data are downloaded, so they take pictures here
+# their data are downloaded, so they take pictures here
+PUBLISHED = ("cifar10", "svhn", "celeba", "tiny_imagenet", "mnist")
 
 
 def shown(page: Path) -> list[str]:
@@ -94,11 +71,9 @@ def shows(command: str) -> set[str]:
 
 
 def one_of_each() -> set[str]:
-    """Return the short form: each command, and each of its options, that the documentation shows, at least
-    once.
+    """Return the short form: each command that the documentation shows, with each option, at least once.
 
-    Only those of networks for photographs are left to the whole form: to build every one of them takes half a
-    minute.
+    Only those of networks for photographs are left to the whole form: they take half a minute to build.
     """
     chosen, seen = set[str](), set[str]()
     for command in sorted(ONCE, key=len):
@@ -130,12 +105,11 @@ def place(quick: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i, x in enumerate(datasets.load("digits").train.x[:400, 0].numpy()):
         Image.fromarray(x).save(folder / "made" / f"{i}.png")
     np.savez(folder / "made.npz", samples=datasets.load("digits").train.x[:400, 0].numpy())
-    np.savez(
-        folder / "mine.npz", x=rng.randint(256, size=(200, 16, 16), dtype=np.uint8), y=np.arange(200) % 2
-    )
+    x = rng.randint(256, size=(200, 16, 16), dtype=np.uint8)
+    np.savez(folder / "mine.npz", x=x, y=np.arange(200) % 2)
     for example in (ROOT / "docs" / "examples").iterdir():
         shutil.copy(example, folder)
-    (folder / "mine.toml").write_text(MINE)
+    (folder / "mine.toml").write_text(GATED)
     judged = folder / "judged"
     suite = str(folder / "mine.toml")
     with in_this_process():
@@ -143,10 +117,9 @@ def place(quick: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (own,) = loading.load(suite)
     collected = baseline.collect(judged, own.name, own.gate, own.models, range(1000, 1003))
     # as many seeds as a baseline needs, with the numbers of those three
-    cells = [
-        replace(c, by_seed={s: c.by_seed[1000 + s % 3] for s in range(baseline.FEWEST)})
-        for c in collected.cells
-    ]
+    seeds = {seed: 1000 + seed % 3 for seed in range(baseline.FEWEST)}
+    more = [{seed: cell.by_seed[old] for seed, old in seeds.items()} for cell in collected.cells]
+    cells = [replace(cell, by_seed=own) for cell, own in zip(collected.cells, more, strict=True)]
     baseline.write(folder / "mine.baseline.json", replace(collected, cells=cells))
     for name in ("DIR", "OTHER"):  # what `run digits` leaves
         shutil.copytree(quick, folder / name, ignore=shutil.ignore_patterns("grid25_easy*"))
@@ -173,22 +146,14 @@ def as_alibench(command: str, monkeypatch: pytest.MonkeyPatch) -> list[str] | No
 
 def test_the_documentation_shows_commands() -> None:
     assert len(ONCE) > 30
-    assert {page.name for page in PAGES if shown(page)} >= {
-        "README.md",
-        "own-model.md",
-        "own-data.md",
-        "regression.md",
-    }
+    pages = {page.name for page in PAGES if shown(page)}
+    assert pages >= {"README.md", "own-model.md", "own-data.md", "regression.md"}
 
 
 @pytest.mark.commands
 @pytest.mark.parametrize("command", CASES)
 def test_a_command_of_the_documentation_runs(
-    command: str,
-    place: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    command: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     for there, here in HERE.items():
         command = command.replace(there, here)
@@ -207,9 +172,7 @@ def test_a_command_of_the_documentation_runs(
     if name in QUICKLY:
         other = {"evaluate": "DIR", "regression": "judged"}.get(name, "fresh")
         begun = [other if option == "DIR" else option for option in options]
-        options = (
-            begun if "--from" in options else [*begun, *(["--dry-run"] if "--dry-run" not in begun else [])]
-        )
+        options = begun + ["--dry-run"] * ("--from" not in begun and "--dry-run" not in begun)
         options += QUICKLY[name]
         if any(option.startswith(PUBLISHED) for option in options) and "--data" not in options:
             options += ["--data", "folder:pictures"]
@@ -227,9 +190,8 @@ def test_the_model_on_the_page_is_the_file_beside_it() -> None:
 
 
 def test_every_model_on_the_page_passes_its_check(tmp_path: Path) -> None:
-    for number, block in enumerate(
-        block for block in python_blocks(ROOT / "docs" / "own-model.md") if "class" in block
-    ):
+    models = [block for block in python_blocks(ROOT / "docs" / "own-model.md") if "class" in block]
+    for number, block in enumerate(models):
         if "..." not in block:
             (tmp_path / f"model{number}.py").write_text(block)
             assert main(["check", str(tmp_path / f"model{number}.py"), "--steps", "20"]) == 0

@@ -216,7 +216,9 @@ class Folder(Source):
     def files(self) -> dict[str, str]:
         """Return all files that count."""
         if not os.path.isdir(self.where):
-            raise BadInput(f"there is no folder {self.where}: name one by --data folder:PATH; arrays are npz:FILE")
+            raise BadInput(
+                f"there is no folder {self.where}: name one by --data folder:PATH; arrays are npz:FILE"
+            )
 
         self.skipped = []
         return {name: os.path.join(self.where, name) for name in walk(self.where, skipped=self.skipped)}

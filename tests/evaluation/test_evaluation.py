@@ -1,6 +1,7 @@
 """Metrics against independent computations, known answers and the rules of a fair comparison."""
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,6 @@ from torch import Tensor, nn
 
 from alibench.benchmarks.data.datasets import load
 from alibench.evaluation.data import Data, Split, as_float, as_uint8
-from alibench.evaluation.measurement import Measurement
 from alibench.evaluation.metrics import (
     fidelity,
     measure,
@@ -27,18 +27,11 @@ from alibench.evaluation.settings import Settings
 from alibench.evaluation.subject import ReferenceInput, Subject
 from alibench.models import REGISTRY
 from alibench.models.base import Model
-from alibench.models.networks import Networks
-from alibench.models.tables import FAMILIES
-from tests.conftest import build
+from tests.conftest import build, networks
+from tests.evaluation.conftest import cell, value
 
 FEW = Settings(labels=50, draws=2)
 POINTS = Settings(samples=2000)
-
-
-def value(rows: list[Measurement], metric: str, **where: object) -> float:
-    (row,) = (r for r in rows if r.metric == metric and all(getattr(r, key) == v for key, v in where.items()))
-    assert row.value is not None
-    return row.value
 
 
 def baseline(data: Data, seeds: int = 1) -> ReferenceInput:
@@ -50,15 +43,11 @@ def baseline(data: Data, seeds: int = 1) -> ReferenceInput:
 
 def test_the_two_rules_of_counting_modes_on_known_samples() -> None:
     mixture = load("grid25_easy").mixture
-    assert mixture is not None
     c = mixture.centres
-    samples = torch.cat(
-        [
-            c[0] + 0.1 * torch.tensor([2.9, 0.0]).expand(20, 2),  # enough, within 3 sigma
-            c[1] + 0.1 * torch.tensor([0.0, 2.9]).expand(19, 2),  # one too few
-            c[2] + 0.1 * torch.tensor([3.1, 0.0]).expand(9961, 2),  # outside 3 sigma
-        ]
-    )
+    # enough of them within 3 sigma, one too few, outside
+    near, few, far = torch.tensor([2.9, 0.0]), torch.tensor([0.0, 2.9]), torch.tensor([3.1, 0.0])
+    groups = ((c[0], near, 20), (c[1], few, 19), (c[2], far, 9961))
+    samples = torch.cat([(centre + 0.1 * off).expand(n, 2) for centre, off, n in groups])
     counts = modes.count(samples, mixture)
     assert (counts.strict, counts.lenient) == (1, 3)
     assert counts.share == pytest.approx(0.39)
@@ -69,7 +58,6 @@ def test_the_two_rules_of_counting_modes_on_known_samples() -> None:
 
 def test_the_modes_histogram_is_even_uneven_or_empty() -> None:
     mixture = load("grid25_easy").mixture
-    assert mixture is not None
     assert modes.count(mixture.centres.repeat(40, 1), mixture).divergence == pytest.approx(0.0, abs=1e-12)
     assert modes.count(mixture.centres[:1].repeat(40, 1), mixture).divergence == pytest.approx(np.log(25))
     data = load("grid25_easy")
@@ -93,15 +81,13 @@ def test_real_data_and_noise_on_the_grid() -> None:
 
 
 class Shift(Model):
-    """Reconstructs x 0.1 away through its mean code, 0.3 through drawn ones; towards the middle, so within
-    [0, 1].
-    """
+    """Reconstructs x 0.1 away through its mean code, 0.3 through drawn ones, towards the middle of [0, 1]."""
 
     name, title, stochastic, latent = "shift", "Shift", True, 64
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
-        self.encoder = self.decoder = SimpleNamespace(noise=0)  # type: ignore[assignment]
+        self.encoder = self.decoder = SimpleNamespace(noise=0)
         self.uniform = False
 
     def posterior(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -118,23 +104,19 @@ class Shift(Model):
 
 def test_a_mixtures_score_counts_modes_that_are_told_apart_and_even() -> None:
     data = load("alice_toy")
-    assert data.mixture is not None
-    centres = data.mixture.centres
+    score, centres = partial(mixture_score.score, mixture=data.mixture), data.mixture.centres
     for count in (1, 2, 5):
-        assert mixture_score.score(centres[:count].repeat(20, 1), data.mixture) == pytest.approx(count)
-    uneven = torch.cat([centres[:1].repeat(3, 1), centres[1:2]])
+        assert score(centres[:count].repeat(20, 1)) == pytest.approx(count)
     entropy = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
-    assert mixture_score.score(uneven, data.mixture) == pytest.approx(np.exp(entropy))
+    assert score(centres[[0, 0, 0, 1]]) == pytest.approx(np.exp(entropy))
     # half way between two modes nothing is told apart
-    assert mixture_score.score((centres[:1] + centres[1:2]) / 2, data.mixture) == pytest.approx(1.0)
-    assert mixture_score.score(data.test.x, data.mixture) == pytest.approx(5.0, abs=0.05)
+    assert score((centres[:1] + centres[1:2]) / 2) == pytest.approx(1.0)
+    assert score(data.test.x) == pytest.approx(5.0, abs=0.05)
 
 
 def test_a_model_leaves_empty_what_it_cannot_have(digits: Data) -> None:
-    autoencoder = Subject(build("ae"), digits, FEW, 0)
-    assert {row.metric for row in throughput.measure(autoencoder) if row.status == "not applicable"} == {
-        "sample_rate"
-    }
+    rates = throughput.measure(Subject(build("ae"), digits, FEW, 0))
+    assert {row.metric for row in rates if row.status == "not applicable"} == {"sample_rate"}
     (accuracy, c) = svm.measure(Subject(build("cali"), digits, FEW, 0))
     assert (accuracy.value, c.value) == (None, None)
     assert "told the class" in accuracy.reason
@@ -153,8 +135,7 @@ def test_a_conditional_model_is_given_the_labels_of_what_it_is_compared_with(dig
 
 def test_an_encoder_that_draws_by_its_input_has_no_mean_code() -> None:
     data = load("alice_toy")
-    networks = Networks(FAMILIES["alice_toy"](), (2,), 1.0, 2, generator(0, "weights"))
-    subject = Subject(REGISTRY["ali"](networks), data, POINTS, 0)
+    subject = Subject(REGISTRY["ali"](networks("alice_toy", 2)), data, POINTS, 0)
     mean, drawn, latent, sigma = reconstruction.measure(subject)
     statuses = [row.status for row in (mean, drawn, latent, sigma)]
     assert statuses == ["not applicable", "ok", "not applicable", "not applicable"]
@@ -206,7 +187,7 @@ def test_observation_noise_adds_its_variance_to_the_error() -> None:
     rows = reconstruction.measure(Subject(model, data, POINTS, 0))
     clean = value(rows, "reconstruction_error", protocol="mean code", reference="")
     noisy = value(rows, "reconstruction_error", protocol="mean code", reference="VAE, with observation noise")
-    variance = float(model.variance)  # type: ignore[arg-type]
+    variance = float(model.variance)
     assert noisy - clean == pytest.approx(2 * variance, rel=0.2)  # in both coordinates
 
 
@@ -247,15 +228,12 @@ def test_what_is_no_image_has_no_error(fill: float, reason: str, digits: Data) -
 
 def test_an_exact_reconstruction_has_no_psnr(digits: Data) -> None:
     own = SimpleNamespace(encode=lambda x: x.flatten(1), decode=lambda z: z.view(-1, 1, 8, 8))
-    rows = {
-        row.metric: row
-        for row in reconstruction.measure(Subject(ObjectModel(own), digits, FEW, 0))
-        if row.protocol == "mean code"
-    }
-    assert rows["reconstruction_error"].value == 0
-    assert rows["ssim"].value == pytest.approx(1.0)
-    assert (rows["psnr"].value, rows["psnr"].status) == (None, "refused")
-    assert "infinite" in rows["psnr"].reason
+    rows = reconstruction.measure(Subject(ObjectModel(own), digits, FEW, 0))
+    assert value(rows, "reconstruction_error", protocol="mean code") == 0
+    assert value(rows, "ssim", protocol="mean code") == pytest.approx(1.0)
+    psnr = cell(rows, "psnr", protocol="mean code")
+    assert (psnr.value, psnr.status) == (None, "refused")
+    assert "infinite" in psnr.reason
 
 
 def test_on_the_plane_squared_distances_are_summed_over_coordinates() -> None:
@@ -266,8 +244,7 @@ def test_on_the_plane_squared_distances_are_summed_over_coordinates() -> None:
 def test_what_a_model_cannot_have_is_an_empty_cell_with_the_reason(digits: Data) -> None:
     rows = reconstruction.measure(Subject(build("bigan").eval(), digits, FEW, 0))
     (drawn,) = (row for row in rows if row.protocol == "drawn code")
-    assert drawn.value is None
-    assert drawn.status == "not applicable"
+    assert (drawn.value, drawn.status) == (None, "not applicable")
     assert "deterministic" in drawn.reason
 
 
@@ -275,25 +252,21 @@ def test_trivial_reconstructors_by_linear_algebra(digits: Data) -> None:
     rows = reconstruction.references(baseline(digits))
     x, y = as_float(digits.test.x).flatten(1).double(), digits.test.y
     t, u = as_float(digits.train.x).flatten(1).double(), digits.train.y
-    assert value(rows, "reconstruction_error", reference="mean") == pytest.approx(
-        ((x - t.mean(0)) ** 2).mean().item()
-    )
     by_class = torch.stack([t[u == c].mean(0) for c in range(10)])[y]
-    assert value(rows, "reconstruction_error", reference="class mean") == pytest.approx(
-        ((x - by_class) ** 2).mean().item()
-    )
     _, _, v = torch.linalg.svd(t - t.mean(0), full_matrices=False)
-    residual = (x - t.mean(0)) - (x - t.mean(0)) @ v[:8].T @ v[:8]
-    assert value(rows, "reconstruction_error", reference="PCA") == pytest.approx((residual**2).mean().item())
+    from_mean = x - t.mean(0)
+    of_pca = from_mean - from_mean @ v[:8].T @ v[:8]
+    residuals = {"mean": from_mean, "class mean": x - by_class, "PCA": of_pca}
+    for name, residual in residuals.items():
+        found = value(rows, "reconstruction_error", reference=name)
+        assert found == pytest.approx((residual**2).mean().item())
 
 
 def test_a_class_that_train_does_not_have_has_no_mean(digits: Data) -> None:
     """A class of one picture may lie in test alone: before, its mean was not a number and PSNR 'infinite'."""
     train = Split(digits.train.x[digits.train.y != 3], digits.train.y[digits.train.y != 3])
     data = replace(digits, train=train, class_names=tuple("abcdefghij"))
-    rows = reconstruction.references(
-        ReferenceInput(data, Settings(), 4, range(1), lambda seed: build("vae"), "test")
-    )
+    rows = reconstruction.references(baseline(data))
     of_class = [row for row in rows if row.reference == "class mean"]
     assert {row.metric for row in of_class} == {"reconstruction_error", "psnr", "ssim", "lpips"}
     assert all(row.status == "refused" and row.value is None for row in of_class)
@@ -306,7 +279,7 @@ def test_a_class_that_train_does_not_have_has_no_mean(digits: Data) -> None:
 
 
 @pytest.mark.parametrize("metric", [reconstruction, fidelity, svm])
-def test_evaluation_is_deterministic_and_independent_of_the_process(metric, digits: Data) -> None:  # type: ignore[no-untyped-def]
+def test_evaluation_is_deterministic_and_independent_of_the_process(metric, digits: Data) -> None:
     torch.manual_seed(1)
     first = metric.measure(Subject(build("ali").eval(), digits, FEW, 3))
     torch.manual_seed(2)
@@ -333,14 +306,8 @@ def test_throughput_scales_with_the_work() -> None:
     x = torch.randn(400, 400, generator=generator(0, "test"))
 
     def work(times: int) -> float:
-        rows = throughput.rate(
-            "train_rate",
-            lambda: [x @ x for _ in range(times)],
-            100,
-            "test",
-            0.2,
-            throughput.Machine(torch.device("cpu")),
-        )
+        machine = throughput.Machine(torch.device("cpu"))
+        rows = throughput.rate("train_rate", lambda: [x @ x for _ in range(times)], 100, "test", 0.2, machine)
         assert [row.kind for row in rows] == ["timing", "timing"]
         return value(rows, "train_rate")
 
@@ -353,12 +320,9 @@ def test_other_draws_from_the_same_weights_show_the_spread_of_sampling_alone(dig
     once, thrice = (measure(Subject(model, digits, replace(FEW, resamples=n), 3), names) for n in (1, 3))
     first = [row for row in thrice if row.draw == 0 or row.metric.startswith("svm")]
     assert [replace(row, draw=None) for row in first] == [replace(row, draw=None) for row in once]
-    values = {draw: row.value for row in thrice if row.metric == "fid" for draw in [row.draw]}
+    values = {row.draw: row.value for row in thrice if row.metric == "fid"}
     assert set(values) == {0, 1, 2}
     assert len(set(values.values())) == 3
-    mean_codes = {
-        row.value for row in thrice if row.metric == "reconstruction_error" and row.protocol == "mean code"
-    }
-    assert len(mean_codes) == 1  # no draw is in it
-    svm_rows = [row for row in thrice if row.metric == "svm_accuracy"]
-    assert len(svm_rows) == len([row for row in once if row.metric == "svm_accuracy"])
+    errors = [row for row in thrice if row.metric == "reconstruction_error" and row.protocol == "mean code"]
+    assert len({row.value for row in errors}) == 1  # no draw is in it
+    assert len({len([row for row in rows if row.metric == "svm_accuracy"]) for rows in (once, thrice)}) == 1

@@ -34,14 +34,8 @@ from tests.conftest import TINY, build, in_this_process
 from tests.results.test_baseline import make
 
 OUTCOME = {"seconds": 1.5, "updates": {"encoder": 3}, "curves": [{"phase": "a", "loss": 0.5}], "resumed": []}
-BEGUN: dict[str, Any] = {
-    "phase": 0,
-    "step": 3,
-    "seconds": 1.5,
-    "judges": [None],
-    "outcomes": [OUTCOME],
-    "lost": {},
-}
+BEGUN: dict[str, Any] = {"phase": 0, "step": 3, "seconds": 1.5, "judges": [None], "lost": {}}
+BEGUN |= {"outcomes": [OUTCOME]}
 PLACES = 25  # of each file, at random
 
 
@@ -56,20 +50,20 @@ def home_of(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ALIBENCH_DATA", str(place / "home"))
         assert main(["fit-extractor", f"npz:{place / 'set.npz'}"]) == 0
-        options = [
+        words = [
+            "run",
+            "digits",
+            *TINY,
             "--data",
             f"npz:{place / 'set.npz'}",
             "--models",
             "ali",
             "--seeds",
             "1",
-            *TINY,
-            "--set",
-            "batch=20",
         ]
-        options += ["--set", 'metrics=["fidelity"]', "--out", str(place / "out")]
+        words += ["--set", "batch=20", "--set", 'metrics=["fidelity"]', "--out", str(place / "out")]
         with in_this_process():
-            assert main(["run", "digits", *options]) == 0
+            assert main(words) == 0
         store.kept("mine", lambda: {"mu": torch.randn(8), "sigma": torch.randn(8, 8).double()})
     model = build("ali")
     Checkpoints(place / "checkpoints", {}, every=0.0).write(3, model.state_dict(), BEGUN)
@@ -78,6 +72,7 @@ def home_of(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 RUN = Path("out/runs/digits-ali-seed0")
+ROOT = Path(__file__).parents[2]
 
 
 def comparable(found: Any) -> Any:
@@ -91,9 +86,8 @@ def comparable(found: Any) -> Any:
     if isinstance(found, tuple | list):
         return [comparable(value) for value in found]
     if isinstance(found, Data):
-        return [
-            comparable([part.x, part.y]) for part in (found.train, found.validation, found.test)
-        ], found.class_names
+        parts = (found.train, found.validation, found.test)
+        return [comparable([part.x, part.y]) for part in parts], found.class_names
     return found
 
 
@@ -103,9 +97,7 @@ def cached(place: Path) -> Any:
 
 
 def statistics(place: Path) -> Any:
-    return sealed.read_tensors(
-        place / "home" / "statistics" / "mine.safetensors", "statistics", store.VERSION
-    )
+    return sealed.read_tensors(place / "home/statistics/mine.safetensors", "statistics", store.VERSION)
 
 
 def classifier(place: Path) -> Any:
@@ -146,12 +138,16 @@ READERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
+@pytest.fixture
+def place(home_of: Path, tmp_path: Path) -> Path:
+    """Return a copy of the files."""
+    return Path(shutil.copytree(home_of, tmp_path / "place"))
+
+
 @pytest.mark.parametrize("pattern", READERS)
 def test_a_bit_that_flips_and_an_end_that_is_missing_are_noticed_or_harmless(
-    pattern: str, home_of: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pattern: str, place: Path
 ) -> None:
-    place = tmp_path / "place"
-    shutil.copytree(home_of, place)
     (path,) = place.glob(pattern)
     raw, rng, read = path.read_bytes(), random.Random(pattern), READERS[pattern]
     expected = comparable(read(place))
@@ -208,10 +204,9 @@ def test_the_payloads_do_run_where_they_are_unpickled(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pattern", READERS)
 @pytest.mark.parametrize("kind", ["pickle", "torch", "numpy"])
 def test_a_payload_in_place_of_a_file_does_not_run(
-    pattern: str, kind: str, home_of: Path, tmp_path: Path
+    pattern: str, kind: str, place: Path, tmp_path: Path
 ) -> None:
-    place, mark = tmp_path / "place", tmp_path / "mark"
-    shutil.copytree(home_of, place)
+    mark = tmp_path / "mark"
     (path,) = place.glob(pattern)
     path.write_bytes(payloads(mark)[kind])
     with pytest.raises((files.Damaged, BadInput)):
@@ -232,33 +227,26 @@ def test_a_payload_as_an_extractors_weights_does_not_run(
 
 
 @pytest.mark.parametrize("kind", ["pickle", "torch", "numpy"])
-def test_a_payload_as_data_or_as_a_run_does_not_run(kind: str, home_of: Path, tmp_path: Path) -> None:
+def test_a_payload_as_data_or_as_a_run_does_not_run(kind: str, place: Path, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    raw = payloads(mark)[kind]
-    (tmp_path / "set.npz").write_bytes(raw)
+    for path in (place / "set.npz", place / RUN / "model.safetensors"):
+        path.write_bytes(payloads(mark)[kind])
     with pytest.raises(BadInput):
-        sets.load(f"npz:{tmp_path / 'set.npz'}")
-    shutil.copytree(home_of / RUN, tmp_path / "run")
-    (tmp_path / "run" / "model.safetensors").write_bytes(raw)
+        sets.load(f"npz:{place / 'set.npz'}")
     with pytest.raises(BadInput):
-        load_run(tmp_path / "run")
+        load_run(place / RUN)
     assert not mark.exists()
 
 
 def test_nothing_that_is_loaded_is_unpickled() -> None:
     # torch's own files are read as tensors alone, numpy's without objects
-    root = Path(__file__).parents[2]
-    sources = {
-        path: path.read_text()
-        for room in ("models", "benchmarks", "evaluation", "results")
-        for path in (root / room).rglob("*.py")
-    }
-    for path, source in sources.items():
-        assert "import pickle" not in source, path
-        assert "allow_pickle=True" not in source, path
-        assert len(re.findall(r"(?<!safetensors\.)torch\.load\(", source)) == source.count(
-            "weights_only=True"
-        ), path
+    for room in ("models", "benchmarks", "evaluation", "results"):
+        for path in (ROOT / room).rglob("*.py"):
+            source = path.read_text()
+            assert "import pickle" not in source, path
+            assert "allow_pickle=True" not in source, path
+            loaded = re.findall(r"(?<!safetensors\.)torch\.load\(", source)
+            assert len(loaded) == source.count("weights_only=True"), path
 
 
 # -------------------- whole or not there
@@ -271,8 +259,7 @@ def test_a_part_that_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path)
         "files.replace(Path(sys.argv[1]) / 'file', 'new')\n"
     )
     files.replace(tmp_path / "file", "old")
-    root = Path(__file__).parents[2]
-    subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=root, check=False)
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, check=False)
     assert [path.suffix for path in tmp_path.glob(".*")] == [".part"]
     assert (tmp_path / "file").read_text() == "old"
     mine = files.part_of(tmp_path / "other")  # of a writer who lives
@@ -316,9 +303,9 @@ def test_a_file_of_another_version_or_kind_is_named(tmp_path: Path) -> None:
     sealed.write_tensors(tmp_path / "a.safetensors", "kind", 2, {"x": torch.ones(1)})
     for name, read in (("a.json", sealed.read_json), ("a.safetensors", sealed.read_tensors)):
         with pytest.raises(files.Damaged, match=r"a\.\w+ has version 2 of the format, this is 3"):
-            read(tmp_path / name, "kind", 3)  # type: ignore[operator]
+            read(tmp_path / name, "kind", 3)
         with pytest.raises(files.Damaged, match=r"a\.\w+ is damaged"):
-            read(tmp_path / name, "other", 2)  # type: ignore[operator]
+            read(tmp_path / name, "other", 2)
 
 
 def test_tensors_that_share_memory_are_stored_apart(tmp_path: Path) -> None:
@@ -333,11 +320,9 @@ def test_a_lock_is_free_again_when_its_process_is_killed(tmp_path: Path) -> None
         "import sys, time\nfrom pathlib import Path\nfrom alibench.evaluation import files\n"
         "with files.locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
     )
-    root, lock = Path(__file__).parents[2], tmp_path / ".lock"
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(lock)], cwd=root, stdout=subprocess.PIPE
-    ) as other:
-        assert other.stdout is not None
+    lock = tmp_path / ".lock"
+    command = [sys.executable, "-c", program, str(lock)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"held\n"
         with pytest.raises(files.Busy), files.locked(lock):
             raise AssertionError

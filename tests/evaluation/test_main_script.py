@@ -62,24 +62,13 @@ ACCEPTED = {
     "the run in a function": HEAD + REGISTER + f"def go():\n    {RUN}\n{GUARDED}go()\n",
     "an extractor of ours": "if __name__ == '__main__':\n    run('classifier')\n",
 }
+AGAIN = "the processes that do runs import this script, and would run it again"
+UNDER = "extractor 'corners' is registered under an 'if' that the processes that do runs do not enter"
 REFUSED = {
-    "no guard": (
-        HEAD + REGISTER + RUN,
-        "line 8: the processes that do runs import this script, and would run it again",
-    ),
-    "no guard around a function": (
-        HEAD + REGISTER + f"def go():\n    {RUN}\ngo()\n",
-        "line 11: the processes that do",
-    ),
-    "no guard, an extractor of ours": (
-        "run('classifier')\n",
-        "line 1: the processes that do runs import this script",
-    ),
-    "registered under the guard": (
-        HEAD + GUARDED + REGISTER + "    " + RUN,
-        "line 8: extractor 'corners' is registered under an 'if' that the processes that do runs do not "
-        "enter",
-    ),
+    "no guard": (HEAD + REGISTER + RUN, f"line 8: {AGAIN}"),
+    "no guard around a function": (HEAD + REGISTER + f"def go():\n    {RUN}\ngo()\n", f"line 11: {AGAIN}"),
+    "no guard, an extractor of ours": ("run('classifier')\n", f"line 1: {AGAIN}"),
+    "registered under the guard": (HEAD + GUARDED + REGISTER + "    " + RUN, f"line 8: {UNDER}"),
 }
 
 

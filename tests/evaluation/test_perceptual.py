@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,28 +12,43 @@ from torchvision.models import vgg16
 from alibench.evaluation.data import Data, Split
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.features import perceptual
+from alibench.evaluation.measurement import Measurement
 from alibench.evaluation.metrics import reconstruction
 from alibench.evaluation.objects import ObjectModel
 from alibench.evaluation.seeds import generator
 from alibench.evaluation.settings import Settings
 from alibench.evaluation.subject import Subject
+from tests.evaluation.conftest import cell
 
 Weights = tuple[Path, dict[str, torch.Tensor], dict[str, torch.Tensor]]
+
+
+def bare(weights: None = None) -> torch.nn.Module:
+    """Return the network without numbers: its classifier, which LPIPS leaves out, takes long to fill."""
+    with torch.device("meta"):
+        made = vgg16(weights=weights)
+    made.features.to_empty(device="cpu")
+    return made
+
+
+@pytest.fixture(autouse=True)
+def unfilled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let LPIPS fill what it needs, and no more."""
+    monkeypatch.setattr("torchvision.models.vgg16", bare)
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
     """Return a folder with both files, and what they hold."""
     rng, folder = generator(0, "lpips"), tmp_path_factory.mktemp("lpips")
-    shapes = {name: tensor.shape for name, tensor in vgg16(weights=None).features.state_dict().items()}
-    vgg = {
-        f"features.{name}": torch.randn(shape, generator=rng)
-        * ((2 / max(1, shape[1:].numel())) ** 0.5 if len(shape) > 1 else 0.1)
-        for name, shape in shapes.items()
-    }  # fmt: skip
-    widths = (64, 128, 256, 512, 512)
+    shapes = {name: tensor.shape for name, tensor in bare().features.state_dict().items()}
+    scales = {
+        name: (2 / shape[1:].numel()) ** 0.5 if len(shape) > 1 else 0.1 for name, shape in shapes.items()
+    }
+    vgg = {f"features.{name}": scales[name] * torch.randn(shapes[name], generator=rng) for name in shapes}
     channels = {
-        f"lin{i}.model.1.weight": torch.rand(1, width, 1, 1, generator=rng) for i, width in enumerate(widths)
+        f"lin{i}.model.1.weight": torch.rand(1, width, 1, 1, generator=rng)
+        for i, width in enumerate((64, 128, 256, 512, 512))
     }
     torch.save(vgg, folder / perceptual.VGG)
     torch.save(channels, folder / perceptual.CHANNELS)
@@ -43,7 +59,7 @@ def test_it_is_the_distance_of_torch_fidelity(weights: Weights, monkeypatch: pyt
     folder, vgg, channels = weights
 
     def network() -> torch.nn.Module:
-        made = vgg16(weights=None)
+        made = bare()
         made.load_state_dict(vgg, strict=False)
         return made
 
@@ -57,12 +73,16 @@ def test_it_is_the_distance_of_torch_fidelity(weights: Weights, monkeypatch: pyt
     assert ours(x / 255, x / 255).tolist() == [0.0] * 3
 
 
-def test_channels_of_another_network_are_named(weights: Weights, tmp_path: Path) -> None:
+def test_weights_of_another_network_are_refused(weights: Weights, tmp_path: Path) -> None:
     folder, _, channels = weights
     (tmp_path / perceptual.VGG).symlink_to(folder / perceptual.VGG)
-    torch.save({**channels, "lin2.model.1.weight": torch.ones(1, 99, 1, 1)}, tmp_path / perceptual.CHANNELS)
-    with pytest.raises(BadInput, match=r"holds the weights of another network than LPIPS \("):
-        perceptual.load(Settings(perceptual=str(tmp_path)))
+    for other in (
+        channels | {"lin2.model.1.weight": torch.ones(1, 99, 1, 1)},
+        {"lin0.weight": torch.ones(3)},
+    ):
+        torch.save(other, tmp_path / perceptual.CHANNELS)
+        with pytest.raises(BadInput, match=r"holds the weights of another network than LPIPS \("):
+            perceptual.load(Settings(perceptual=str(tmp_path)))
 
 
 def test_it_stands_in_the_table_where_its_weights_are_there(weights: Weights, digits: Data) -> None:
@@ -72,37 +92,21 @@ def test_it_stands_in_the_table_where_its_weights_are_there(weights: Weights, di
     }
     data = replace(digits, **large)
 
-    class Halves:
-        def encode(self, x: torch.Tensor) -> torch.Tensor:
-            return x.flatten(1) / 2
-
-        def decode(self, z: torch.Tensor) -> torch.Tensor:
-            side = round(z.shape[1] ** 0.5)
-            return z.view(-1, 1, side, side)
-
-    def lpips(data: Data, settings: Settings) -> object:
-        rows = reconstruction.measure(Subject(ObjectModel(Halves()), data, settings, 0))
-        return next(row for row in rows if row.metric == "lpips" and row.protocol == "mean code")
+    def lpips(data: Data, settings: Settings) -> Measurement:
+        shape = data.shape
+        halves = SimpleNamespace(encode=lambda x: x.flatten(1) / 2, decode=lambda z: z.view(-1, *shape))
+        rows = reconstruction.measure(Subject(ObjectModel(halves), data, settings, 0))
+        return cell(rows, "lpips", protocol="mean code")
 
     row = lpips(data, Settings(perceptual=str(weights[0])))
-    assert row.value > 0  # type: ignore[attr-defined]
-    assert row.extractor.startswith("lpips-vgg@")  # type: ignore[attr-defined]
+    assert row.value > 0
+    assert row.extractor.startswith("lpips-vgg@")
+    absent = "LPIPS's weights are not in ALIBENCH_DATA: vgg16-397923af.pth, weights-vgg16-lpips.pth"
     for where, settings, reason in (
-        (
-            data,
-            Settings(),
-            "LPIPS's weights are not in ALIBENCH_DATA: vgg16-397923af.pth, weights-vgg16-lpips.pth",
-        ),
+        (data, Settings(), absent),
         (data, Settings(perceptual="/nowhere"), "LPIPS's weights are not in the folder"),
         (digits, Settings(perceptual=str(weights[0])), "images are smaller than LPIPS takes"),
     ):
-        cell = lpips(where, settings)
-        assert (cell.value, cell.status) == (None, "not applicable")  # type: ignore[attr-defined]
-        assert reason in cell.reason  # type: ignore[attr-defined]
-
-
-def test_another_networks_weights_are_refused(weights: Weights, tmp_path: Path) -> None:
-    torch.save(weights[1], tmp_path / perceptual.VGG)
-    torch.save({"lin0.weight": torch.ones(3)}, tmp_path / perceptual.CHANNELS)
-    with pytest.raises(BadInput, match="another network than LPIPS"):
-        perceptual.load(Settings(perceptual=str(tmp_path)))
+        row = lpips(where, settings)
+        assert (row.value, row.status) == (None, "not applicable")
+        assert reason in row.reason

@@ -3,6 +3,7 @@
 import importlib.util
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -42,9 +43,7 @@ def test_keys_are_those_of_stored_rows_and_baselines() -> None:
 
 def as_a_second_module(module: ModuleType) -> ModuleType:
     """Return a module made anew from its file, apart from the one that others have imported."""
-    spec = importlib.util.spec_from_file_location("second", str(module.__file__))
-    assert spec is not None
-    assert spec.loader is not None
+    spec: Any = importlib.util.spec_from_file_location("second", str(module.__file__))
     second = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(second)
     return second

@@ -18,10 +18,7 @@ def test_killed_at_random_moments_and_resumed(
 ) -> None:
     seed = random.randrange(10**6)
     rng, kills = random.Random(seed), asked(request, "--kills", 30, 2)
-    print(
-        f"\nseed {seed}; an undisturbed run takes {undisturbed.seconds:.1f} s and writes "
-        f"{undisturbed.written}"
-    )
+    print(f"\nseed {seed}; undisturbed it takes {undisturbed.seconds:.1f} s and writes {undisturbed.written}")
 
     kinds = [*KINDS, "checkpointing", *["at any time"] * 3]
     done = dict.fromkeys(kinds, 0)

@@ -23,13 +23,10 @@ def training(trial: Trial, runs: int = 2) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        pytest.param(signal.SIGINT, 130, id="Ctrl-C"),
-        pytest.param(signal.SIGTERM, 143, id="SIGTERM", marks=pytest.mark.whole),
-    ],
-)
+SIGTERM = pytest.param(signal.SIGTERM, 143, id="SIGTERM", marks=pytest.mark.whole)
+
+
+@pytest.mark.parametrize(("number", "code"), [pytest.param(signal.SIGINT, 130, id="Ctrl-C"), SIGTERM])
 def test_a_request_ends_all_after_their_step_and_names_the_command_to_resume(
     number: signal.Signals, code: int, images: Path, tmp_path: Path
 ) -> None:
@@ -93,10 +90,8 @@ def test_a_worker_that_dies_fails_its_run_alone(
     assert code == 1, trial.said
     assert set(trial.rows().model) >= {"vae", "raw pixels"}  # the others are there
     assert "ali" not in set(trial.rows().model)
-    assert (
-        f"Try again what failed: alibench run digits --models ali vae --seeds 1 --data folder:{images}"
-        in trial.said
-    )
+    again = f"Try again what failed: alibench run digits --models ali vae --seeds 1 --data folder:{images}"
+    assert again in trial.said
     trial.check(undisturbed.rows)
 
 
@@ -106,33 +101,27 @@ def test_a_full_disk_leaves_the_last_checkpoint(
 ) -> None:
     trial = Trial(tmp_path / "trial", images)
     assert trial.start(kill=("all", "digits-ali-seed0/checkpoints", 40)).wait(LIMIT) == -signal.SIGKILL
-    before = {path.name for path in (trial.out / "runs/digits-ali-seed0/checkpoints").glob("round-*")}
+    before = set(trial.out.glob("runs/digits-ali-seed0/checkpoints/round-*"))
     size = max(path.stat().st_size for path in trial.out.rglob("round-*"))
     assert trial.start("--resume", largest=size - 1).wait(LIMIT) == 1, trial.said
-    assert (
+    full = (
         "failed: nothing more can be written (File too large); its last checkpoint is kept: make room, resume"
-        in trial.said
     )
+    assert full in trial.said
     assert "Traceback" not in trial.said
-    assert {path.name for path in (trial.out / "runs/digits-ali-seed0/checkpoints").glob("round-*")} == before
+    assert set(trial.out.glob("runs/digits-ali-seed0/checkpoints/round-*")) == before
     trial.check(undisturbed.rows)
 
 
 def test_of_two_starts_at_once_one_runs_and_one_refuses(
     images: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    starts = asked(request, "--starts", 10, 1)
+    starts, short = asked(request, "--starts", 10, 1), ("steps=2", "batch=8", 'metrics=["reconstruction"]')
     for number in range(starts):
         trial = Trial(tmp_path / str(number), images)
-        both = [
-            trial.start("--resume", settings=("steps=2", "batch=8", 'metrics=["reconstruction"]'))
-            for _ in range(2)
-        ]
-        codes = sorted(process.wait(LIMIT) for process in both)
-        assert codes == [0, 2], trial.said
-        assert (
-            trial.said.count("is being written to by another process: wait for it or name another folder")
-            == 1
-        )
+        both = [trial.start("--resume", settings=short) for _ in range(2)]
+        assert sorted(process.wait(LIMIT) for process in both) == [0, 2], trial.said
+        refused = "is being written to by another process: wait for it or name another folder"
+        assert trial.said.count(refused) == 1
         assert len(trial.rows())
     print(f"\n{starts} of {starts}: one ran, one refused")

@@ -125,26 +125,28 @@ def stranger(made: Path, world: Path) -> Path:
 
 
 Command = Callable[[Path, Path], int]  # in the stranger's folder, with another to write to
+Change = Callable[[Path, random.Random], str]
+
+
+def words(line: str) -> Command:
+    """Return a command, from its words with {to} for where it writes."""
+    return lambda place, to: main(line.format(to=to).split())
+
+
 # what is opened -> the commands that read it
 OUTPUT: dict[str, Command] = {
-    "report": lambda place, to: main(["report", "out", "--out", f"{to}/page.html"]),
-    "report in place": lambda place, to: main(["report", "out"]),
-    "table": lambda place, to: main(["table", "out"]),
-    "tables": lambda place, to: main(["tables", "--from", "out", "--out", f"{to}/tables"]),
-    "collect": lambda place, to: main(["collect", "out", "--out", f"{to}/all"]),
-    "evaluate": lambda place, to: main(["evaluate", "out", "--dry-run", "--device", "cpu"]),
-    "regression": lambda place, to: main(["regression", "--from", "out", "--out", f"{to}/gate"]),
+    "report": words("report out --out {to}/page.html"),
+    "report in place": words("report out"),
+    "table": words("table out"),
+    "tables": words("tables --from out --out {to}/tables"),
+    "collect": words("collect out --out {to}/all"),
+    "evaluate": words("evaluate out --dry-run --device cpu"),
+    "regression": words("regression --from out --out {to}/gate"),
     "load_run": lambda place, to: loaded(place / "out" / RUN),
 }
-GATE: dict[str, Command] = {
-    "regression": lambda place, to: main(
-        ["regression", "--from", "gate", "--baseline", "mine.baseline.json", "--out", f"{to}/gate"]
-    )
-}
+GATE = {"regression": words("regression --from gate --baseline mine.baseline.json --out {to}/gate")}
 CACHE: dict[str, Command] = {"data.load": lambda place, to: read_again(place)}
-SUITE: dict[str, Command] = {
-    "run": lambda place, to: main(["run", "mine.toml", *FEW, "--dry-run", "--device", "cpu"])
-}
+SUITE = {"run": words(f"run mine.toml {' '.join(FEW)} --dry-run --device cpu")}
 
 
 def loaded(folder: Path) -> int:
@@ -165,38 +167,35 @@ def read_again(place: Path) -> int:
 
 def inputs(rng: random.Random) -> Iterator[tuple[str, str, Command, Callable[[Path], str]]]:
     """Yield, without an end, a kind of file, a command that reads it, and what crafts it in the folder."""
-    of_output: dict[str, Callable[[Path], str]] = {
-        "plan.json": lambda place: craft(place / "out/plan.json", rng),
-        "plan.json, spoilt": lambda place: spoil(place / "out/plan.json", rng),
-        "links": lambda place: mislead(place / "out", rng, place.parent / "mine"),
-    }
+    kinds: list[tuple[str, dict[str, Command], Change, str]] = [
+        ("plan.json", OUTPUT, craft, "out/plan.json"),
+        ("plan.json, spoilt", OUTPUT, spoil, "out/plan.json"),
+        ("links", OUTPUT, lambda place, rng: mislead(place / "out", rng, place.parent / "mine"), ""),
+    ]
     for name in OF_A_RUN:
-        of_output[f"{name}, spoilt"] = lambda place, name=name: spoil(place / "out" / RUN / name, rng)  # type: ignore[misc]
+        path = f"out/{RUN}/{name}"
+        kinds.append((f"{name}, spoilt", OUTPUT, spoil, path))
         if name != "curves.csv":
-            change = craft if name.endswith(".json") else craft_tensors
-            of_output[name] = lambda place, name=name, change=change: change(place / "out" / RUN / name, rng)  # type: ignore[misc]
-    others: dict[str, tuple[dict[str, Command], Callable[[Path], str]]] = {
-        "baseline": (GATE, lambda place: craft(place / "mine.baseline.json", rng)),
-        "baseline, spoilt": (GATE, lambda place: spoil(place / "mine.baseline.json", rng)),
-        "cache, spoilt": (CACHE, lambda place: spoil(rng.choice(cached(place)), rng)),
-        "cache": (CACHE, lambda place: craft(next((place.parent / "home/cache").glob("*/header.json")), rng)),
-        "suite, spoilt": (SUITE, lambda place: spoil(place / "mine.toml", rng)),
-    }
+            kinds.append((name, OUTPUT, craft if name.endswith(".json") else craft_tensors, path))
+    kinds += [
+        ("baseline", GATE, craft, "mine.baseline.json"),
+        ("baseline, spoilt", GATE, spoil, "mine.baseline.json"),
+        ("cache, spoilt", CACHE, lambda place, rng: spoil(rng.choice(cached(place)), rng), ""),
+        ("cache", CACHE, lambda place, rng: craft(cached(place, "header.json")[0], rng), ""),
+        ("suite, spoilt", SUITE, spoil, "mine.toml"),
+    ]
     while True:
-        for kind, make in of_output.items():
-            yield from ((kind, name, command, make) for name, command in OUTPUT.items())
-        for kind, (commands, make) in others.items():
-            yield from ((kind, name, command, make) for name, command in commands.items())
+        for kind, commands, change, path in kinds:
+            for name, command in commands.items():
+                yield kind, name, command, lambda place, change=change, path=path: change(place / path, rng)
 
 
-def cached(place: Path) -> list[Path]:
+def cached(place: Path, name: str = "*") -> list[Path]:
     """Return the files of the cache of pictures, and what is remembered of their hashes."""
-    return sorted(path for path in (place.parent / "home" / "cache").rglob("*") if path.is_file())
+    return sorted(path for path in (place.parent / "home" / "cache").rglob(name) if path.is_file())
 
 
-def test_opening_a_strangers_file_is_safe(
-    made: Path, world: Path, count: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_opening_a_strangers_file_is_safe(made: Path, world: Path, count: int, capsys: Any) -> None:
     rng, codes = random.Random(22), Counter[str]()
     wrong: list[str] = []
     every = inputs(rng)
@@ -225,15 +224,14 @@ def test_opening_a_strangers_file_is_safe(
             "nothing written": found.code != 2 or not list((world / "written").iterdir()),
             "a line": found.code != 2 or bool(lines) or name == "load_run",
         }
-        wrong += [
-            f"{what}: {claim} (code {found.code}): {lines}" for claim, holds in held.items() if not holds
-        ]
+        broken = [claim for claim, holds in held.items() if not holds]
+        wrong += [f"{what}: {claim} (code {found.code}): {lines}" for claim in broken]
     print(f"\n{count} inputs, answers by command and exit code: {dict(sorted(codes.items()))}")
     assert not wrong, "\n".join(wrong)
 
 
 def test_a_flipped_bit_of_any_file_of_an_output_is_noticed_or_harmless(
-    made: Path, world: Path, count: int, capsys: pytest.CaptureFixture[str]
+    made: Path, world: Path, count: int
 ) -> None:
     rng, noticed = random.Random(23), 0
 
@@ -268,16 +266,12 @@ def test_a_flipped_bit_of_any_file_of_an_output_is_noticed_or_harmless(
     print(f"\n{noticed} noticed, the others harmless")
 
 
-def test_the_gate_passes_on_no_number_that_is_not_one(
-    made: Path, world: Path, count: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_gate_passes_on_no_number_that_is_not_one(made: Path, world: Path, count: int) -> None:
     place, rng = stranger(made, world), random.Random(24)
     assert GATE["regression"](place, world / "written") == 0  # as it is, it passes
     for number in range(max(8, count // 10)):
-        place, value = (
-            stranger(made, world),
-            rng.choice((float("nan"), None, float("inf"), -float("inf"), "1.5", 1e308)),
-        )
+        place = stranger(made, world)
+        value = rng.choice((float("nan"), None, float("inf"), -float("inf"), "1.5", 1e308))
         if number % 2:
             path = place / "mine.baseline.json"
             body = strangers.body_of(path)
@@ -290,10 +284,8 @@ def test_the_gate_passes_on_no_number_that_is_not_one(
         assert GATE["regression"](place, world / "written") in (1, 2), f"{path}, {value!r}"
 
 
-def test_no_interpreter_imports_from_the_folder_that_is_read(
-    made: Path, world: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_interpreter_imports_from_the_folder_that_is_read(made: Path, world: Path) -> None:
     stranger(made, world)  # with pickle.py, struct.py and others that say so where we stand
-    words = ["evaluate", "out", "--metrics", "reconstruction", "--device", "cpu", "--out"]
-    assert main([*words, str(world / "written/again")]) == 0
+    again = words("evaluate out --metrics reconstruction --device cpu --out {to}/again")
+    assert again(world, world / "written") == 0
     assert isinstance(rows.read(world / "written/again"), pd.DataFrame)

@@ -28,13 +28,8 @@ KINDS = {
     "writing rows": r"/\.?(run|rows)\.json",
     "writing tables": r"/out/\.?(rows\.csv|tables)",
 }
-SETTINGS = (
-    "steps=60",
-    "batch=8",
-    "evaluation.draws=2",
-    "evaluation.labels=20",
-    'metrics=["reconstruction","svm"]',
-)
+MEASURED = ("evaluation.draws=2", "evaluation.labels=20", 'metrics=["reconstruction","svm"]')
+SETTINGS = ("steps=60", "batch=8", *MEASURED)
 
 
 def asked(request: pytest.FixtureRequest, option: str, whole: int, short: int) -> int:
@@ -86,15 +81,8 @@ class Trial:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
 
         with (self.place / "said").open("ab") as said:
-            return subprocess.Popen(
-                command,
-                preexec_fn=limit,
-                cwd=ROOT,
-                env=environment,
-                stdout=said,
-                stderr=said,
-                start_new_session=True,
-            )
+            options = {"cwd": ROOT, "env": environment, "start_new_session": True}
+            return subprocess.Popen(command, preexec_fn=limit, stdout=said, stderr=said, **options)
 
     @property
     def said(self) -> str:
@@ -113,9 +101,7 @@ class Trial:
         assert process.wait(LIMIT) == 0, self.said[-3000:]
         seconds = time.monotonic() - start
         paths = [line.partition(" ")[2] for line in self.log.read_text().splitlines()]
-        written = {
-            kind: sum(bool(re.search(pattern, path)) for path in paths) for kind, pattern in KINDS.items()
-        }
+        written = {kind: len(list(filter(re.compile(p).search, paths))) for kind, p in KINDS.items()}
         assert all(written.values()), written
         assert len(self.rows()) > 50
         return Undisturbed(self.rows(), seconds, written)

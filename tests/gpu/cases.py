@@ -16,38 +16,21 @@ from alibench.evaluation.data import Split
 from alibench.evaluation.seeds import generator
 from alibench.models import REGISTRY
 from alibench.models.base import Batch, Model
-from alibench.models.networks import Networks
 from alibench.models.tables import FAMILIES
+from tests.conftest import networks
 
 DEVICE = torch.device(os.environ.get("DEVICE", "cuda"))
 SMALL = DEVICE.type == "cpu"  # few cases, to see that the tests themselves work
 CPU = torch.device("cpu")
-PLANE, GREY, COLOUR, LARGE = (2,), (1, 8, 8), (3, 32, 32), (3, 64, 64)
-SHAPES = {
-    **dict.fromkeys(("plane", "toy", "alice_toy"), PLANE),
-    **dict.fromkeys(("cifar10", "svhn"), COLOUR),
-    **dict.fromkeys(("celeba", "bigan_imagenet", "tiny_imagenet"), LARGE),
-    "digits": GREY,
-    "bigan_mnist": (1, 28, 28),
-}
+SHAPES = {family: made().shape or (1, 8, 8) for family, made in FAMILIES.items()}
 LATENT = {"cifar10": 64, "digits": 8, **dict.fromkeys(("plane", "toy", "alice_toy"), 2)}
-# a learning rate that fp32 holds exactly: a recorded step reads it from an fp32 tensor, an eager one as a
-# Python number
-RECIPE: dict[str, Any] = {
-    "steps": 8,
-    "batch": 20,
-    "lr": 2.0**-10,
-    "decay": 0,
-    "ema": 0.5,
-    "execution": "eager",
-}
 
 
 def recipe(**changes: Any) -> Recipe:
-    """Return a recipe whose precision and execution do not depend on the device, with some of its fields
-    changed.
-    """
-    return Recipe(**{"precision": "fp32", **RECIPE, **changes})
+    """Return a recipe whose precision and execution do not depend on the device, changed in other fields."""
+    # fp32 holds the learning rate exactly: a recorded step reads it from a tensor, an eager one as a number
+    own: dict[str, Any] = {"steps": 8, "batch": 20, "lr": 2.0**-10, "decay": 0, "ema": 0.5}
+    return Recipe(**{"precision": "fp32", "execution": "eager", **own, **changes})
 
 
 def split(family: str, n: int = 300) -> Split:
@@ -64,10 +47,7 @@ def build(family: str, name: str, seed: int = 0) -> Model:
     """Return a model of a family's networks with its first weights."""
     shape = SHAPES[family]
     mean = torch.full(shape, 0.5) if len(shape) == 3 else None
-    rng = generator(seed, "weights")
-    return REGISTRY[name](
-        Networks(FAMILIES[family](), shape, 1.0, LATENT.get(family, 16), rng, labels=10, mean=mean)
-    )
+    return REGISTRY[name](networks(family, LATENT.get(family, 16), seed, labels=10, mean=mean))
 
 
 def trainer(
@@ -120,7 +100,5 @@ def moved(batch: Batch, device: torch.device) -> Batch:
     """Return a batch on another device."""
     noise = {key: value.to(device) for key, value in batch.noise.items()}
     y = None if batch.y is None else batch.y.to(device)
-    labelled = (
-        None if batch.labelled is None else (batch.labelled[0].to(device), batch.labelled[1].to(device))
-    )
+    labelled = None if batch.labelled is None else tuple(part.to(device) for part in batch.labelled)
     return Batch(batch.x.to(device), noise, y, labelled)

@@ -33,8 +33,6 @@ def deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def recorded(capfd: pytest.CaptureFixture[str]) -> Iterator[Literal["graphs", "eager"]]:
-    """Return the execution that records rounds, eager on a CPU; a round that could not be recorded is an
-    error.
-    """
+    """Return the execution that records rounds, eager on a CPU; it is an error if one is not recorded."""
     yield "eager" if SMALL else "graphs"
     assert "cannot be recorded" not in capfd.readouterr().err

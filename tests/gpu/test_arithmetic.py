@@ -1,6 +1,4 @@
-"""What a device makes of numbers: exact products unless TF32 is asked for, and the generator's and the data's
-place.
-"""
+"""What a device makes of numbers: exact products unless TF32 is asked for, and where draws and data lie."""
 
 from collections.abc import Callable
 
@@ -55,12 +53,8 @@ def test_factors_are_rounded_where_tf32_is_allowed(product: Product, device: tor
 @pytest.mark.parametrize("allowed", [False, True])
 def test_the_switch_goes_back_and_leaves_torchs_own_readable(allowed: bool, device: torch.device) -> None:
     def switches() -> tuple[str, bool, bool]:
-        backends = torch.backends
-        return (
-            torch.get_float32_matmul_precision(),
-            backends.cuda.matmul.allow_tf32,
-            backends.cudnn.allow_tf32,
-        )
+        allowed = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        return torch.get_float32_matmul_precision(), *allowed
 
     before = switches()
     with tf32(allowed):

@@ -1,6 +1,4 @@
-"""A whole command on the device: worker processes, stacked seeds, checkpoints, every metric, a stop and its
-resumption.
-"""
+"""A whole command on the device: workers, stacked seeds, checkpoints, metrics, a stop and its resumption."""
 
 import subprocess
 import sys
@@ -36,10 +34,10 @@ def started(out: Path, device: torch.device, *more: str) -> Iterator["subprocess
         "alibench",
         "run",
         "digits",
-        "--models",
-        *MODELS,
         "--seeds",
         str(len(SEEDS)),
+        "--models",
+        *MODELS,
     ]
     command += [part for setting in SETTINGS for part in ("--set", setting)]
     command += ["--device", str(device), "--out", str(out), "--checkpoint-every", str(EVERY), *more]
@@ -79,9 +77,7 @@ def test_a_stopped_command_resumes(resumed: Path) -> None:
     assert (resumed / "report.html").exists()
 
 
-@pytest.mark.skipif(
-    SMALL, reason="one more command; tests/benchmarks/running/test_resume.py asks the same on a CPU"
-)
+@pytest.mark.skipif(SMALL, reason="one more command; running/test_resume.py asks the same on a CPU")
 def test_it_comes_to_the_weights_of_one_that_nobody_stopped(
     resumed: Path, device: torch.device, tmp_path: Path
 ) -> None:

@@ -35,12 +35,10 @@ def test_metrics_are_those_of_the_cpu(name: str, digits: Data, device: torch.dev
     model = on_digits(name, latent=8)
     train(model, digits.train, recipe(steps=20 if SMALL else 600, batch=100, lr=2e-3), 0, device)
     settings = Settings(standardise=True, draws=3)
+    subjects = (Subject(copy.deepcopy(model), digits, settings, 0, device=place) for place in (CPU, device))
     expected, found = (
-        {
-            (row.metric, row.protocol, row.reference, row.draw): row
-            for row in measure(Subject(copy.deepcopy(model), digits, settings, 0, device=place), METRICS)
-        }
-        for place in (CPU, device)
+        {(row.metric, row.protocol, row.reference, row.draw): row for row in measure(subject, METRICS)}
+        for subject in subjects
     )
     assert found.keys() == expected.keys()
     for key, row in expected.items():
@@ -59,12 +57,10 @@ def test_convolutions_are_measured_in_exact_fp32(device: torch.device) -> None:
 
     Whoever calls a metric has torch's switches as they are by themselves, which round convolutions.
     """
-    images, (expected, found) = split("cifar10", 64), [build("cifar10", "ali").eval() for _ in range(2)]
+    images = split("cifar10", 64)
     data = Data("random", images, images, images, classes=10)
-    here, there = (
-        Subject(model, data, Settings(), 0, device=place)
-        for model, place in ((expected, CPU), (found, device))
-    )
+    models = (build("cifar10", "ali").eval() for _ in range(2))
+    here, there = (Subject(next(models), data, Settings(), 0, device=place) for place in (CPU, device))
     for subject in (here, there):
         measure(subject, ["reconstruction"])  # codes and reconstructions are kept in the subject
     for a, b in ((there.codes, here.codes), (there.reconstructions, here.reconstructions)):

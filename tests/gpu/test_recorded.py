@@ -1,6 +1,4 @@
-"""Recorded rounds are the rounds, bit for bit; stacked seeds are the seeds alone; a stopped training resumes
-exactly.
-"""
+"""Recorded rounds are the rounds, bit for bit; stacked seeds are the seeds; what stopped resumes exactly."""
 
 from pathlib import Path
 from typing import Literal
@@ -54,9 +52,7 @@ def test_recorded_rounds_with_overlapping_pools_are_as_near_as_repeated_ones(
 
 @pytest.mark.parametrize(("name", "precision"), STACKED)
 def test_stacked_seeds_are_the_seeds_alone(name: str, precision: str, device: torch.device) -> None:
-    """To a thousandth of what they moved by in three updates; in bf16, where each sum is rounded, to 0.3 in
-    four.
-    """
+    """To a thousandth of what they moved by in three updates; in bf16, where each sum is rounded, to 0.3."""
     limit = 1e-3 if precision == "fp32" else 0.3
     asked = recipe(precision=precision, steps=3 if precision == "fp32" else 4)
     together = trained("digits", [name] * 3, asked, device)

@@ -1,6 +1,4 @@
-"""A training repeated is the same, bit for bit, where cuDNN may choose only algorithms that add in a fixed
-order.
-"""
+"""A training repeated is the same, bit for bit, where cuDNN may only choose what adds in a fixed order."""
 
 import pytest
 import torch

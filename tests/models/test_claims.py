@@ -13,9 +13,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def means(tmp_path_factory: pytest.TempPathFactory) -> pd.Series:
-    """Return the mean over three seeds of every measure of the quick suite, by suite, model, metric and
-    protocol.
-    """
+    """Return the quick suite's means over three seeds, by suite, model, metric and protocol."""
     out: Path = tmp_path_factory.mktemp("claims") / "out"
     assert main(["run", "quick", "--device", "cpu", "--out", str(out)]) == 0
     frame = rows.read(out)

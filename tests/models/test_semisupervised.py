@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from alibench.benchmarks.training.batches import repeated
 from alibench.benchmarks.training.gradients import gradients
 from alibench.benchmarks.training.loop import train
 from alibench.benchmarks.training.recipe import Recipe
-from alibench.benchmarks.training.trainer import Trainer, parameters
+from alibench.benchmarks.training.trainer import parameters
 from alibench.evaluation import labels
 from alibench.evaluation.data import Data, Split, as_float
 from alibench.evaluation.errors import BadInput
@@ -22,15 +23,11 @@ from alibench.evaluation.settings import Settings
 from alibench.evaluation.subject import Subject
 from alibench.models import REGISTRY
 from alibench.models.base import Batch, Model
-from alibench.models.discriminator import Discriminator
-from alibench.models.networks import Networks
-from alibench.models.ssgan import feature_matching
 from alibench.models.tables import FAMILIES
-from tests.conftest import batch_for, build
+from tests.conftest import batch_for, build, networks, trainer
 
 CPU = torch.device("cpu")
 KINDS = [name for name, model in REGISTRY.items() if model.semi_supervised]
-D_SEES = {"ssali": ("x", "z"), "ssgan": ("x",)}
 
 
 def other_player(model: Model) -> str:
@@ -52,12 +49,10 @@ def test_the_game_is_a_cross_entropy_over_k_plus_one_classes(name: str) -> None:
     losses = build(name).game({"q": q, "p": p})
     expected = -(1 - q_classes[:, 10]).log() - p_classes[:, 10].log()
     torch.testing.assert_close(losses["discriminator"], expected)
+    assert ("generator" in losses) == (name == "ssali")
     if name == "ssali":  # both terms swapped
-        torch.testing.assert_close(
-            losses["generator"], -q_classes[:, 10].log() - (1 - p_classes[:, 10]).log()
-        )
-    else:
-        assert set(losses) == {"discriminator"}
+        swapped = -q_classes[:, 10].log() - (1 - p_classes[:, 10]).log()
+        torch.testing.assert_close(losses["generator"], swapped)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -66,13 +61,13 @@ def test_labelled_images_are_named_among_the_k_classes(name: str, digits: Data) 
     model = build(name).double().eval()
     batch = batch_for(model, as_float(digits.train.x[:20]))
     noise = {key: value.double() for key, value in batch.noise.items() if key in ("z", "eps")}  # no dropout
-    x, (_, y) = batch.x.double(), batch.labelled  # type: ignore[misc]
+    x, (_, y) = batch.x.double(), batch.labelled
     terms = model(Batch(x, noise, labelled=(x.flip(0), y)), tuple(model.players))
     rest = model.losses(terms)["discriminator"] - model.game(terms.logits)["discriminator"]
     seen = [x.flip(0)]
     if name == "ssali":
         seen.append(model.infer(seen[0], noise["eps"][20:]))
-    logits = model.discriminator(*seen)  # type: ignore[operator]
+    logits = model.discriminator(*seen)
     p = torch.softmax(torch.cat([logits, torch.zeros(20, 1, dtype=torch.float64)], 1), 1)
     torch.testing.assert_close(rest, -(p[torch.arange(20), y] / (1 - p[:, 10])).log())
 
@@ -81,20 +76,17 @@ def test_labelled_images_are_named_among_the_k_classes(name: str, digits: Data) 
 def test_labelled_images_teach_d_alone(name: str, digits: Data) -> None:
     x = as_float(digits.train.x)
     found = []
-    for labelled in (
-        (x[20:40], torch.zeros(20, dtype=torch.long)),
-        (x[40:60], torch.ones(20, dtype=torch.long)),
-    ):
+    for start, y in ((20, 0), (40, 1)):
+        labelled = (x[start : start + 20], torch.full((20,), y))
         model = build(name).eval()  # the batch's statistics are the one way from image to image
         batch = replace(batch_for(model, x[:20]), labelled=labelled)
         gradients(model, batch, {player: parameters(model, player) for player in model.players})
         found.append({player: [p.grad for p in parameters(model, player)] for player in model.players})
-    one, two = found
-    for a, b in zip(one[other_player(model)], two[other_player(model)], strict=True):
-        torch.testing.assert_close(a, b)
-    assert not any(
-        torch.allclose(a, b) for a, b in zip(one["discriminator"], two["discriminator"], strict=True)
-    )  # type: ignore[arg-type]
+    other, d = (
+        list(zip(*(one[p] for one in found), strict=True)) for p in (other_player(model), "discriminator")
+    )
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in other)
+    assert not any(torch.allclose(a, b) for a, b in d)
 
 
 def weights(name: str, data: Split, labelled: Split | None) -> Mapping[str, Tensor]:
@@ -128,41 +120,28 @@ def test_a_training_without_labels_is_refused(name: str, digits: Data) -> None:
 
 @pytest.mark.parametrize("labels_from", ["train", "validation"])
 def test_a_seeds_labels_are_the_draw_of_its_number(labels_from: str, digits: Data) -> None:
-    settings = [
-        "metrics=['reconstruction']",
-        f"evaluation.labels_from='{labels_from}'",
-        "evaluation.kept_back=100",
-    ]
-    (suite,) = loading.load("digits", [*settings, "evaluation.labels=50"], only=["ssali", "ali"])
+    settings = ["metrics=['reconstruction']", "evaluation.kept_back=100", "evaluation.labels=50"]
+    settings += [f"evaluation.labels_from='{labels_from}'"]
+    (suite,) = loading.load("digits", settings, only=["ssali", "ali"])
     pool = labels.pools(digits, suite.evaluation).labelled
     for seed in (0, 1, 2):
         found = compute.labelled_of(suite, "ssali", seed)
-        assert found is not None
         index = labels.draw(pool.y.numpy(), 50, seed)
         assert torch.equal(found.x, pool.x[index])
         assert torch.equal(found.y, pool.y[index])
         assert found.y.bincount().tolist() == [5] * 10
     assert compute.labelled_of(suite, "ali", 0) is None
-    whole = compute.labelled_of(
-        replace(suite, evaluation=replace(suite.evaluation, labels="all")), "ssali", 0
-    )
-    assert whole is not None
-    assert torch.equal(whole.y, pool.y)
+    everything = replace(suite, evaluation=replace(suite.evaluation, labels="all"))
+    assert torch.equal(compute.labelled_of(everything, "ssali", 0).y, pool.y)
 
 
 def test_few_labels_come_round_alike(digits: Data) -> None:
     labelled = few(digits, 50)
-    model = build("ssali")
-    trainer = Trainer(
-        model, model.phases[0], Recipe(steps=1, batch=100), digits.train, generator(0, "t"), labelled
-    )
-    known = as_float(labelled.x).flatten(1)
-    orders = []
+    training, orders = trainer(build("ssali"), digits.train, labelled, batch=100), []
+    known = as_float(labelled.x)
     for _ in range(3):
-        batch = trainer.batch()
-        assert batch.labelled is not None
-        x, y = batch.labelled
-        same = (x.flatten(1)[:, None] == known).all(2)
+        x, y = training.batch().labelled
+        same = (x[:, None] == known).flatten(2).all(2)
         assert same.sum(0).tolist() == [2] * 50  # each twice in a batch of 100
         assert torch.equal(labelled.y[same.int().argmax(1)], y)
         orders.append(same.int().argmax(1).tolist())
@@ -171,20 +150,11 @@ def test_few_labels_come_round_alike(digits: Data) -> None:
     assert repeated(labelled, 50) is labelled  # enough of them
 
 
-def test_feature_matching_is_the_squared_distance_of_means() -> None:
-    real, generated = torch.tensor([[1.0, 2.0], [3.0, 6.0]]), torch.tensor([[0.0, 0.0], [2.0, 1.0]])
-    # means (2, 4) and (1, 0.5)
-    assert feature_matching(real, generated).tolist() == [1 + 3.5**2] * 2
-    assert feature_matching(real, real.flip(0)).tolist() == [0, 0]
-
-
 def test_the_decoder_matches_ds_last_hidden_layer_under_its_dropout(digits: Data) -> None:
     model = build("ssgan")
     batch = batch_for(model, as_float(digits.train.x[:20]))
     found = model.losses(model(batch, ("decoder",)))["decoder"]
-    d = model.discriminator
-    assert isinstance(d, Discriminator)
-    first, second, last = d.dxz.layers
+    first, second, last = model.discriminator.dxz.layers
     images = torch.cat([batch.x, model.decoder(batch.noise["z"])]).flatten(1)
     h = first((images - 0.5) * 2, None, None, None)
     h = second(h, batch.noise["dxz.1"][:40], None, None)
@@ -198,13 +168,11 @@ def test_the_decoder_matches_ds_last_hidden_layer_under_its_dropout(digits: Data
 
 @pytest.mark.parametrize("family", ["digits", "cifar10", "svhn", "bigan_mnist"])
 def test_hidden_layers_of_d_lead_to_its_logits(family: str) -> None:
-    shape = FAMILIES[family]().shape or (1, 8, 8)
-    networks = Networks(FAMILIES[family](), shape, 1.0, 8, generator(0, "weights"))
-    d = networks.discriminator("x", outputs=10).eval()
-    x = torch.rand(3, *shape, generator=generator(0, "x"))
+    own = networks(family)
+    d: Any = own.discriminator("x", outputs=10).eval()
+    x = torch.rand(3, *own.shape, generator=generator(0, "x"))
     with torch.no_grad():
         layers = list(d.hidden(x).values())
-        assert d.dx is not None
         assert len(layers) == len(d.dx.layers) + len(d.dxz.layers) - 1
         assert layers[0].dim() == (4 if d.dx.layers else 2)
         last, logits = d.judge(x)
@@ -214,10 +182,8 @@ def test_hidden_layers_of_d_lead_to_its_logits(family: str) -> None:
 
 
 def test_a_d_of_separate_passes_does_without_masks() -> None:
-    networks = Networks(
-        replace(FAMILIES["digits"](), separate=True), (1, 8, 8), 1.0, 4, generator(0, "weights")
-    )
-    d, x = networks.discriminator("x").eval(), torch.rand(6, 1, 8, 8, generator=generator(0, "x"))
+    d = networks(replace(FAMILIES["digits"](), separate=True)).discriminator("x").eval()
+    x = torch.rand(6, 1, 8, 8, generator=generator(0, "x"))
     with torch.no_grad():
         found = d.compare({"q": (x[:3],), "p": (x[3:],)}, {"z": torch.zeros(3, 4)})
         torch.testing.assert_close(torch.cat(list(found.values())), d(x))
@@ -226,22 +192,15 @@ def test_a_d_of_separate_passes_does_without_masks() -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_a_short_training_tells_most_digits_from_a_hundred_labels(name: str, digits: Data) -> None:
     model = build(name, latent=8)
-    train(model, digits.train, Recipe(steps=200, lr=2e-3), 0, CPU, labelled=few(digits))
+    train(model, digits.train, Recipe(steps=120, lr=2e-3), 0, CPU, labelled=few(digits))
     (measured,) = classifier.measure(Subject(model, digits, Settings(), 0, "validation"))
-    assert measured.value is not None
     assert measured.value > 80
 
 
-class Fixed:
+class Fixed(torch.nn.Module):
     """Says class 3 of everything."""
 
     semi_supervised, inference = True, "none"
-
-    def to(self, device: torch.device) -> "Fixed":
-        return self
-
-    def eval(self) -> "Fixed":
-        return self
 
     def classify(self, x: Tensor) -> Tensor:
         assert x.max() <= 1
@@ -250,20 +209,14 @@ class Fixed:
 
 def test_accuracy_is_the_share_of_scored_images_named_right(digits: Data) -> None:
     for split, part in (("test", digits.test), ("validation", digits.validation)):
-        (row,) = classifier.measure(Subject(Fixed(), digits, Settings(labels=50), 2, split))  # type: ignore[arg-type]
+        (row,) = classifier.measure(Subject(Fixed(), digits, Settings(labels=50), 2, split))
         assert row.value == pytest.approx(100 * float((part.y == 3).double().mean()))
-        assert (row.metric, row.n, row.split, row.protocol) == (
-            "class_accuracy",
-            len(part),
-            split,
-            "K+1 classes",
-        )
-        assert (row.labels, row.draw) == (50, 2)
-    everything = Subject(Fixed(), digits, Settings(labels="all"), 0)  # type: ignore[arg-type]
+        about = (row.metric, row.n, row.split, row.protocol, row.labels, row.draw)
+        assert about == ("class_accuracy", len(part), split, "K+1 classes", 50, 2)
+    everything = Subject(Fixed(), digits, Settings(labels="all"), 0)
     assert classifier.measure(everything)[0].labels == len(digits.train)
-    own = Subject(
-        Fixed(), digits, Settings(labels=50, labels_from="validation", kept_back=100), 0, "validation"
-    )  # type: ignore[arg-type]
+    settings = Settings(labels=50, labels_from="validation", kept_back=100)
+    own = Subject(Fixed(), digits, settings, 0, "validation")
     assert classifier.measure(own)[0].n == 100  # those that no label comes from
     (empty,) = classifier.measure(Subject(build("ali"), digits, Settings(), 0))
     assert (empty.value, empty.status, empty.reason) == (None, "not applicable", "it learns no classes")
@@ -289,9 +242,9 @@ def test_data_without_enough_labels_are_refused() -> None:
 
 
 def test_networks_see_what_the_papers_let_them_see() -> None:
-    for name, sees in D_SEES.items():
+    for name, sees in (("ssali", ("x", "z")), ("ssgan", ("x",))):
         model = build(name)
-        assert model.discriminator.sees == sees  # type: ignore[union-attr]
+        assert model.discriminator.sees == sees
         assert hasattr(model, "encoder") == (name == "ssali") == (model.inference != "none")
 
 

@@ -7,19 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from alibench.benchmarks.training.trainer import parameters
 from alibench.evaluation.data import Data, as_float
 from alibench.evaluation.seeds import generator
 from alibench.models import REGISTRY
 from alibench.models.base import Batch, Model
-from alibench.models.networks import Networks
-from alibench.models.tables import FAMILIES
-from tests.conftest import batch_for, build
+from tests.conftest import batch_for, build, networks
 
 
-def with_options(name: str, **options: Any) -> Model:
-    networks = Networks(FAMILIES["digits"](), (1, 8, 8), 1.0, 4, generator(0, "weights"), labels=10)
-    model: Model = REGISTRY[name](networks, **options)  # type: ignore[call-arg]
-    return model
+def with_options(name: str, **options: Any) -> Any:
+    return REGISTRY[name](networks(labels=10), **options)
 
 
 def same_weights(a: Model, b: Model) -> None:
@@ -55,15 +52,12 @@ def test_post_hoc_inference_plays_alis_game_and_leaves_the_decoder_alone(x: Tens
     found = losses(model, batch, "encoder", "pair discriminator")
     z, d = batch.noise["z"], model.pair_discriminator
     x_tilde = model.decoder(z)
-    q, p = d(
-        torch.cat([x, x_tilde]), torch.cat([model.infer(x, batch.noise["eps"]), z]), noise=batch.noise
-    ).chunk(2)  # type: ignore[operator]
+    pairs = torch.cat([x, x_tilde]), torch.cat([model.infer(x, batch.noise["eps"]), z])
+    q, p = d(*pairs, noise=batch.noise).chunk(2)
     torch.testing.assert_close(found["encoder"], softplus(q) + softplus(-p))
     torch.testing.assert_close(found["pair discriminator"], softplus(-q) + softplus(p))
-    gradients = torch.autograd.grad(
-        found["encoder"].sum(), list(model.decoder.parameters()), allow_unused=True
-    )
-    assert all(gradient is None for gradient in gradients)
+    decoder = list(model.decoder.parameters())
+    assert set(torch.autograd.grad(found["encoder"].sum(), decoder, allow_unused=True)) == {None}
 
 
 def test_autoencoders_minimise_the_l2_and_the_l1_norm(x: Tensor) -> None:
@@ -81,16 +75,15 @@ def test_beta_weighs_the_kl_term(x: Tensor) -> None:
         bounds[beta] = losses(model, batch_for(model, x), "autoencoder")["autoencoder"]
     vae = with_options("vae")
     torch.testing.assert_close(bounds[1.0], losses(vae, batch_for(vae, x), "autoencoder")["autoencoder"])
-    torch.testing.assert_close(
-        bounds[4.0] - bounds[0.0], 4 * (bounds[1.0] - bounds[0.0]), rtol=1e-4, atol=1e-3
-    )
+    kl = bounds[1.0] - bounds[0.0]
+    torch.testing.assert_close(bounds[4.0] - bounds[0.0], 4 * kl, rtol=1e-4, atol=1e-3)
 
 
 def test_aaes_prior_is_what_d_calls_real(x: Tensor) -> None:
     model = build("aae")
     batch = batch_for(model, x)
     z_hat = model.encoder(x)
-    q, p = model.discriminator(torch.cat([z_hat, batch.noise["z"]]), noise=batch.noise).chunk(2)  # type: ignore[operator]
+    q, p = model.discriminator(torch.cat([z_hat, batch.noise["z"]]), noise=batch.noise).chunk(2)
     found = losses(model, batch, *model.players)
     torch.testing.assert_close(found["discriminator"], softplus(-p) + softplus(q))
     error = (x - model.decoder(z_hat)).square().flatten(1).sum(1)
@@ -102,9 +95,8 @@ def test_alice_at_weight_zero_is_ali_for_the_generator(name: str, x: Tensor) -> 
     ali, alice = build("ali"), with_options(name, weight=0.0)
     same_weights(ali, alice)
     batch = batch_for(alice, x)
-    torch.testing.assert_close(
-        losses(alice, batch, "generator")["generator"], losses(ali, batch, "generator")["generator"]
-    )
+    of_generator = [losses(model, batch, "generator")["generator"] for model in (alice, ali)]
+    torch.testing.assert_close(*of_generator)
 
 
 def test_alices_explicit_cycles_are_squared_errors(x: Tensor) -> None:
@@ -113,22 +105,17 @@ def test_alices_explicit_cycles_are_squared_errors(x: Tensor) -> None:
     z, eps = batch.noise["z"], batch.noise["eps"]
     x_hat = model.decoder(model.infer(x, eps))
     z_cycle = model.infer(model.decoder(z), eps)
-    cycle = nn.functional.mse_loss(x_hat, x, reduction="none").flatten(1).mean(1) + (
-        z - z_cycle
-    ).square().mean(1)
+    cycle = (x - x_hat).square().flatten(1).mean(1) + (z - z_cycle).square().mean(1)
+    weighted, plain = (losses(one, batch, *model.players) for one in (model, bare))
     for player, weight in (("generator", 3.0), ("discriminator", 0.0)):
-        difference = (
-            losses(model, batch, *model.players)[player] - losses(bare, batch, *model.players)[player]
-        )
+        difference = weighted[player] - plain[player]
         torch.testing.assert_close(difference, weight * cycle, rtol=1e-4, atol=1e-4)
 
 
 def test_alices_rounds_are_those_of_the_toy() -> None:
     assert with_options("alice").phases[0].round == (("generator", "discriminator"),)
-    assert with_options("alice", generator_updates=5).phases[0].round == (
-        ("discriminator",),
-        *[("generator",)] * 5,
-    )
+    rounds = with_options("alice", generator_updates=5).phases[0].round
+    assert rounds == (("discriminator",), *[("generator",)] * 5)
 
 
 def test_alices_adversarial_cycle_calls_the_true_pair_real(x: Tensor) -> None:
@@ -150,7 +137,7 @@ def test_the_label_changes_every_network_of_conditional_ali(x: Tensor) -> None:
     with torch.no_grad():
         for use in (lambda y: model.encode(x, y=y), lambda y: model.decode(z, y=y)):
             assert not torch.allclose(use(ones), use(twos))
-        d = [model.discriminator(x, z, c=model.condition(y)) for y in (ones, twos)]  # type: ignore[operator]
+        d = [model.discriminator(x, z, c=model.condition(y)) for y in (ones, twos)]
         assert not torch.allclose(*d)
         onehot = nn.functional.one_hot(ones, 10).to(torch.uint8)  # the same said as attributes
         torch.testing.assert_close(model.decode(z, y=onehot), model.decode(z, y=ones))
@@ -159,8 +146,6 @@ def test_the_label_changes_every_network_of_conditional_ali(x: Tensor) -> None:
 
 
 def test_a_frozen_embedding_is_no_players() -> None:
-    from alibench.benchmarks.training.trainer import parameters
-
     trained, frozen = (with_options("cali", embedding=way) for way in ("trained", "frozen"))
     assert len(parameters(trained, "generator")) == len(parameters(frozen, "generator")) + 2
 
@@ -197,9 +182,8 @@ def test_the_wasserstein_penalty_is_that_of_a_linear_critic(x: Tensor) -> None:
 
 
 def test_the_wasserstein_critic_has_neither_batch_norm_nor_dropout() -> None:
-    networks = Networks(FAMILIES["svhn"](), (3, 32, 32), 1.0, 4, generator(0, "weights"))
-    model: Model = REGISTRY["wali"](networks)  # type: ignore[call-arg]
-    assert not model.discriminator.noise(2)  # type: ignore[operator]
+    model = REGISTRY["wali"](networks("svhn"))
+    assert not model.discriminator.noise(2)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in model.discriminator.modules())
     assert any(isinstance(module, nn.BatchNorm2d) for module in model.encoder.modules())
     assert list(model.phases[0].round).count(("discriminator",)) == 5

@@ -1,9 +1,6 @@
-"""A baseline is compared with what is comparable, or refused by name; its file is whole and as it was
-written.
-"""
+"""A baseline is compared with what is comparable, or refused by name; its file is as it was written."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +13,8 @@ from alibench.results import baseline, gate
 from alibench.results.baseline import Baseline
 from alibench.results.cells import Cell, Gated
 
-IDENTITY = {
-    "unit": "",
-    "split": "test",
-    "n": 355,
-    "extractor": "digits-cnn@1",
-    "weights": "ema",
-    "labels": None,
-}
+IDENTITY = {"unit": "", "split": "test", "n": 355, "weights": "ema", "labels": None}
+IDENTITY |= {"extractor": "digits-cnn@1"}
 FID, SVM = Gated("fid", protocol="n"), Gated("svm_accuracy", protocol="C by labels")
 
 
@@ -32,29 +23,13 @@ def make(
 ) -> Baseline:
     x = np.random.default_rng(first).normal(mean, 0.1, (len(gated), n))
     cells = [
-        Cell(
-            g,
-            "ali",
-            "ALI",
-            g.protocol,
-            IDENTITY,
-            dict(zip(range(first, first + n), map(float, values), strict=True)),
-        )
+        Cell(g, "ali", "ALI", g.protocol, IDENTITY, dict(enumerate(map(float, values), first)))
         for g, values in zip(gated, x, strict=True)
     ]
-    settings = {
-        "name": "gate",
-        "recipe": {"steps": 10, "lr": 1e-3},
-        "evaluation": {"draws": 4, "seconds": 0.5},
-    }
-    origin = {
-        "commit": ["a" * 40],
-        "versions": [{"torch": "2"}],
-        "device": ["cpu"],
-        "command": ["alibench run gate"],
-    }
-    made = Baseline("gate", "digits", "d" * 64, 1, settings, cells, origin)
-    return replace(made, **options)
+    evaluation = {"draws": 4, "seconds": 0.5}
+    settings = {"name": "gate", "recipe": {"steps": 10, "lr": 1e-3}, "evaluation": evaluation}
+    origin = {"commit": ["a" * 40], "versions": [{"torch": "2"}], "device": ["cpu"], "command": ["run gate"]}
+    return replace(Baseline("gate", "digits", "d" * 64, 1, settings, cells, origin), **options)
 
 
 def changed_cell(of: Baseline, **identity: Any) -> Baseline:
@@ -68,38 +43,29 @@ def test_a_baseline_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert len(path.read_text().splitlines()) > len(made.cells)  # a change of a cell is a change of a line
 
 
-CURRENT = make(1000, 5)
-DIFFERENT: dict[str, tuple[Callable[[], Baseline], str]] = {
-    "suite": (lambda: make(suite="digits"), "is of suite 'digits', the runs are of 'gate'"),
-    "protocols": (lambda: make(protocols=0), "version 0 of the protocols, the runs by version 1"),
-    "data": (lambda: make(data_sha256="e" * 64), "was made on other data .*eeeeeeee"),
-    "settings": (
-        lambda: make(settings={**make().settings, "recipe": {"steps": 20, "lr": 1e-3}}),
-        r"settings \(recipe.steps\)",
-    ),
-    "unit": (lambda: changed_cell(make(), unit="%"), "FID, n of 'ali' by another measure .unit '%', now ''"),
-    "split": (lambda: changed_cell(make(), split="validation"), "split 'validation', now 'test'"),
-    "n": (lambda: changed_cell(make(), n=177), "n 177, now 355"),
-    "extractor": (
-        lambda: changed_cell(make(), extractor="inception@2"),
-        "extractor 'inception@2', now 'digits-cnn@1'",
-    ),
-    "weights": (lambda: changed_cell(make(), weights="raw"), "weights 'raw', now 'ema'"),
-    "cell": (lambda: make(gated=(FID,)), "does not hold SVM accuracy, %, C by labels of 'ali'"),
-    "seeds": (
-        lambda: make(1000 - 18),
-        "same seeds .1000, 1001.: a seed says nothing new of itself; .* --first-seed",
-    ),
-    "few": (lambda: make(n=19), "has 19 seeds with FID, n of 'ali', 20 are needed"),
-}
+CURRENT, STORED = make(1000, 5), make()
+LONGER = {**STORED.settings, "recipe": {"steps": 20, "lr": 1e-3}}
+DIFFERENT = [
+    (make(suite="digits"), "is of suite 'digits', the runs are of 'gate'"),
+    (make(protocols=0), "version 0 of the protocols, the runs by version 1"),
+    (make(data_sha256="e" * 64), "was made on other data .*eeeeeeee"),
+    (make(settings=LONGER), r"settings \(recipe.steps\)"),
+    (changed_cell(STORED, unit="%"), "FID, n of 'ali' by another measure .unit '%', now ''"),
+    (changed_cell(STORED, split="validation"), "split 'validation', now 'test'"),
+    (changed_cell(STORED, n=177), "n 177, now 355"),
+    (changed_cell(STORED, extractor="inception@2"), "extractor 'inception@2', now 'digits-cnn@1'"),
+    (changed_cell(STORED, weights="raw"), "weights 'raw', now 'ema'"),
+    (make(gated=(FID,)), "does not hold SVM accuracy, %, C by labels of 'ali'"),
+    (make(1000 - 18), "same seeds .1000, 1001.: a seed says nothing new of itself; .* --first-seed"),
+    (make(n=19), "has 19 seeds with FID, n of 'ali', 20 are needed"),
+]
 
 
-@pytest.mark.parametrize("what", DIFFERENT)
-def test_what_cannot_be_compared_is_refused_by_name(what: str) -> None:
-    other, message = DIFFERENT[what]
+@pytest.mark.parametrize(("other", "message"), DIFFERENT, ids=[message for _, message in DIFFERENT])
+def test_what_cannot_be_compared_is_refused_by_name(other: Baseline, message: str) -> None:
     with pytest.raises(BadInput, match=message):
-        baseline.check(other(), CURRENT, Path("gate.json"))
-    baseline.check(make(), CURRENT, Path("gate.json"))
+        baseline.check(other, CURRENT, Path("gate.json"))
+    baseline.check(STORED, CURRENT, Path("gate.json"))
 
 
 def test_paths_and_timings_of_a_machine_are_no_other_settings() -> None:
@@ -109,9 +75,8 @@ def test_paths_and_timings_of_a_machine_are_no_other_settings() -> None:
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_too_few_seeds_are_refused_not_passed(n: int) -> None:
-    with pytest.raises(
-        BadInput, match=f"{n} seeds?: the gate needs at least 3 .* never passes for lack of data"
-    ):
+    told = f"{n} seeds?: the gate needs at least 3 .* never passes for lack of data"
+    with pytest.raises(BadInput, match=told):
         baseline.check(make(), make(1000, n), Path("gate.json"))
 
 
@@ -156,9 +121,8 @@ def test_a_baseline_that_no_gate_could_use_is_not_written(tmp_path: Path) -> Non
     before = path.read_text()
     with pytest.raises(BadInput, match="has a number of 19 seeds: a baseline needs 20"):
         baseline.write(path, make(n=19))
-    diverged = replace(
-        make().cells[0], by_seed=dict.fromkeys(range(20)), reasons=dict.fromkeys(range(20), "diverged: nan")
-    )
+    lost = {"by_seed": dict.fromkeys(range(20)), "reasons": dict.fromkeys(range(20), "diverged: nan")}
+    diverged = replace(make().cells[0], **lost)
     with pytest.raises(BadInput, match=r"0 seeds \(diverged: nan\)"):
         baseline.write(path, replace(make(), cells=[diverged]))
     assert path.read_text() == before

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib import font_manager
 
 from alibench.results import drawing, figures
 
@@ -33,9 +34,8 @@ def test_figures_need_no_backend_and_no_settings_of_the_machine(tmp_path: Path) 
     )
     machine = {"MPLBACKEND": NOTEBOOKS, "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
     environment = {key: value for key, value in os.environ.items() if key != "DISPLAY"} | machine
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     figure = figures.latent(np.random.RandomState(0).randn(40, 3), np.arange(40) % 4)[0]
     assert done.stdout.strip() == drawing.svg(figure, "x").strip()
@@ -63,6 +63,4 @@ def test_a_longer_name_makes_room_for_itself() -> None:
 
 
 def test_the_fonts_of_pictures_are_installed() -> None:
-    from matplotlib import font_manager
-
     assert set(drawing.fonts()) <= set(font_manager.get_font_names())

@@ -34,9 +34,7 @@ def judge(gated: Gated, base: Any, current: Any) -> Finding:
 
 
 @pytest.mark.parametrize(("worse", "factor"), [("higher", 1), ("lower", -1)])
-def test_a_shift_is_measured_in_standard_errors_and_found_in_its_direction_only(
-    worse: Any, factor: int
-) -> None:
+def test_a_shift_is_measured_in_standard_errors_and_found_in_its_direction(worse: Any, factor: int) -> None:
     gated = Gated("fid", worse=worse)
     base, current = normal(60), normal(5, mean=10 + 3 * factor)
     found = judge(gated, base, current)
@@ -50,11 +48,8 @@ def test_a_shift_is_measured_in_standard_errors_and_found_in_its_direction_only(
 
 def test_either_direction_can_be_worse() -> None:
     gated = Gated("posterior_sigma", worse="either")
-    assert [judge(gated, normal(60), normal(5, mean=m)).verdict for m in (7, 10, 13)] == [
-        "regression",
-        "unchanged",
-        "regression",
-    ]
+    verdicts = [judge(gated, normal(60), normal(5, mean=mean)).verdict for mean in (7, 10, 13)]
+    assert verdicts == ["regression", "unchanged", "regression"]
 
 
 def test_nothing_within_the_floor_is_a_regression() -> None:
@@ -119,67 +114,43 @@ def test_ratios_to_different_models_are_different_cells() -> None:
 
 def test_a_ratio_of_speeds_is_judged_by_its_floor() -> None:
     gated = Gated("train_rate", over="vae", relative=0.2)
-    for ratio, verdict in (
-        (0.5, "unchanged"),
-        (0.45, "unchanged"),
-        (0.35, "regression"),
-        (0.7, "improvement"),
-    ):
-        assert judge(gated, [0.5], [ratio]).verdict == verdict
+    verdicts = [judge(gated, [0.5], [ratio]).verdict for ratio in (0.5, 0.45, 0.35, 0.7)]
+    assert verdicts == ["unchanged", "unchanged", "regression", "improvement"]
     assert judge(gated, [0.5], []).verdict == "missing"
 
 
 def test_on_unchanged_numbers_a_whole_decision_errs_seldom() -> None:
-    """39 cells of 60 and 5 normal seeds, 400 decisions: as few fail as the level says, but for chance."""
-    rng, gates = (
-        np.random.default_rng(0),
-        [Gated("fid", worse="either" if i % 10 == 0 else "higher") for i in range(39)],
-    )
-    failed = 0
-    for _ in range(400):
-        x = rng.normal(10, 1, (39, 65))
-        pairs = [
-            (cell(g, v[:60], f"m{i}"), cell(g, v[60:], f"m{i}"))
-            for i, (g, v) in enumerate(zip(gates, x, strict=True))
-        ]
-        failed += any(f.failed for f in gate.judge([old for old, _ in pairs], [new for _, new in pairs]))
-    assert failed / 400 <= gate.LEVEL + 3 * np.sqrt(gate.LEVEL / 400)
+    """39 cells of 60 and 5 normal seeds, 200 decisions: as few fail as the level says, but for chance."""
+    rng, failed = np.random.default_rng(0), 0
+    gates = [Gated("fid", worse="either" if i % 10 == 0 else "higher") for i in range(39)]
+
+    def drawn(n: int) -> list[Cell]:
+        return [cell(gated, rng.normal(10, 1, n), f"m{i}") for i, gated in enumerate(gates)]
+
+    for _ in range(200):
+        failed += any(finding.failed for finding in gate.judge(drawn(60), drawn(5)))
+    assert failed / 200 <= gate.LEVEL + 3 * np.sqrt(gate.LEVEL / 200)
 
 
 # -------------------- cells from rows
 
 
 def frame(*lines: dict[str, Any]) -> pd.DataFrame:
-    default: dict[str, Any] = dict.fromkeys(rows.COLUMNS, "") | {
-        "status": "ok",
-        "kind": "quality",
-        "labels": None,
-        "draw": None,
-    }
+    default: dict[str, Any] = dict.fromkeys(rows.COLUMNS, "")
+    default |= {"status": "ok", "kind": "quality", "labels": None, "draw": None}
     made = pd.DataFrame([{**default, "title": line["model"].upper(), **line} for line in lines])
     return made.astype({"value": "float64", **dict.fromkeys(("seed", "labels", "draw"), "Int64")})
 
 
 def line(seed: int, value: float | None, **options: Any) -> dict[str, Any]:
-    return {
-        "model": "ali",
-        "metric": "fid",
-        "protocol": "n",
-        "seed": seed,
-        "value": value,
-        "n": 355,
-        **options,
-    }
+    about = {"model": "ali", "metric": "fid", "protocol": "n", "n": 355}
+    return {**about, "seed": seed, "value": value, **options}
 
 
 def test_a_cell_has_a_value_or_a_reason_for_every_seed_that_was_to_be_trained() -> None:
-    made = frame(
-        line(0, 1.0),
-        line(1, None, status="diverged", reason="not finite"),
-        line(2, 5.0, protocol="another"),
-        line(9, 7.0),
-        line(0, 3.0, model="vae"),
-    )
+    lost = line(1, None, status="diverged", reason="not finite")
+    others = (line(2, 5.0, protocol="another"), line(9, 7.0), line(0, 3.0, model="vae"))
+    made = frame(line(0, 1.0), lost, *others)
     (found,) = cells.from_rows(made, [FID], ["ali"], range(4))
     assert found.by_seed == {0: 1.0, 1: None, 2: None, 3: None}
     assert found.reasons == {1: "diverged: not finite", 2: gate.NOT_THERE, 3: gate.NOT_THERE}

@@ -18,9 +18,7 @@ def test_readmes_table_is_made_from_committed_rows() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert illustrations.table() in readme
     frame = rows.read(ROOT / "results" / "reference" / "digits")
-    errors = frame[
-        (frame.model == "ali") & (frame.metric == "reconstruction_error") & (frame.protocol == "mean code")
-    ]
+    errors = frame.query("model == 'ali' and metric == 'reconstruction_error' and protocol == 'mean code'")
     of_seeds = errors.groupby("seed").value.mean()
     cell = f"{np.mean(of_seeds):.4f} ± {np.std(of_seeds, ddof=1):.4f}"
     assert re.search(rf"\| ALI +\| +10 \| +{cell} ", readme)

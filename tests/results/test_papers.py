@@ -17,25 +17,16 @@ from alibench import results
 from alibench.benchmarks.commands.cli import main
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.measurement import Measurement
-from alibench.results import formats, papers, published, rows
-from tests.conftest import origin
+from alibench.results import formats, papers, published
+from tests.results.conftest import store as stored
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
 def store(
-    out: Path,
-    suite: str,
-    model: str,
-    seed: int,
-    measured: list[Measurement],
-    dataset: str = "cifar10",
-    steps: int = 29_138,
+    out: Path, suite: str, model: str, seed: int, measured: list[Measurement], dataset: str = "cifar10"
 ) -> None:
-    folder = out / "runs" / f"{suite}-{model}-seed{seed}"
-    folder.mkdir(parents=True)
-    run = rows.Run(folder.name, suite, model, model.upper(), dataset, seed, steps, "raw")
-    rows.write(folder, run, [vars(m) for m in measured], origin(suite, [model]))
+    stored(out, model, seed, measured, suite, dataset, steps=29_138, models=[model])
 
 
 def accuracy(value: float, labels: int = 1000, split: str = "test") -> Measurement:
@@ -79,10 +70,8 @@ def test_ours_stands_in_a_column_of_its_own_with_how_far_it_was_trained(runs: Pa
     table = sheet("ali-table-2", runs)
     assert table.frame.loc["ALI (no feature matching)", "1,000 labels, here"] == "20.00 ± 1.00"
     assert (table.frame.filter(like="here") != "").to_numpy().sum() == 1
-    assert any(
-        n.startswith("Here: SSALI 5 seeds, 29,138 updates. The published schedule: 2,913,750 updates")
-        for n in table.notes
-    )
+    schedule = "Here: SSALI 5 seeds, 29,138 updates. The published schedule: 2,913,750 updates"
+    assert any(note.startswith(schedule) for note in table.notes)
 
 
 @pytest.mark.parametrize(
@@ -119,35 +108,22 @@ def test_no_column_holds_both_published_and_own_numbers() -> None:
 def test_the_committed_results_make_every_table_that_was_promised() -> None:
     made = papers.sheets(papers.read(papers.folders()))
     assert {"ali-table-1", "ali-table-2", "ali-25-gaussians", "bigan-table-1"} <= made.keys()
-    assert {
-        "alice-alice_toy",
-        "alice-mnist",
-        "alice-cifar10",
-        "overview-digits",
-        "overview-grid25_easy",
-    } <= made.keys()
+    assert {"alice-alice_toy", "alice-mnist", "alice-cifar10"} <= made.keys()
+    assert {"overview-digits", "overview-grid25_easy"} <= made.keys()
     grid = made["ali-25-gaussians"].frame
     assert grid.loc["ALI", "modes, published"] == "13.4 ± 5.8 (8 to 25)"
     assert grid.loc["ALI", "modes, here"] == "24.2 ± 0.8 (23 to 25)"
-    toy = made["alice-alice_toy"].frame
-    assert toy.loc["ALICE (λ = 1)", ["score, published", "mixture score, here"]].tolist() == [
-        "4.5983 ± 0.5763",
-        "4.98 ± 0.01",
-    ]
+    toy = made["alice-alice_toy"].frame.loc["ALICE (λ = 1)"]
+    assert toy["score, published"] == "4.5983 ± 0.5763"
+    assert toy["mixture score, here"] == "4.98 ± 0.01"
     assert made["ali-table-1"].frame.loc["ALI (L2-SVM)"].tolist() == ["19.14 ± 0.5", ""]
 
 
 def test_of_a_suite_in_several_folders_the_one_with_most_seeds_is_shown(tmp_path: Path) -> None:
     for name, seeds in (("few", 2), ("many", 4)):
         for seed in range(seeds):
-            store(
-                tmp_path / name,
-                "mine",
-                "ali",
-                seed,
-                [Measurement("fid", float(seeds), n=9, protocol="n")],
-                "digits",
-            )
+            measured = [Measurement("fid", float(seeds), n=9, protocol="n")]
+            store(tmp_path / name, "mine", "ali", seed, measured, "digits")
     table = sheet("overview-mine-digits", tmp_path / "few", tmp_path / "many")
     assert table.frame.loc["ALI"].tolist() == ["4", "4.00 ± 0.00"]
     assert table.notes == ("From many.",)
@@ -178,10 +154,8 @@ def test_every_format_is_as_it_was_looked_at(runs: Path, ending: str) -> None:
         "csv": lambda sheet: sheet.frame.to_csv(),
         "html": lambda sheet: formats.html({"ali-table-2": sheet}, "Tables"),
     }
-    path, text = (
-        GOLDEN / f"ali-table-2.{ending}",
-        re.sub(r"<style>.*</style>\n", "", write[ending](made), flags=re.DOTALL),
-    )
+    path = GOLDEN / f"ali-table-2.{ending}"
+    text = re.sub(r"<style>.*</style>\n", "", write[ending](made), flags=re.DOTALL)
     if os.environ.get("GOLDEN"):
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8")
@@ -196,7 +170,7 @@ class Cells(HTMLParser):
         self.rows: list[list[str]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in ("meta",):
+        if tag != "meta":
             self.open.append(tag)
         if tag == "tr":
             self.rows.append([])
@@ -237,15 +211,12 @@ def test_latex_compiles(tmp_path: Path) -> None:
     made = papers.sheets(papers.read(papers.folders()))
     body = "\n".join(formats.latex(table) + r"\clearpage" for table in made.values())
     packages = r"\usepackage[utf8]{inputenc}\usepackage[T1]{fontenc}\usepackage{booktabs,graphicx}"
-    (tmp_path / "all.tex").write_text(
-        rf"\documentclass{{article}}{packages}\begin{{document}}{body}\end{{document}}"
-    )
+    page = rf"\documentclass{{article}}{packages}\begin{{document}}{body}\end{{document}}"
+    (tmp_path / "all.tex").write_text(page)
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False
-    )
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
-    assert "Overfull" not in done.stdout
+    assert b"Overfull" not in done.stdout
     assert (tmp_path / "all.pdf").stat().st_size > 10_000
 
 
@@ -257,12 +228,10 @@ def test_the_command_writes_all_tables_in_all_formats(
 ) -> None:
     out = tmp_path / "made"
     assert main(["tables", "--from", str(runs), "--out", str(out)]) == 0
-    names = {path.stem for path in (out / "tables").iterdir()}
+    written = {path.name for path in (out / "tables").iterdir()}
+    names = {name.partition(".")[0] for name in written}
     assert {"ali-table-1", "overview-cifar10_semisup"} <= names
-    assert {path.suffix for path in (out / "tables").iterdir()} == {".md", ".csv", ".tex"}
-    assert all(
-        (out / "tables" / f"{name}{ending}").exists() for name in names for ending in (".md", ".csv", ".tex")
-    )
+    assert written == {f"{name}{ending}" for name in names for ending in (".md", ".csv", ".tex")}
     assert (out / "tables.html").read_text().count("<section") == len(names)
     assert "20.00 ± 1.00" in capsys.readouterr().out
 
@@ -285,22 +254,13 @@ def test_folders_that_hold_no_results_are_refused(
 
 def test_references_and_models_with_few_seeds_are_never_bold(tmp_path: Path) -> None:
     """By hand: b is far from a; c has the best mean but four seeds; noise is better than all."""
-    values: dict[str, Any] = {
-        "a": (1.0, 1.1, 0.9, 1.0, 1.0),
-        "b": (3.0, 3.1, 2.9, 3.0, 3.0),
-        "c": (0.1, 0.1, 0.1, 0.2),
-    }
+    spread = np.array([0.0, 0.1, -0.1, 0.0, 0.0])
+    values: dict[str, Any] = {"a": 1 + spread, "b": 3 + spread, "c": (0.1, 0.1, 0.1, 0.2)}
     for model, of_seeds in values.items():
         for seed, value in enumerate(of_seeds):
             noise = [Measurement("fid", 0.0, reference="noise", protocol="n")] if model == "a" else []
-            store(
-                tmp_path,
-                "mine",
-                model,
-                seed,
-                [Measurement("fid", value, n=9, protocol="n"), *noise],
-                "digits",
-            )
+            measured = [Measurement("fid", value, n=9, protocol="n"), *noise]
+            store(tmp_path, "mine", model, seed, measured, "digits")
     table = sheet("overview-mine-digits", tmp_path)
     assert table.best["FID ↓"].to_dict() == {"A": True, "noise": False, "B": False, "C": False}
     assert "Welch's t, Holm over all pairs" in table.caption

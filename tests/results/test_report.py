@@ -24,8 +24,10 @@ from alibench.evaluation.subject import Subject
 from alibench.models import REGISTRY
 from alibench.results import charts, drawing, figures, formats, pixels, report, rows, stored
 from tests.conftest import build, origin
+from tests.results.conftest import store
 
-ORIGIN = origin("digits", ["ali", "vae", "bigan", "gan", "x"])
+MODELS = ("ali", "vae", "bigan", "gan", "x")
+ORIGIN = origin("digits", MODELS)
 
 
 class Page(HTMLParser):
@@ -42,9 +44,8 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.links += [
-            value or "" for name, value in attributes if name in ("src", "href", "xlink:href", "action")
-        ]
+        links = ("src", "href", "xlink:href", "action")
+        self.links += [value or "" for name, value in attributes if name in links]
         if tag == "img":
             self.images.append(dict(attributes))
 
@@ -61,27 +62,19 @@ class Page(HTMLParser):
 
 def output(out: Path, values: dict[str, list[float]], arrays: bool = True) -> Path:
     """Store runs of models with a reconstruction error a seed, and pictures of them."""
+    curves = pd.DataFrame(
+        {"phase": "game", "step": [1, 2], "loss generator": [2.0, 1.0], "logit q": [0.0, 1.0]}
+    )
     for model, errors in values.items():
         for seed, error in enumerate(errors):
-            folder = out / "runs" / f"digits-{model}-seed{seed}"
-            folder.mkdir(parents=True)
-            run = rows.Run(folder.name, "digits", model, model.upper(), "digits", seed, 10, "ema")
             measured = [Measurement("reconstruction_error", error, n=355, split="test", protocol="mean code")]
-            rows.write(folder, run, map(asdict, measured), ORIGIN)
+            folder = store(out, model, seed, measured, models=MODELS)
+            curves.to_csv(folder / "curves.csv", index=False)
             if arrays:
                 x = torch.randint(256, (50, 1, 8, 8), dtype=torch.uint8)
-                pictures.write(
-                    folder, {"x": x, "y": torch.arange(50) % 10, "samples": x, "reconstructions": x}
-                )
-            curves = pd.DataFrame(
-                {"phase": "game", "step": [1, 2], "loss generator": [2.0, 1.0], "logit q": [0.0, 1.0]}
-            )
-            curves.to_csv(folder / "curves.csv", index=False)
+                kept = {"x": x, "y": torch.arange(50) % 10, "samples": x, "reconstructions": x}
+                pictures.write(folder, kept)
     return out
-
-
-def read(path: Path) -> Page:
-    return Page((path / report.NAME).read_text())
 
 
 def made(*folders: Path) -> tuple[Page, list[str]]:
@@ -135,9 +128,8 @@ def test_pixels_are_kept_exactly_and_frames_lie_below_one_another() -> None:
 
 def test_a_large_picture_is_kept_smaller_and_nearly_exactly() -> None:
     smooth = np.linspace(0, 255, 400 * 400 * 3).reshape(400, 400, 3)
-    noisy = (
-        (smooth + np.random.RandomState(0).randint(-9, 9, size=smooth.shape)).clip(0, 255).astype(np.uint8)
-    )
+    noise = np.random.RandomState(0).randint(-9, 9, size=smooth.shape)
+    noisy = (smooth + noise).clip(0, 255).astype(np.uint8)
     picture = pixels.picture(noisy)
     stored = base64.b64decode(picture.uri.partition(",")[2])
     assert len(stored) < pixels.EXACT < noisy.nbytes
@@ -180,10 +172,9 @@ def test_codes_that_say_nothing_are_drawn_without_a_warning(codes: np.ndarray) -
 
 
 def test_a_drawing_has_the_ink_of_the_page_and_marks_of_its_own() -> None:
-    sheet = formats.plain("", pd.DataFrame({"a": ["1"]}, ["ALI"]))._replace(
-        seeds=pd.DataFrame({"a": [(1.0, 2.0)]}, ["ALI"])
-    )
-    one, two = (drawing.svg(charts.spread(sheet, ["ALI"]), name) for name in "xy")  # type: ignore[arg-type]
+    seeds = pd.DataFrame({"a": [(1.0, 2.0)]}, ["ALI"])
+    sheet = formats.plain("", pd.DataFrame({"a": ["1"]}, ["ALI"]))._replace(seeds=seeds)
+    one, two = (drawing.svg(charts.spread(sheet, ["ALI"]), name) for name in "xy")
     assert "currentColor" in one
     assert drawing.INK not in one
     marks = [{part.partition('"')[0] for part in text.split(' id="')[1:]} for text in (one, two)]
@@ -248,12 +239,8 @@ def test_what_users_name_is_no_markup(tmp_path: Path) -> None:
     title = "<script>alert(1)</script> & $\\alpha$"
     run = rows.Run(folder.name, "digits", "x", title, "digits", 0, 1, "ema")
     config: dict[str, Any] = {**ORIGIN["config"], "title": title, "models": ["x"]}
-    rows.write(
-        folder,
-        run,
-        [asdict(Measurement("reconstruction_error", 1.0, protocol="mean code"))],
-        ORIGIN | {"config": config},
-    )
+    measured = [asdict(Measurement("reconstruction_error", 1.0, protocol="mean code"))]
+    rows.write(folder, run, measured, ORIGIN | {"config": config})
     page, _ = made(tmp_path)
     assert page.tags.count("script") == 1  # the page's own
     assert title in page.text
@@ -311,16 +298,12 @@ def test_damaged_or_missing_pictures_leave_the_numbers(tmp_path: Path) -> None:
         assert number in page.text
 
 
-def test_the_command_writes_beside_the_rows_or_where_it_is_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = output(tmp_path / "out", {"ali": [0.01]})
+def test_the_command_writes_beside_the_rows_or_where_it_is_told(tmp_path: Path) -> None:
+    out, to = output(tmp_path / "out", {"ali": [0.01]}), tmp_path / "page.html"
     assert main(["report", str(out)]) == 0
-    assert "0.0100" in read(out).text
-    to = tmp_path / "page.html"
+    assert "0.0100" in Page((out / report.NAME).read_text()).text
     assert main(["report", str(out), "--out", str(to)]) == 0
     assert to.read_text() == (out / report.NAME).read_text()
-    capsys.readouterr()
 
 
 @pytest.mark.parametrize(
@@ -330,19 +313,12 @@ def test_the_command_writes_beside_the_rows_or_where_it_is_told(
         (["empty"], "empty holds no finished runs"),
         (["broken"], "rows.json is damaged"),
         (["out", "out"], "the same folder is named twice: out"),
-        (
-            ["out", "--out", "taken.html"],
-            "--out taken.html is there already: name a new file; nothing was touched",
-        ),
+        (["out", "--out", "taken.html"], "--out taken.html is there already: name a new file; nothing was"),
         (["out", "--out", "no/where.html"], "there is no folder no"),
     ],
 )
 def test_what_cannot_be_reported_is_refused_in_a_line(
-    given: list[str],
-    told: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    given: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     output(tmp_path / "out", {"ali": [0.01]}, arrays=False)
     shutil.copytree(tmp_path / "out", tmp_path / "broken")

@@ -1,5 +1,4 @@
-"""The report of the main job as a browser shows it: whole, silent, without a network, by mouse and by
-keyboard.
+"""The report of the main job as a browser shows it: whole, silent, without a network, by mouse and keyboard.
 
 The browser is the Chromium on the PATH; without one all this is skipped, aloud.
 """
@@ -17,12 +16,9 @@ from alibench.evaluation import pictures
 from alibench.results import report
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium on the PATH: install the system's package chromium"
-)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+ABSENT = "no Chromium on the PATH: install the system's package chromium"
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=ABSENT)
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
 DECODED = "[...document.images].map(image => image.complete && image.naturalWidth > 0)"
@@ -80,9 +76,8 @@ def test_nothing_is_complained_of_nothing_asked_for_and_every_picture_decoded(sh
     decoded = shown.page.evaluate(DECODED)
     assert len(decoded) >= 20
     assert all(decoded)
-    drawings = shown.page.evaluate(
-        "[...document.querySelectorAll('svg')].map(svg => svg.getBoundingClientRect().height)"
-    )
+    heights = "[...document.querySelectorAll('svg')].map(svg => svg.getBoundingClientRect().height)"
+    drawings = shown.page.evaluate(heights)
     assert len(drawings) >= 12
     assert min(drawings) > 50
 
@@ -96,10 +91,8 @@ def test_a_slider_moves_its_picture_by_keyboard(show: Any) -> None:
     seen = [window.screenshot()]
     for step in range(1, pictures.STEPS):
         page.keyboard.press("ArrowRight")
-        assert (
-            slider.locator("output").inner_text()
-            == f"{round(100 * step / (pictures.STEPS - 1))} % of the way"
-        )
+        way = f"{round(100 * step / (pictures.STEPS - 1))} % of the way"
+        assert slider.locator("output").inner_text() == way
         seen.append(window.screenshot())
     assert len(set(seen)) == pictures.STEPS  # every step is another picture
     page.keyboard.press("Home")

@@ -8,24 +8,17 @@ import torch
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.training.loop import train
 from alibench.benchmarks.training.recipe import Recipe
-from alibench.benchmarks.training.trainer import Trainer
 from alibench.evaluation.data import Data
-from alibench.evaluation.seeds import generator
-from alibench.models.base import Model
-from tests.conftest import TINY, build
+from tests.conftest import TINY, build, numbers, trainer
 
 CPU = torch.device("cpu")
 
 
-def numbers(model: Model) -> torch.Tensor:
-    return torch.cat([value.double().flatten() for value in model.state_dict().values()])
-
-
 def test_one_pass_through_d_still_serves_all_and_the_model_is_left_alone(digits: Data) -> None:
     model = build("ali")
-    trainer = Trainer(model, model.phases[0], Recipe(steps=1, compile=True), digits.train, generator(0, "t"))
-    assert set(trainer.judges.values()) == {"discriminator"}
-    with trainer.compiled:
+    training = trainer(model, digits.train, compile=True)
+    assert set(training.judges.values()) == {"discriminator"}
+    with training.compiled:
         assert "forward" in vars(model.encoder)
         assert "judge" in vars(model.discriminator)
     for network in (model.encoder, model.decoder, model.discriminator):
@@ -46,9 +39,7 @@ def test_a_model_that_needs_several_passes_is_refused_before_anything_is_made(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ali", "vae", "wali", "gan-posthoc"])
 def test_compiled_networks_train_to_the_same_weights(name: str, digits: Data) -> None:
-    """Four updates, to within a thousandth of what they moved the weights by: fused operations round
-    elsewhere.
-    """
+    """Four updates, to a thousandth of what they moved the weights by: fused operations round elsewhere."""
     first, plain, fused = (build(name) for _ in range(3))
     for model, compiled in ((plain, False), (fused, True)):
         train(model, digits.train, Recipe(steps=4, decay=0, ema=0, compile=compiled), 0, CPU)

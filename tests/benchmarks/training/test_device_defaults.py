@@ -30,18 +30,13 @@ def decided(recipe: Recipe) -> tuple[str, str]:
     return recipe.precision, recipe.execution
 
 
-def test_a_cpu_computes_in_fp32_and_records() -> None:
-    assert decided(Recipe(steps=1).on(CPU)) == ("fp32", "graphs")
-
-
-def test_a_gpu_takes_tf32_where_it_has_it_and_records(gpu: pytest.MonkeyPatch) -> None:
-    assert decided(Recipe(steps=1).on(CUDA)) == ("tf32", "graphs")
+def test_a_device_decides_what_it_can(gpu: pytest.MonkeyPatch) -> None:
+    recipe = Recipe(steps=1)
+    assert decided(recipe.on(CPU)) == ("fp32", "graphs")
+    assert decided(recipe.on(CUDA)) == ("tf32", "graphs")
+    assert decided(recipe.on(CUDA, alone=False)) == ("tf32", "eager")  # several processes of one training
     gpu.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
-    assert decided(Recipe(steps=1).on(CUDA)) == ("fp32", "graphs")
-
-
-def test_several_processes_of_one_training_record_nothing(gpu: pytest.MonkeyPatch) -> None:
-    assert decided(Recipe(steps=1).on(CUDA, alone=False)) == ("tf32", "eager")
+    assert decided(recipe.on(CUDA)) == ("fp32", "graphs")
 
 
 def test_what_is_asked_for_stays(gpu: pytest.MonkeyPatch) -> None:
@@ -66,18 +61,14 @@ def test_a_device_that_is_elsewhere_decides_when_it_trains(monkeypatch: pytest.M
     assert decided(found.recipe) == ("auto", "auto")
 
 
-def test_what_a_device_does_not_record_is_refused() -> None:
-    with pytest.raises(
-        BadInput,
-        match="model 'vae': execution 'graphs' needs a CPU or CUDA, not 'mps': use eager",
-    ):
-        devices.resolved([suite(execution="graphs")], torch.device("mps"))
-
-
-def test_tf32_is_refused_on_a_gpu_without_it(gpu: pytest.MonkeyPatch) -> None:
+def test_what_a_device_cannot_do_is_refused(gpu: pytest.MonkeyPatch) -> None:
     gpu.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     with pytest.raises(
-        BadInput, match=r"model 'vae': precision 'tf32' needs a GPU of capability 8.0 or later: use fp32"
+        BadInput, match="model 'vae': execution 'graphs' needs a CPU or CUDA, not 'mps': use eager"
+    ):
+        devices.resolved([suite(execution="graphs")], torch.device("mps"))
+    with pytest.raises(
+        BadInput, match=r"'vae': precision 'tf32' needs a GPU of capability 8.0 or later: use fp32"
     ):
         devices.resolved([suite(precision="tf32")], CUDA)
 

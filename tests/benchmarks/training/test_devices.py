@@ -1,7 +1,6 @@
-"""What a GPU does to a command: it fails, it is full, it is another's, there are several. Told here without
-one.
-"""
+"""What a GPU does to a command: it fails, is full, is another's; there are several. Told without one."""
 
+import itertools
 import os
 import re
 import signal
@@ -51,17 +50,11 @@ UNKNOWN = "unknown device 'gpu'; did you mean 'cpu'?"
 WAIT = "wait for the other command, or name another --device"
 
 
-def work(
-    out: Path, *names: str, seeds: int = 1, device: str = "cpu", kind: Any = "run", **changes: Any
-) -> list[Job]:
+def work(out: Path, *names: str, seeds: int = 1, device: str = "cpu", kind: Any = "run") -> list[Job]:
     """Return jobs of digits."""
     (suite,) = loading.load("digits", ["steps=4"], names or ["ali"], seeds=seeds)
-    suite = replace(suite, recipe=replace(suite.recipe, **changes))
-    return [
-        Job(kind, suite, name, seed, out, device, ("test",))
-        for name in suite.models
-        for seed in suite.training_seeds
-    ]
+    each = itertools.product(suite.models, suite.training_seeds)
+    return [Job(kind, suite, name, seed, out, device, ("test",)) for name, seed in each]
 
 
 def done_here(group: Sequence[Job], do: worker.Do = execute.execute) -> Outcome:
@@ -79,16 +72,15 @@ def raising(error: BaseException) -> Callable[..., Any]:
 # ---------------------------------------------------------------------------------------------- no memory
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.AcceleratorError(ILLEGAL),
-        torch.AcceleratorError(FULL),
-        NotImplementedError("\"max_pool2d\" not implemented for 'BFloat16'"),
-        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
-    ],
-    ids=["illegal access", "no room for a context", "not implemented", "shapes"],
-)
+OTHERS = [
+    torch.AcceleratorError(ILLEGAL),
+    torch.AcceleratorError(FULL),
+    NotImplementedError(),
+    RuntimeError("shapes"),
+]
+
+
+@pytest.mark.parametrize("error", OTHERS, ids=repr)
 def test_what_is_not_a_lack_of_memory_is_not_called_so(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,27 +92,21 @@ def test_what_is_not_a_lack_of_memory_is_not_called_so(
 
 @pytest.mark.parametrize(
     ("held", "said"),
-    [
-        (71e9, "another process holds 71 GB of it: wait for it, or name another --device; else try --set "
-               "batch=50"),
-        (0.6e9, "try --set batch=50"),
-    ],
+    [(71e9, "another process holds 71 GB of it: wait for it, or name another --device; else "), (0.6e9, "")],
     ids=["much", "little"],
-)  # fmt: skip
+)
 def test_a_gpu_that_another_process_fills_is_said_to_be(
     held: float, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, free, total = 68e9, 1e9, 69e9 + held
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free), int(total)))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: int(own))
-    monkeypatch.setattr(
-        execute, "train_together", raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"))
-    )
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+    monkeypatch.setattr(execute, "train_together", raising(error))
     with pytest.raises(Failed) as raised:
         execute.execute(work(tmp_path, device="cuda"), lambda run_id, steps: None)
-    assert str(raised.value).startswith(
-        f"no memory is left on cuda with batches of 100: {said}, in a new folder"
-    )
+    said = f"no memory is left on cuda with batches of 100: {said}try --set batch=50, in a new folder"
+    assert str(raised.value).startswith(said)
 
 
 # -------------------- a device that fails
@@ -210,12 +196,9 @@ def test_after_a_failure_of_the_device_no_job_gets_that_process(retries: int, tm
     lost, *others = outcomes.values()
     assert others == [OK, OK]
     assert lost == OK if retries else device_failed({"it": lost})
-    told = {
-        path.name: path.read_text()
-        for path in sorted(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    }
-    broken, *later = told.values()
-    assert next(iter(told)).startswith("0-")
+    first, *others = sorted(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    assert first.name.startswith("0-")
+    broken, later = first.read_text(), [path.read_text() for path in others]
     assert len(later) == 2 + retries
     assert len(set(later)) == 1  # one new process for all of them
     assert broken not in later
@@ -236,7 +219,7 @@ def test_a_broken_device_ends_all_processes_of_a_run(tmp_path: Path, monkeypatch
     engine, (job,) = torchrun.Together(CPU), work(tmp_path, kind="evaluation")
     engine.begin([job])
     with pytest.raises(peers.Lost, match=f"^digits-ali-seed0 failed, so all processes end: {line}$"):
-        engine.wait(SimpleNamespace(reach=lambda *told: None))  # type: ignore[arg-type]
+        engine.wait(SimpleNamespace(reach=lambda *told: None))
     monkeypatch.setattr(torchrun, "from_first", lambda: (job, ()))
     monkeypatch.setattr(torchrun, "_take_part", raising(torch.AcceleratorError(ILLEGAL)))
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -270,15 +253,15 @@ def test_a_dry_run_times_on_the_device_and_leaves_the_current_one(
     current = [torch.device("cuda:0")]
 
     @contextmanager
-    def device(chosen: torch.device):  # type: ignore[no-untyped-def]
+    def device(chosen: torch.device):
         current.append(chosen)
         yield
         current.pop()
 
     monkeypatch.setattr(torch.cuda, "device", device)
     monkeypatch.setattr(forecast, "_foretell", lambda work, engine, needed: current[-1])
-    assert forecast.foretell([], Local(torch.device("cuda:1")), 0) == torch.device("cuda:1")  # type: ignore[comparison-overlap]
-    assert forecast.foretell([], Local(CPU), 0) == current[-1] == torch.device("cuda:0")  # type: ignore[comparison-overlap]
+    assert forecast.foretell([], Local(torch.device("cuda:1")), 0) == torch.device("cuda:1")
+    assert forecast.foretell([], Local(CPU), 0) == current[-1] == torch.device("cuda:0")
 
 
 def seeing(
@@ -293,30 +276,23 @@ def seeing(
 
 
 @pytest.mark.commands
-def test_every_gpu_has_a_worker_that_sees_it_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("visible", ["5,GPU-ab12", pytest.param("", marks=pytest.mark.whole)])
+def test_every_gpu_has_a_worker_that_sees_it_alone(
+    visible: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-ab12")
-    said = StringIO()
-    group = [
-        *work(tmp_path, "ali", "vae", device="cuda"),
-        *work(tmp_path, "ali", "vae", device="cuda", kind="throughput"),
-    ]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    if not visible:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")  # then they are counted
+    first, second = visible.split(",") if visible else "01"
+    said, kinds = StringIO(), ("run", "throughput")
+    group = [job for kind in kinds for job in work(tmp_path, "ali", "vae", device="cuda", kind=kind)]
     outcomes = runner.run(group, Local(CUDA, do=partial(seeing, together=2)), Console(file=said, width=200))
     assert "4 runs on cuda, 2 at a time\n" in said.getvalue()
     trained, timed = list(outcomes.values())[:2], list(outcomes.values())[2:]
-    assert set(trained) == {failed("5, cuda"), failed("GPU-ab12, cuda")}
-    assert timed == [failed("5, cuda")] * 2  # speed is measured alone, and always on the same one
-
-
-@pytest.mark.commands
-@pytest.mark.whole
-def test_without_a_list_of_gpus_they_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    group = work(tmp_path, "ali", "vae", device="cuda")
-    outcomes = runner.run(group, Local(CUDA, do=partial(seeing, together=2)), Console(quiet=True))
-    assert set(outcomes.values()) == {failed("0, cuda"), failed("1, cuda")}
-    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    assert set(trained) == {failed(f"{first}, cuda"), failed(f"{second}, cuda")}
+    assert timed == [failed(f"{first}, cuda")] * 2  # speed is measured alone, and always on the same one
+    assert os.environ.get("CUDA_VISIBLE_DEVICES", "") == visible
 
 
 def test_a_named_gpu_has_the_only_worker(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,23 +309,19 @@ def test_stacked_seeds_are_one_at_a_time_on_any_number_of_gpus(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     said = StringIO()
-    runner.run(
-        work(tmp_path, seeds=3, device="cuda"),
-        Local(CUDA, do=partial(seeing, together=1)),
-        Console(file=said, width=200),
-    )
+    engine, group = Local(CUDA, do=partial(seeing, together=1)), work(tmp_path, seeds=3, device="cuda")
+    runner.run(group, engine, Console(file=said, width=200))
     assert "3 runs on cuda, 1 at a time\n" in said.getvalue()
 
 
 def test_seeds_are_not_stacked_in_bf16(tmp_path: Path) -> None:
     """The rule of torch.vmap for batch norm does not take bf16 numbers with fp32 statistics."""
-    assert [len(group) for group in jobs.grouped(work(tmp_path, seeds=3), CUDA)] == [3]
+    exact = work(tmp_path, seeds=3)
+    assert [len(group) for group in jobs.grouped(exact, CUDA)] == [3]
+    suite = exact[0].suite
+    rounded = replace(suite, recipe=replace(suite.recipe, precision="bf16"))
     for device in (CUDA, torch.device("mps"), CPU):
-        assert [len(group) for group in jobs.grouped(work(tmp_path, seeds=3, precision="bf16"), device)] == [
-            1,
-            1,
-            1,
-        ]
+        assert len(jobs.grouped([replace(job, suite=rounded) for job in exact], device)) == 3
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
@@ -383,20 +355,19 @@ def test_a_copy_without_git_and_installation_says_so(monkeypatch: pytest.MonkeyP
     assert provenance.commit.__wrapped__() == "no checkout; alibench is not installed"
 
 
-@pytest.mark.parametrize(
-    ("script", "driver"),
-    [
-        ("echo 580.9; echo 580.9", "580.9"),
-        ("echo no devices; exit 9", None),
-        ("exec sleep 60", None),
-        ("", None),
-    ],
-    ids=["two GPUs", "it fails", "it hangs", "not there"],
-)
+SCRIPTS = {
+    "two GPUs": "echo 580.9; echo 580.9",
+    "it fails": "exit 9",
+    "it hangs": "exec sleep 60",
+    "not there": "",
+}
+
+
+@pytest.mark.parametrize("case", SCRIPTS)
 def test_a_gpus_numbers_say_what_computed_them(
-    script: str, driver: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if script:
+    if script := SCRIPTS[case]:
         (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / "nvidia-smi").chmod(stat.S_IRWXU)
     search = os.environ["PATH"] if script else ""
@@ -410,7 +381,7 @@ def test_a_gpus_numbers_say_what_computed_them(
         found = provenance.accelerator(CUDA)
     finally:
         provenance._driver.cache_clear()
-    known = {"driver": driver} if driver else {}
+    known = {"driver": "580.9"} if case == "two GPUs" else {}
     assert found == {"gpu": "NVIDIA H200", "cuda": "13.0", "cudnn": "91300"} | known
     assert provenance.accelerator(CPU) == {}
 
@@ -433,14 +404,8 @@ def test_speed_on_an_accelerator_is_that_of_warm_calls(
             return SimpleNamespace(times=[0.5, 0.5])
 
     monkeypatch.setattr("torch.utils.benchmark.Timer", Timer)
-    rows = throughput.rate(
-        "train_rate",
-        lambda: calls.append(None),
-        7,
-        "batch 7",
-        0.1,
-        throughput.Machine(device, "tf32", "graphs"),
-    )
+    machine = throughput.Machine(device, "tf32", "graphs")
+    rows = throughput.rate("train_rate", lambda: calls.append(None), 7, "batch 7", 0.1, machine)
     assert [(row.value, row.protocol) for row in rows] == [(14.0, protocol), (0.0, protocol)]
 
 
@@ -461,11 +426,8 @@ def test_a_dry_run_times_warm_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(timing, "generator", lambda seed, name, device: None)
     monkeypatch.setattr(timing.ALONE, "trainer", lambda *given: Counted)
     monkeypatch.setattr(timing, "Average", lambda model, decay: SimpleNamespace(update=lambda: None))
-    cases = (
-        (CPU, 60.0, tape.WARM + 2),
-        (CPU, 0.0, 1),
-        (torch.device("meta"), 0.0, throughput.WARM),
-    )
+    meta = torch.device("meta")
+    cases = ((CPU, 60.0, tape.WARM + 2), (CPU, 0.0, 1), (meta, 0.0, throughput.WARM))
     for device, warming, expected in cases:
         monkeypatch.setattr(timing, "WARMING", warming)
         rounds.clear()
@@ -500,10 +462,8 @@ def test_lpips_is_computed_on_the_device_and_its_numbers_are_on_the_cpu(
     few = replace(digits, test=Split(digits.test.x[:60], digits.test.y[:60]))
     for device in (place, CPU):
         seen.clear()
-        baseline = ReferenceInput(
-            few, Settings(), 4, range(1), lambda seed: build("ali", seed), device=device
-        )
-        found = [row.value for row in reconstruction.references(baseline) if row.metric == "lpips"]
+        given = ReferenceInput(few, Settings(), 4, range(1), lambda seed: build("ali", seed), device=device)
+        found = [row.value for row in reconstruction.references(given) if row.metric == "lpips"]
         assert found == [0.25] * 3  # the mean, the class mean, PCA
         assert {where for *where_, _ in seen for where in where_} == {device}
 
@@ -526,9 +486,8 @@ def test_only_the_small_classifier_takes_many_images_at_once_and_only_on_an_acce
     monkeypatch.setattr(extractors, "get", lambda data, settings, where: made)
     loaded = datasets.load("digits")
     many = Split(loaded.test.x.repeat(2, 1, 1, 1), loaded.test.y.repeat(2))
-    against = fidelity.Against.of(
-        replace(loaded, test=many), Settings(extractor=extractor), "test", torch.device(device)
-    )
+    settings, data = Settings(extractor=extractor), replace(loaded, test=many)
+    against = fidelity.Against.of(data, settings, "test", torch.device(device))
     assert max(sizes) == size
     sizes.clear()
     against.rows(many.x)

@@ -1,5 +1,4 @@
-"""Processes that share every batch do what one process does. A pair of them is started once and goes through
-all cases.
+"""Processes that share every batch do what one does. A pair is started once and goes through all cases.
 
 Most is compared in double precision, where hundreds of updates leave rounding invisible, and nothing else.
 """
@@ -14,7 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
+from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -74,25 +75,23 @@ def doubled(model: Model) -> Model:
     """Return a model in double precision, which takes data that are not."""
     kind = type(model)
 
-    class Double(kind):  # type: ignore[misc, valid-type]
+    class Double(kind):
         def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
             labelled = (batch.labelled[0].double(), batch.labelled[1]) if batch.labelled else None
-            terms: Terms = super().forward(replace(batch, x=batch.x.double(), labelled=labelled), learners)
-            return terms
+            return super().forward(replace(batch, x=batch.x.double(), labelled=labelled), learners)
 
         def conclude(self, batches: Iterable[Tensor], rng: torch.Generator) -> None:
             super().conclude((x.double() for x in batches), rng)
 
     model.__class__ = Double
     if model.conditional:  # it makes floats of labels
-        model.embedding.register_forward_pre_hook(lambda module, inputs: (inputs[0].double(),))  # type: ignore[union-attr]
+        model.embedding.register_forward_pre_hook(lambda module, inputs: (inputs[0].double(),))
     return model.double()
 
 
 def trained(
     name: str,
     recipe: Recipe,
-    dataset: str = "digits",
     double: bool = True,
     kept: Checkpoints | None = None,
     log: Callable[[Mapping[str, float | str]], None] = lambda record: None,
@@ -102,12 +101,12 @@ def trained(
 ) -> Left:
     """Train a model from its first weights, or from a checkpoint."""
     with in_double() if double else nullcontext():
-        model = doubled(build(name, dataset=dataset)) if double else build(name, dataset=dataset)
+        model = doubled(build(name)) if double else build(name)
         with torch.no_grad():
             rng = torch.Generator().manual_seed(0)
             for p in model.parameters():
                 p *= 1 + moved * torch.randint(-1, 2, p.shape, generator=rng)
-        train = datasets.load(dataset).train
+        train = datasets.load("digits").train
         members = [Member(model, 0, Split(train.x[:100], train.y[:100]), log)]
         (outcome,) = train_together(members, train, recipe, device, checkpoints=kept, processes=processes)
     assert isinstance(outcome, Trained)
@@ -144,18 +143,12 @@ def apart(a: Left, b: Left) -> float:
 def curves_apart(a: Left, b: Left) -> float:
     """Return the largest difference of two trainings' curves."""
     names = [name for name in a[1][0] if name not in ("phase", "step")]
-    return max(
-        abs(float(x[n]) - float(y[n])) for x, y in zip(a[1], b[1], strict=True) for n in names if n in x
-    )
+    pairs = [(x[n], y[n]) for x, y in zip(a[1], b[1], strict=True) for n in names if n in x]
+    return max(abs(float(x) - float(y)) for x, y in pairs)
 
 
 Norm = tuple[tuple[int, ...], bool, float | None]  # shape of h, affine, momentum
-NORMS: list[Norm] = [
-    (shape, affine, momentum)
-    for shape in ((8, 5), (8, 5, 3, 2))
-    for affine in (True, False)
-    for momentum in (0.1, None)
-]  # fmt: skip
+NORMS: list[Norm] = list(product(((8, 5), (8, 5, 3, 2)), (True, False), (0.1, None)))
 
 
 def normalised(variant: Norm, share: slice, peers: Peers | None) -> dict[str, Tensor]:
@@ -171,9 +164,8 @@ def normalised(variant: Norm, share: slice, peers: Peers | None) -> dict[str, Te
         with synchronised([norm], peers) if peers else nullcontext():
             out = norm(h)
         (slope,) = grad((out.tanh() * first[share]).sum(), h, create_graph=True)
-        bend, *own = grad(
-            (slope.square() * second[share]).sum(), [h, *(p for p in norm.parameters())], allow_unused=True
-        )
+        twice = (slope.square() * second[share]).sum()
+        bend, *own = grad(twice, [h, *norm.parameters()], allow_unused=True)
     found = {"out": out, "slope": slope, "bend": bend, **dict(norm.named_buffers())}
     found |= {f"own {i}": bent for i, bent in enumerate(own) if bent is not None}
     return {key: value.detach() for key, value in found.items()}
@@ -240,23 +232,10 @@ def refused(model: Model, recipe: Recipe) -> str:
 
 def uneven(folder: Path) -> Any:
     model = build("ali")
-    model.noise = lambda n: {"mixed": Draw("normal", (n + 1, 3))}  # type: ignore[method-assign]
+    model.noise = lambda n: {"mixed": Draw("normal", (n + 1, 3))}
     return refused(build("ali"), replace(TRACED, batch=25)), refused(
         model, replace(TRACED, update="separate")
     )
-
-
-class Told:
-    """A listener that remembers."""
-
-    def __init__(self) -> None:
-        self.reached: list[tuple[str, int]] = []
-
-    def reach(self, run_id: str, steps: int) -> None:
-        self.reached.append((run_id, steps))
-
-    def say(self, line: str) -> None:
-        raise AssertionError
 
 
 PLUGIN = """
@@ -268,12 +247,12 @@ class Mine(ALI):
 
 def work(out: Path, name: str, *settings: str) -> list[Job]:
     (suite,) = loading.load("digits", ["steps=4", "metrics=['reconstruction']", *settings], [name], seeds=1)
-    return [Job(kind, suite, name, 0, out, "cpu", ("test",)) for kind in ("run", "references")]  # type: ignore[arg-type]
+    return [Job(kind, suite, name, 0, out, "cpu", ("test",)) for kind in ("run", "references")]
 
 
-def do(engine: Together, job: Job, told: Told) -> dict[str, Outcome]:
+def do(engine: Together, job: Job, reached: list[tuple[str, int]]) -> dict[str, Outcome]:
     engine.begin([job])
-    (outcome,) = engine.wait(told)
+    (outcome,) = engine.wait(SimpleNamespace(reach=lambda *told: reached.append(told)))  # and nothing is said
     return outcome
 
 
@@ -286,13 +265,11 @@ def command(folder: Path) -> Any:
         return "mine" in plugins.names(elsewhere=False)
     (folder / "mine.py").write_text(PLUGIN)
     plugins.load(folder / "mine.py")
-    engine, told = Together(CPU), Told()
-    outcomes = [
-        do(engine, job, told) for job in (*work(folder / "out", "vae"), *work(folder / "out", "mine")[:1])
-    ]
-    again = do(engine, work(folder / "out", "vae")[0], Told())  # is trained already: nobody is told of it
+    engine, reached, out = Together(CPU), list[tuple[str, int]](), folder / "out"
+    outcomes = [do(engine, job, reached) for job in (*work(out, "vae"), *work(out, "mine")[:1])]
+    again = do(engine, work(out, "vae")[0], [])  # is trained already
     running_torchrun.dismiss()
-    return outcomes, told.reached, again
+    return outcomes, reached, again
 
 
 def lost(folder: Path) -> Any:
@@ -307,16 +284,13 @@ def lost(folder: Path) -> Any:
     with pytest.raises(BadInput) as refused:
         engine.check([job], {})
     with pytest.raises(Lost) as ended:
-        do(engine, job, Told())
+        do(engine, job, [])
     running_torchrun.dismiss()  # waits for nobody
     return str(refused.value), str(ended.value)
 
 
 CASES = (norms, rounded, models, recipes, local, stop, go_on, diverge, uneven, command, lost)
-RECIPES = [
-    replace(FEW, update="alternating"),
-    replace(FEW, update="separate", weight_decay=0.01, ema=0.0),
-]  # fmt: skip
+RECIPES = [replace(FEW, update="alternating"), replace(FEW, update="separate", weight_decay=0.01, ema=0.0)]
 
 
 def on_gpus(folder: Path) -> Any:
@@ -325,22 +299,13 @@ def on_gpus(folder: Path) -> Any:
 
 
 def long(folder: Path) -> Any:
-    return {
-        (name, double): trained(name, LONG, double=double, processes=SHARED)
-        for name in ("ali", "vae")
-        for double in (False, True)
-    }
+    cases = product(("ali", "vae"), (False, True))
+    return {(name, double): trained(name, LONG, double=double, processes=SHARED) for name, double in cases}
 
 
 def _meet(folder: Path, name: str) -> None:
-    rank = int(os.environ["RANK"])
-    dist.init_process_group(
-        "gloo",
-        init_method=f"file://{folder / name}",
-        rank=rank,
-        world_size=PROCESSES,
-        timeout=timedelta(seconds=100),
-    )
+    here = {"rank": int(os.environ["RANK"]), "world_size": PROCESSES, "timeout": timedelta(seconds=100)}
+    dist.init_process_group("gloo", init_method=f"file://{folder / name}", **here)
 
 
 def _process(rank: int, folder: Path, cases: tuple[Callable[[Path], Any], ...]) -> None:
@@ -351,24 +316,21 @@ def _process(rank: int, folder: Path, cases: tuple[Callable[[Path], Any], ...]) 
         torch.save(case(folder), folder / f"{case.__name__}.{rank}")
 
 
-def _paired(
-    folder: Path, *cases: Callable[[Path], Any]
-) -> Callable[[Callable[[Path], Any]], tuple[Any, Any]]:
+Case = Callable[[Path], Any]
+Found = Callable[[Case], list[Any]]
+
+
+def _paired(folder: Path, *cases: Case) -> Found:
     """Have two processes go through cases; return what gives what each found in one."""
     if not (folder / "done").exists():
         torch.multiprocessing.spawn(_process, (folder, cases), PROCESSES)
         (folder / "done").touch()
 
-    def found(case: Callable[[Path], Any]) -> tuple[Any, Any]:
-        first, second = (
-            torch.load(folder / f"{case.__name__}.{rank}", weights_only=False) for rank in range(PROCESSES)
-        )
-        return first, second
+    def found(case: Case) -> list[Any]:
+        paths = [folder / f"{case.__name__}.{rank}" for rank in range(PROCESSES)]
+        return [torch.load(path, weights_only=False) for path in paths]
 
     return found
-
-
-Found = Callable[[Callable[[Path], Any]], tuple[Any, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -417,9 +379,7 @@ def test_batch_norm_of_bf16_keeps_its_statistics_in_fp32(pair: Found) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_learns_what_it_learns_in_one_process(name: str, pair: Found) -> None:
-    """All phases, statistics and averages included. Adam divides by the gradient: where that is nought,
-    rounding grows.
-    """
+    """All phases, statistics and averages included; where a gradient is nought, Adam's rounding grows."""
     first, second = (found[name] for found in pair(models))
     with in_double():
         start: Left = (build(name).state_dict(), [])
@@ -444,7 +404,7 @@ def test_local_batch_norm_leaves_one_state_and_another_one(pair: Found) -> None:
 
 
 def test_all_end_after_the_same_step_when_one_is_asked(pair: Found, folder: Path) -> None:
-    assert pair(stop) == (STOP, STOP)
+    assert pair(stop) == [STOP, STOP]
     assert [path.name for path in (folder / "for one").iterdir()] == [f"round-{STOP:09d}.safetensors"]
 
 
@@ -452,9 +412,8 @@ def test_a_checkpoint_moves_between_one_process_and_two(pair: Found, folder: Pat
     expected, ((undisturbed, own, ones), second) = trained("ali", TRACED), pair(go_on)
     assert torch.equal(numbers(own), numbers(undisturbed))
     assert own[1] == undisturbed[1]
-    assert all(
-        torch.equal(numbers(a), numbers(b)) for a, b in zip((undisturbed, own, ones), second, strict=True)
-    )
+    for a, b in zip((undisturbed, own, ones), second, strict=True):
+        assert torch.equal(numbers(a), numbers(b))
     on_pairs = trained("ali", TRACED, kept=checkpoints(folder / "for one"))
     for found in (undisturbed, ones, on_pairs):
         assert apart(found, expected) < 1e-10
@@ -483,8 +442,7 @@ def test_the_first_runs_a_command_and_the_others_follow(pair: Found, folder: Pat
 
 def test_a_failure_in_step_ends_all(pair: Found) -> None:
     (refused, ended), second = pair(lost)
-    assert refused.endswith("model 'vae': batch 25 has no 2 equal shares: use 1 process, or --set batch=26, "
-                            "which changes the result")  # fmt: skip
+    assert "model 'vae': batch 25 has no 2 equal shares: use 1 process, or --set batch=26, which" in refused
     assert ended.startswith("digits-vae-seed0 failed, so all processes end: batch 25 has no 2 equal shares")
     assert second.startswith("process 1 ends: batch 25 has no 2 equal shares")
 
@@ -493,32 +451,23 @@ def test_shares_that_are_none_are_refused_by_all(pair: Found) -> None:
     first, second = pair(uneven)
     assert first == second
     assert first[0].startswith("batch 25 has no 2 equal shares")
-    assert (
-        "model 'ali' cannot be shared by several processes: its noise 'mixed' has shape (21, 3), not some"
-        in first[1]
-    )
+    told = "model 'ali' cannot be shared by several processes: its noise 'mixed' has shape (21, 3), not some"
+    assert told in first[1]
 
 
 @pytest.mark.parametrize(
     ("recipe", "processes", "said"),
     [
-        (Recipe(steps=1, batch=100), 4, ""),
-        (
-            Recipe(steps=1, batch=100),
-            8,
-            "batch 100 has no 8 equal shares: use 5 processes, or --set batch=104, ",
-        ),
-        (Recipe(steps=1, batch=3), 4, "batch 3 has no 4 equal shares: use 3 processes, or --set batch=4, "),
-        (
-            Recipe(steps=1, execution="graphs"),
-            2,
-            "execution 'graphs' has not been tried with several processes: use ",
-        ),
+        ({"batch": 100}, 4, ""),
+        ({"batch": 100}, 8, "batch 100 has no 8 equal shares: use 5 processes, or --set batch=104, "),
+        ({"batch": 3}, 4, "batch 3 has no 4 equal shares: use 3 processes, or --set batch=4, "),
+        ({"execution": "graphs"}, 2, "execution 'graphs' has not been tried with several processes: use "),
     ],
 )
-def test_what_cannot_be_shared_is_refused_with_the_remedy(recipe: Recipe, processes: int, said: str) -> None:
-    assert refusal(recipe, processes).startswith(said)
-    assert bool(refusal(recipe, processes)) == bool(said)
+def test_what_cannot_be_shared_is_refused_with_the_remedy(recipe: Any, processes: int, said: str) -> None:
+    told = refusal(Recipe(steps=1, **recipe), processes)
+    assert told.startswith(said)
+    assert bool(told) == bool(said)
 
 
 # ---------------------------------------------------------------------------------------------- longer
@@ -536,23 +485,17 @@ def test_two_gpus_learn_what_one_learns(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_hundred_steps_are_those_of_one_process(tmp_path: Path) -> None:
     """In double precision to 1e-8. In fp32 as far as rounding allows, which a game of two lets grow: weights
-    to 2 %, losses and logits to 0.5; a process whose own first weights are moved by their last bit comes as
-    far from itself.
+    to 2 %, losses and logits to 0.5. One process strays as far if its first weights are moved by a last bit.
     """
     first, second = _paired(tmp_path, long)(long)
     for name in ("ali", "vae"):
         found, expected = first[name, True], trained(name, LONG)
-        print(
-            f"\n{name}, double precision: {apart(found, expected):.1e} and "
-            f"{curves_apart(found, expected):.1e}"
-        )
         assert torch.equal(numbers(found), numbers(second[name, True]))
         assert apart(found, expected) < 1e-8
         assert curves_apart(found, expected) < 1e-7
         found, expected = first[name, False], trained(name, LONG, double=False)
         moved = trained(name, LONG, double=False, moved=2**-23)
-        print(f"{name}, fp32: {apart(found, expected):.2%} and {curves_apart(found, expected):.2f}", end="; ")
-        print(f"first weights moved: {apart(moved, expected):.2%} and {curves_apart(moved, expected):.2f}")
+
         assert apart(found, expected) < 0.02
         assert curves_apart(found, expected) < 0.5
         assert apart(found, expected) < 10 * apart(moved, expected)
@@ -585,8 +528,7 @@ def test_torchrun_runs_a_command_and_either_goes_on_with_it(tmp_path: Path) -> N
         for name in ("reconstruction_error", "psnr", "ssim"):
             own = expected.metric == name
             assert found[own].value.to_numpy() == pytest.approx(expected[own].value.to_numpy(), rel=0.01)
-    refused = subprocess.run(
-        [*torchrun, "--set", "batch=25", "--fresh"], capture_output=True, text=True, check=False
-    )
+    unshared = [*torchrun, "--set", "batch=25", "--fresh"]
+    refused = subprocess.run(unshared, capture_output=True, text=True, check=False)
     assert refused.returncode == 1  # torchrun's own
     assert "alibench: suite 'digits', model 'vae': batch 25 has no 2 equal shares" in refused.stderr

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping
+from itertools import chain
 
 import pytest
 import torch
@@ -15,57 +16,55 @@ from alibench.evaluation.seeds import generator
 from alibench.models import REGISTRY
 from alibench.models.ali import ALI
 from alibench.models.base import Batch, Model, Phase, Terms
-from alibench.models.networks import Networks
 from alibench.models.tables import FAMILIES
-from tests.conftest import MODELS, batch_for, build
+from tests.conftest import MODELS, batch_for, build, networks, trainer
 
 
 def convolutional(name: str, family: str = "cifar10") -> Model:
-    """Return a model with the paper's networks for 32x32 images, its weights large enough for logits to
-    differ.
-    """
-    networks = Networks(
-        FAMILIES[family](), (3, 32, 32), 1.0, 8, generator(0, "weights"), mean=torch.full((3, 32, 32), 0.5)
-    )
-    model = REGISTRY[name](networks)
+    """Return a model of the paper's networks for 32x32 images, its weights so large that logits differ."""
+    model = REGISTRY[name](networks(family, 8, mean=torch.full((3, 32, 32), 0.5)))
     with torch.no_grad():
         for p in model.parameters():
             p.mul_(3)
     return model
 
 
-def learners_of(model: Model, phase: int = 0) -> dict[str, list[Tensor]]:
-    return {player: parameters(model, player) for player in model.phases[phase].round[0]}
+Learners = dict[str, list[Tensor]]
 
 
-def found(model: Model, batch: Batch, judge: str | None) -> dict[str, list[Tensor]]:
+def learners_of(model: Model) -> Learners:
+    return {player: parameters(model, player) for player in model.phases[0].round[0]}
+
+
+def found(model: Model, batch: Batch, judge: str | None, learners: Learners | None = None) -> Learners:
     """Return each player's gradients, one pass through D or separate ones."""
-    learners = learners_of(model)
+    learners = learners or learners_of(model)
     gradients(model, batch, learners, judge)
-    return {player: [p.grad.clone() for p in own] for player, own in learners.items()}  # type: ignore[union-attr]
+    return {player: [p.grad.clone() for p in own] for player, own in learners.items()}
 
 
 def error(found: list[Tensor], expected: list[Tensor]) -> float:
-    """Return the largest relative error of a parameter's gradient, by norms; of none at all, where none was
-    found, 0.
-    """
-    differences = torch.stack(
-        [(a.double() - b.double()).norm() for a, b in zip(found, expected, strict=True)]
-    )
+    """Return the largest relative error of a parameter's gradient, by norms; 0 where it is none at all."""
+    apart = torch.stack([(a.double() - b.double()).norm() for a, b in zip(found, expected, strict=True)])
     sizes = torch.stack([b.double().norm() for b in expected])
-    return float(torch.where(differences == 0, 0.0, differences / sizes).max())
+    return float(torch.where(apart == 0, 0.0, apart / sizes).max())
+
+
+def assert_one_is_two(model: Model, batch: Batch, judge: str = "discriminator", *learners: Learners) -> None:
+    """One pass through D gives every player the gradients of separate passes, to 1e-4 of their norms."""
+    one, two = (found(model, batch, way, *learners) for way in (judge, None))
+    for player, expected in two.items():
+        assert error(one[player], expected) < 1e-4, player
 
 
 def by_the_book(model: Model, batch: Batch) -> dict[str, Tensor]:
-    """ALI's and BiGAN's gradients from plain logarithms: a pass for D on detached pairs, another for the
-    generator.
-    """
+    """ALI's and BiGAN's gradients from plain logarithms: D's on detached pairs, then the generator's."""
     found = {}
     x, z = batch.x, batch.noise["z"]
     z_hat, x_tilde = model.infer(x, batch.noise.get("eps")), model.decoder(z)
 
     def logits(x_fake: Tensor, z_fake: Tensor) -> tuple[Tensor, Tensor]:
-        both = model.discriminator(torch.cat([x, x_fake]), torch.cat([z_fake, z]), noise=batch.noise)  # type: ignore[operator]
+        both = model.discriminator(torch.cat([x, x_fake]), torch.cat([z_fake, z]), noise=batch.noise)
         q, p = torch.sigmoid(both.double()).chunk(2)
         return q, p
 
@@ -75,7 +74,7 @@ def by_the_book(model: Model, batch: Batch) -> dict[str, Tensor]:
     model.zero_grad()
     q, p = logits(x_tilde, z_hat)
     (-(1 - q).log() - p.log()).mean().backward()
-    found |= {key: p.grad.clone() for key, p in model.named_parameters() if "discriminator" not in key}  # type: ignore[union-attr]
+    found |= {key: p.grad.clone() for key, p in model.named_parameters() if "discriminator" not in key}
     return found
 
 
@@ -93,27 +92,17 @@ def test_gradients_are_those_of_two_separate_passes_by_the_book(
 
 
 @pytest.mark.parametrize("around", [0, 5, 10, 20, -5, -10, -20])
-@pytest.mark.parametrize(
-    "make", [lambda: build("ali"), lambda: convolutional("ali"), lambda: convolutional("gan")]
-)
-def test_one_pass_is_two_at_any_logit(make: Callable[[], Model], around: int, digits: Data) -> None:
-    """To 1e-4 of the gradient's norm, for every parameter, where sigmoid(l) or sigmoid(-l) is 2e-9."""
-    model = make()
-    x = (
-        as_float(digits.train.x[:20])
-        if model.decoder.shape[0] == 1
-        else torch.rand(20, 3, 32, 32, generator=generator(0, "x"))
-    )
-    batch = batch_for(model, x)
+@pytest.mark.parametrize(("make", "name"), [(build, "ali"), (convolutional, "ali"), (convolutional, "gan")])
+def test_one_pass_is_two_at_any_logit(make: Callable[[str], Model], name: str, around: int) -> None:
+    """Also where sigmoid(l) or sigmoid(-l) is 2e-9."""
+    model = make(name)
+    batch = batch_for(model, torch.rand(8, *model.decoder.shape, generator=generator(0, "x")))
     with torch.no_grad():
-        last = model.discriminator.dxz.layers[-1].op  # type: ignore[union-attr, index]
-        last.bias.fill_(around)  # type: ignore[union-attr, operator]
+        model.discriminator.dxz.layers[-1].op.bias.fill_(around)
         logits = torch.cat(list(model(batch, tuple(learners_of(model))).logits.values()))
     assert (logits - around).abs().max() < 3
     assert logits.std() > 1e-4
-    one, two = found(model, batch, "discriminator"), found(model, batch, None)
-    for player, expected in two.items():
-        assert error(one[player], expected) < 1e-4
+    assert_one_is_two(model, batch)
 
 
 @pytest.mark.parametrize("around", [40.0, 200.0, -200.0])
@@ -122,31 +111,11 @@ def test_the_generator_learns_on_where_ds_slope_is_lost(around: float, digits: D
     model = build("ali")
     batch = batch_for(model, as_float(digits.train.x[:20]))
     with torch.no_grad():
-        model.discriminator.dxz.layers[-1].op.bias.fill_(around)  # type: ignore[union-attr, index, operator]
+        model.discriminator.dxz.layers[-1].op.bias.fill_(around)
     one, two = found(model, batch, "discriminator"), found(model, batch, None)
     assert error(one["generator"], two["generator"]) < 1e-4
     for a, b in zip(one["discriminator"], two["discriminator"], strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-10)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_all_ways_give_all_models_the_same_gradients(name: str, digits: Data) -> None:
-    """What the loop chooses by itself, against a pass a player."""
-    model = build(name)
-    batch = batch_for(model, as_float(digits.train.x[:50]))
-    for number, phase in enumerate(model.phases):
-        chosen = Trainer(
-            copy.deepcopy(model), phase, Recipe(steps=1), digits.train, generator(0, "t"), digits.train
-        )
-        learners = learners_of(model, number)
-        if len(learners) > 1:
-            model.train()
-            judge = chosen.judges[tuple(learners)]
-            gradients(model, batch, learners, judge)
-            one = {player: [p.grad.clone() for p in own] for player, own in learners.items()}  # type: ignore[union-attr]
-            gradients(model, batch, learners, None)
-            for player, own in learners.items():
-                assert error(one[player], [p.grad for p in own]) < 1e-4  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -164,6 +133,12 @@ def test_a_learners_gradient_does_not_depend_on_who_else_learns(name: str, digit
                     torch.testing.assert_close(p.grad, expected)
 
 
+def noise(shape: tuple[int, ...], n: int) -> Split:
+    """Return n random images or points, of ten classes in turn."""
+    x = torch.randn(n, *shape, generator=generator(0, "x"))
+    return Split((64 * x + 128).clamp(0, 255).byte() if len(shape) == 3 else x, torch.arange(n) % 10)
+
+
 class Mixing(nn.Module):
     """An operation across samples, without a telling name: each minus a thousandth of their mean."""
 
@@ -178,9 +153,8 @@ class Matching(ALI):
 
     def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
         terms = super().forward(batch, learners)
-        return Terms(
-            terms.pairs, terms.logits, {"generator": (terms.logits["q"] - terms.logits["p"]).square()}
-        )
+        matching = (terms.logits["q"] - terms.logits["p"]).square()
+        return Terms(terms.pairs, terms.logits, {"generator": matching})
 
 
 class Penalised(ALI):
@@ -193,9 +167,6 @@ class Penalised(ALI):
         return Terms(terms.pairs, terms.logits, {"discriminator": terms.logits["q"].square()})
 
 
-SHAPES = {"digits": (1, 8, 8), "plane": (2,), "toy": (2,), "alice_toy": (2,), "bigan_mnist": (1, 28, 28)}
-SHAPES |= dict.fromkeys(("cifar10", "svhn"), (3, 32, 32))
-SHAPES |= dict.fromkeys(("celeba", "tiny_imagenet", "bigan_imagenet"), (3, 64, 64))
 QUICK = {("ali", "cifar10"), ("aae", "svhn")}
 DENSE = ("digits", "plane", "toy", "alice_toy", "bigan_mnist")
 EVERY = [
@@ -208,76 +179,52 @@ EVERY = [
 
 @pytest.mark.parametrize(("family", "name"), EVERY)
 def test_the_pass_that_the_loop_chooses_is_exact_once_weights_have_moved(family: str, name: str) -> None:
-    """After five updates: the first weights may be special, as BiGAN's last layer of D is, which begins with
-    zeros.
-    """
-    shape, rng = SHAPES[family], generator(0, "x")
-    images = len(shape) == 3
-    x = (
-        torch.randint(0, 256, (40, *shape), dtype=torch.uint8, generator=rng)
-        if images
-        else torch.randn(40, 2, generator=rng)
-    )
-    split, mean = Split(x, torch.arange(40) % 10), torch.full(shape, 0.5) if images else None
-    model = REGISTRY[name](
-        Networks(FAMILIES[family](), shape, 1.0, 8, generator(0, "weights"), labels=10, mean=mean)
-    )
+    """After five updates: first weights may be special, as BiGAN's last layer of D, which is zero."""
+    shape = networks(family).shape
+    split = noise(shape, 40)
+    mean = torch.full(shape, 0.5) if len(shape) == 3 else None
+    model = REGISTRY[name](networks(family, 8, labels=10, mean=mean))
     for phase in model.phases:
-        trainer = Trainer(model, phase, Recipe(steps=9, batch=8), split, generator(0, "t"), split)
-        for _ in range(5 if any(trainer.judges.values()) else 0):
-            trainer.round()
-        for learners in (learners for move in trainer.moves for learners in move):
-            if judge := trainer.judges[tuple(learners)]:
-                batch, passes = trainer.batch(), []
-                for way in (judge, None):
-                    gradients(model, batch, learners, way)
-                    passes.append({player: [p.grad.clone() for p in own] for player, own in learners.items()})  # type: ignore[union-attr]
-                one, separate = passes
-                for player, expected in separate.items():
-                    assert error(one[player], expected) < 1e-4, player
+        training = Trainer(model, phase, Recipe(steps=9, batch=8), split, generator(0, "t"), split)
+        for _ in range(5 if any(training.judges.values()) else 0):
+            training.round()
+        for learners in chain(*training.moves):
+            if judge := training.judges[tuple(learners)]:
+                assert_one_is_two(model, training.batch(), judge, learners)
 
 
 def test_batch_norm_in_d_takes_two_passes_whatever_its_last_layer_holds() -> None:
-    """BiGAN's networks: with a last layer of zeros no logit has a slope, and nothing shows that samples are
-    mixed.
-    """
-    networks = Networks(FAMILIES["bigan_mnist"](), (1, 28, 28), 1.0, 8, generator(0, "weights"))
+    """BiGAN's: with a last layer of zeros no logit has a slope, and nothing shows that samples are mixed."""
     for name in ("bigan", "gan"):
-        model = REGISTRY[name](networks)
-        split = Split(torch.zeros(20, 1, 28, 28, dtype=torch.uint8), torch.arange(20) % 10)
-        trainer = Trainer(model, model.phases[0], Recipe(steps=1, batch=10), split, generator(0, "t"))
-        assert not any(model.discriminator.dxz.layers[-1].op.weight.flatten())  # type: ignore[union-attr, index, operator]
-        assert set(trainer.judges.values()) == {None}
-
-
-def test_a_slope_that_is_zero_at_the_first_weights_alone_proves_nothing(digits: Data) -> None:
-    """An operation across samples that is not a batch norm, below a last layer of zeros."""
-    model = build("ali")
-    layers = model.discriminator.dxz.layers  # type: ignore[union-attr]
-    layers[0].bn = Mixing()  # type: ignore[index]
-    nn.init.zeros_(layers[-1].op.weight)  # type: ignore[index, union-attr, arg-type]
-    assert judged(model, digits) is None
+        model = REGISTRY[name](networks("bigan_mnist"))
+        assert not any(model.discriminator.dxz.layers[-1].op.weight.flatten())
+        assert set(trainer(model, noise((1, 28, 28), 20), batch=10).judges.values()) == {None}
 
 
 def judged(model: Model, digits: Data) -> str | None:
     return judge_of(model.train(), batch_for(model, as_float(digits.train.x[:4])), learners_of(model))
 
 
-def test_d_with_an_operation_across_samples_takes_two_passes(digits: Data) -> None:
-    assert judged(build("ali"), digits) == "discriminator"
+@pytest.mark.parametrize("flat", [False, True])  # below a last layer of zeros no slope shows
+def test_d_with_an_operation_across_samples_takes_two_passes(flat: bool, digits: Data) -> None:
     model = build("ali")
-    model.discriminator.dxz.layers[0].bn = Mixing()  # type: ignore[union-attr, index]
+    layers = model.discriminator.dxz.layers
+    layers[0].bn = Mixing()
+    if flat:
+        nn.init.zeros_(layers[-1].op.weight)
     assert judged(model, digits) is None
-    for family, judge in {"svhn": None, "cifar10": "discriminator"}.items():  # SVHN's D has batch norm
-        model = convolutional("ali", family).train()
-        batch = batch_for(model, torch.rand(4, 3, 32, 32, generator=generator(0, "x")))
-        assert judge_of(model, batch, learners_of(model)) == judge
+
+
+@pytest.mark.parametrize(("family", "judge"), [("svhn", None), ("cifar10", "discriminator")])
+def test_d_with_batch_norm_takes_two_passes(family: str, judge: str | None) -> None:
+    model = convolutional("ali", family).train()
+    batch = batch_for(model, torch.rand(4, 3, 32, 32, generator=generator(0, "x")))
+    assert judge_of(model, batch, learners_of(model)) == judge
 
 
 @pytest.mark.parametrize("kind", [Matching, Penalised])
 def test_a_loss_beside_the_game_that_uses_d_takes_two_passes(kind: type[ALI], digits: Data) -> None:
-    family = FAMILIES["digits"]()
-    assert judged(kind(Networks(family, (1, 8, 8), 1.0, 4, generator(0, "weights"))), digits) is None
+    assert judged(kind(networks()), digits) is None
 
 
 @pytest.mark.parametrize(
@@ -310,17 +257,12 @@ def test_slopes_are_the_games_own(digits: Data) -> None:
                 "generator": (q + 1).square() + 2 * (p - 1).square(),
             }
 
-    model = LeastSquares(Networks(FAMILIES["digits"](), (1, 8, 8), 1.0, 4, generator(0, "weights")))
-    batch = batch_for(model, as_float(digits.train.x[:50]))
-    one, two = found(model, batch, "discriminator"), found(model, batch, None)
-    for player, expected in two.items():
-        assert error(one[player], expected) < 1e-4
+    model = LeastSquares(networks())
+    assert_one_is_two(model, batch_for(model, as_float(digits.train.x[:50])))
 
 
 def test_gradients_lie_as_their_parameters_do() -> None:
-    """A fused optimiser goes through parameter and gradient in the order of memory, whatever their strides
-    say.
-    """
+    """A fused optimiser goes through both in the order of memory, whatever their strides say."""
     model = convolutional("ali")
     batch = batch_for(model, torch.rand(4, 3, 32, 32, generator=generator(0, "x")))
     gradients(model, batch, learners_of(model), "discriminator")

@@ -1,6 +1,4 @@
-"""BiGAN's table, after an epoch, against the log that the authors' code comes with (jeffdonahue/bigan,
-README).
-"""
+"""BiGAN's table, after an epoch, against the log of the authors' code (jeffdonahue/bigan, README)."""
 
 from pathlib import Path
 

@@ -24,7 +24,7 @@ from alibench.evaluation.data import Data, Split
 from alibench.evaluation.seeds import generator
 from alibench.models.base import Model
 from alibench.results import rows
-from tests.conftest import MODELS, build
+from tests.conftest import MODELS, build, numbers
 
 CPU, SEEDS = torch.device("cpu"), (0, 1, 2)
 
@@ -33,16 +33,10 @@ def members(models: Sequence[Model], labelled: Split | None = None) -> list[Memb
     return [Member(model, seed, labelled) for model, seed in zip(models, SEEDS, strict=True)]
 
 
-def numbers(model: Model) -> torch.Tensor:
-    return torch.cat([value.double().flatten() for value in model.state_dict().values()])
-
-
 @pytest.mark.parametrize("dataset", ["digits", "grid25_easy"])
 @pytest.mark.parametrize("name", MODELS)
 def test_each_seed_learns_what_it_learns_alone(name: str, dataset: str) -> None:
-    """Three updates, statistics and averages included: weights and buffers to within a thousandth of what
-    they moved by.
-    """
+    """Three updates, statistics and averages included: all numbers to a thousandth of what they moved by."""
     split = datasets.load(dataset).train
     recipe = Recipe(steps=3, batch=50, ema=0.5)
     stacked = [build(name, seed, dataset) for seed in SEEDS]
@@ -61,12 +55,11 @@ def test_each_seed_learns_what_it_learns_alone(name: str, dataset: str) -> None:
 
 
 def test_each_seed_draws_the_batches_it_draws_alone(digits: Data) -> None:
-    def trainer(seed: int) -> Trainer:
+    def one(seed: int) -> Trainer:
         model = build("ali", seed)
         return Trainer(model, model.phases[0], Recipe(steps=1, batch=50), digits.train, generator(seed, "t"))
 
-    together = StackedTrainer([trainer(seed) for seed in SEEDS])
-    alone = [trainer(seed) for seed in SEEDS]
+    together, alone = StackedTrainer([one(seed) for seed in SEEDS]), [one(seed) for seed in SEEDS]
     for _ in range(30):  # more than an epoch
         batch, expected = together.batch(), [one.batch() for one in alone]
         for i, one in enumerate(expected):
@@ -81,23 +74,17 @@ def test_batch_statistics_are_settled_for_each_seed(digits: Data) -> None:
     for seed, model in zip(SEEDS, models, strict=True):
         alone = build("bigan", seed)
         train(alone, digits.train, recipe, seed, CPU)
-        torch.testing.assert_close(
-            model.encoder.stack.layers[0].bn.running_var,  # type: ignore[union-attr]
-            alone.encoder.stack.layers[0].bn.running_var,  # type: ignore[union-attr]
-            rtol=1e-3,
-            atol=1e-5,
-        )
+        found, expected = (each.encoder.stack.layers[0].bn.running_var for each in (model, alone))
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_a_seed_that_diverges_leaves_the_others_alone(digits: Data) -> None:
     models = [build("ali", seed) for seed in SEEDS]
     with torch.no_grad():
         next(iter(models[1].decoder.parameters())).fill_(float("nan"))
-    first, second, third = train_together(members(models), digits.train, Recipe(steps=5), CPU)
-    assert isinstance(second, Diverged)
-    assert str(second) == "not finite in phase 'game' at step 1 of 5"
-    assert isinstance(first, Trained)
-    assert isinstance(third, Trained)
+    outcomes = train_together(members(models), digits.train, Recipe(steps=5), CPU)
+    assert [type(outcome) for outcome in outcomes] == [Trained, Diverged, Trained]
+    assert str(outcomes[1]) == "not finite in phase 'game' at step 1 of 5"
     assert numbers(models[0]).isfinite().all()
 
 
@@ -107,14 +94,9 @@ def test_seeds_that_all_diverge_keep_their_own_reasons(digits: Data) -> None:
     with torch.no_grad():
         next(iter(models[2].decoder.parameters())).fill_(float("nan"))
     outcomes = train_together(members(models), digits.train, Recipe(steps=5, lr=1e38), CPU)
-    steps = [
-        int(str(outcome).split("step ")[1].split()[0])
-        for outcome in outcomes
-        if isinstance(outcome, Diverged)
-    ]
-    assert len(steps) == 3
-    assert steps[2] == 1
-    assert min(steps[:2]) > 1
+    assert all(isinstance(outcome, Diverged) for outcome in outcomes)
+    steps = [int(str(outcome).split("step ")[1].split()[0]) for outcome in outcomes]
+    assert min(steps[:2]) > steps[2] == 1
 
 
 def short(out: Path, seed: int) -> Job:
@@ -133,9 +115,8 @@ def test_runs_done_together_leave_what_each_leaves_alone(tmp_path: Path) -> None
     found, expected = rows.read(together), rows.read(alone)
     assert (found.metric == expected.metric).all()
     quality = found.kind == "quality"
-    assert found[quality].value.to_numpy() == pytest.approx(
-        expected[quality].value.to_numpy(), rel=1e-3, nan_ok=True
-    )
+    values = expected[quality].value.to_numpy()
+    assert found[quality].value.to_numpy() == pytest.approx(values, rel=1e-3, nan_ok=True)
     timed = found[found.metric == "train_seconds"]
     assert set(timed.protocol) == {"one of 3 stacked seeds, its share"}
 
@@ -144,16 +125,13 @@ def test_seeds_are_stacked_where_a_device_is_not_filled() -> None:
     work = [short(Path("out"), seed) for seed in SEEDS]
     assert jobs.grouped(work, CPU) == [[job] for job in work]
     assert jobs.grouped(work, torch.device("cuda")) == [work]
-    large = [
-        replace(job, suite=replace(job.suite, recipe=replace(job.suite.recipe, batch=1000))) for job in work
-    ]
-    bound = counting.flops_a_round(
-        work[0].suite.build("ali", 0), work[0].suite.recipe, work[0].suite.load().train
-    )[0]
+    suite = work[0].suite
+    large = [replace(job, suite=replace(suite, recipe=replace(suite.recipe, batch=1000))) for job in work]
+    bound = counting.flops_a_round(suite.build("ali", 0), suite.recipe, suite.load().train)[0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, "STACKED_BELOW", 2 * bound)
         assert jobs.grouped(work, torch.device("cuda")) == [work]
         assert jobs.grouped(large, torch.device("cuda")) == [[job] for job in large]
     drawn = Ranges(lr=(1e-4, 1e-3), beta1=(0.1, 0.9), std=(0.01, 1.0))
-    unlike = [replace(job, suite=replace(job.suite, draw=drawn)) for job in work]
+    unlike = [replace(job, suite=replace(suite, draw=drawn)) for job in work]
     assert jobs.grouped(unlike, torch.device("cuda")) == [[job] for job in unlike]

@@ -8,14 +8,10 @@ import torch
 from alibench.benchmarks.training import tape
 from alibench.benchmarks.training.loop import train
 from alibench.benchmarks.training.recipe import Recipe
-from alibench.benchmarks.training.trainer import Trainer
 from alibench.evaluation.data import Data
-from alibench.evaluation.seeds import generator
 from alibench.models.ali import ALI
 from alibench.models.base import Batch, Model, Terms
-from alibench.models.networks import Networks
-from alibench.models.tables import FAMILIES
-from tests.conftest import MODELS, build
+from tests.conftest import MODELS, build, networks, numbers, trainer
 
 CPU = torch.device("cpu")
 WARM = 2  # updates before one is recorded, here
@@ -28,12 +24,8 @@ def early(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tape, "WARM", WARM)
 
 
-def numbers(model: Model) -> torch.Tensor:
-    return torch.cat([value.double().flatten() for value in model.state_dict().values()])
-
-
 def trained(model: Model, data: Data, **options: object) -> tuple[torch.Tensor, list[dict[str, float | str]]]:
-    recipe = Recipe(steps=LONG, batch=20, **options)  # type: ignore[arg-type]
+    recipe = Recipe(steps=LONG, batch=20, **options)
     done = train(model, data.train, recipe, 0, CPU, labelled=data.train)
     return numbers(model), done.curves
 
@@ -54,12 +46,10 @@ def test_weights_statistics_and_curves_are_those_of_autograd(
 
 def test_updates_are_replayed_by_default_and_autograd_is_not_asked(digits: Data) -> None:
     model = build("ali")
-    trainer = Trainer(model, model.phases[0], Recipe(steps=LONG, batch=20), digits.train, generator(0, "t"))
-    calls = []
-    forward = model.forward
-    model.forward = lambda *inputs: (calls.append(1), forward(*inputs))[1]  # type: ignore[method-assign, func-returns-value]
+    training, calls, forward = trainer(model, digits.train, steps=LONG, batch=20), [], model.forward
+    model.forward = lambda *inputs: (calls.append(1), forward(*inputs))[1]
     for _ in range(LONG):
-        trainer.round()
+        training.round()
     assert len(calls) == WARM + 2  # one is recorded, one compared
 
 
@@ -90,28 +80,23 @@ class Counting(ALI):
     def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
         terms = super().forward(batch, learners)
         type(self).asked += 1
-        return Terms(
-            terms.pairs, {kind: logits * (1 + 1e-3 * self.asked) for kind, logits in terms.logits.items()}
-        )
-
-
-def own(kind: type[ALI]) -> ALI:
-    return kind(Networks(FAMILIES["digits"](), (1, 8, 8), 1.0, 4, generator(0, "weights")))
+        scale = 1 + 1e-3 * self.asked
+        return Terms(terms.pairs, {kind: logits * scale for kind, logits in terms.logits.items()})
 
 
 def test_a_model_that_reads_on_the_host_is_trained_without(
     digits: Data, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    weights, _ = trained(own(Reading), digits, execution="graphs")
+    weights, _ = trained(Reading(networks()), digits, execution="graphs")
     said = capsys.readouterr().err
     assert said.startswith("alibench: an update cannot be recorded: ")
     assert said.count("\n") == 1
-    expected, _ = trained(own(Reading), digits, execution="eager")
+    expected, _ = trained(Reading(networks()), digits, execution="eager")
     assert torch.equal(weights, expected)
 
 
 def test_a_model_with_a_state_of_its_own_is_trained_without(
     digits: Data, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trained(own(Counting), digits, execution="graphs")
+    trained(Counting(networks()), digits, execution="graphs")
     assert "its numbers depend on more than batch and parameters" in capsys.readouterr().err

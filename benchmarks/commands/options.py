@@ -89,7 +89,6 @@ class Selection:
     overrides: tuple[str, ...]
     scale: float
     data: str | None
-    precision: str | None
     size: int | None
     channels: int | None
     seeds: int | None = None
@@ -101,10 +100,8 @@ class Selection:
 
         `read`: --size and --channels are fields of it, a suite that was made for pictures has them already.
         """
-        named: dict[str, Any] = {"recipe.precision": self.precision}
-        if read:
-            named = {"data.size": self.size, "data.channels": self.channels, **named}
-        overrides = [f"{key}={value}" for key, value in named.items() if value is not None]
+        sides = {"data.size": self.size, "data.channels": self.channels} if read else {}
+        overrides = [f"{key}={value}" for key, value in sides.items() if value is not None]
         overrides += self.overrides
         changes = Changes(overrides, self.models, self.seeds, self.scale, self.data, more)
         return loading.of_table(name, table, changes)
@@ -162,12 +159,6 @@ selection = grouped(
     overrides,
     option("--scale SHARE", "train for this share of the suite's steps", default=1.0),
     option("--data NAME", "other data: a built-in set, folder:PATH or npz:PATH", shell_complete=DATA),
-    option(
-        "--precision NAME",
-        "of training: fp32, tf32 (CUDA), bf16, or auto, the default: tf32 where the GPU has it; evaluation "
-        "is in fp32",
-        type=click.Choice(["auto", "fp32", "tf32", "bf16"]),
-    ),
     size,
     channels,
 )

@@ -27,6 +27,8 @@ def command(console: Console, folders: tuple[Path, ...], out: Path | None) -> An
 
     if out is not None and out.exists():
         raise BadInput(f"--out {out} is there already: name a new file; nothing was touched")
+    if out is not None and not out.parent.is_dir():
+        raise BadInput(f"--out {out}: there is no folder {out.parent}: make it, or name another place")
 
     page, problems = report.page(folders)
     if out is None:

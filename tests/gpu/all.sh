@@ -121,7 +121,7 @@ training() { # NAME SECONDS ARGUMENTS...: a run, which comes home in parts that 
     [ ! -d "$WORK/$name" ] || tar -C "$WORK" --exclude='*-seed[1-9]/model.safetensors' -cf - "$name" | split -b 15m - "$OUT_DIR/$name.tar."
 }
 FAST=() # as both are by default on a GPU of today, and as the pace is measured
-[ "$DEVICE" = cpu ] || FAST=(--precision tf32 --set execution=graphs)
+[ "$DEVICE" = cpu ] || FAST=(--set precision=tf32 --set execution=graphs)
 
 # BiGAN's row of its table on MNIST: updates for a third of what two evaluations leave
 if ! asked mnist; then :

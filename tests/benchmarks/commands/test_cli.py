@@ -593,7 +593,7 @@ def is_running(process: str) -> bool:
 
 
 def test_what_only_cuda_has_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["run", "digits", "--precision", "tf32", "--device", "cpu", "--out", str(tmp_path / "out")]
+    words = ["run", "digits", "--set", "precision=tf32", "--device", "cpu", "--out", str(tmp_path / "out")]
     assert main(words) == 2
     assert "precision 'tf32' is CUDA's, not of 'cpu': use fp32 or bf16" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -567,7 +567,6 @@ SUITE = {
     "--scale": no_number(5e-324, 1),
     "--size": no_whole(integers.filter(bool)),  # these data are not resized
     "--channels": st.one_of(words, integers.map(str)),
-    "--precision": words,
     "--set": assignments("digits", "grid25_easy"),
 }
 # a command that is right but for --out, and what is wrong of its options; None: of what it takes without a

@@ -433,7 +433,6 @@ COMPLETED = {
     "run mi": ["mine.toml"],
     "run digits --tens": ["--tensorboard"],
     "run digits --models va": ["vae"],
-    "run digits --precision b": ["bf16"],
     "evaluate out --metrics s": ["svm"],
     "evaluate out --data fold": ["folder:"],
     "completion f": ["fish"],

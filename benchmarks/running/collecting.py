@@ -35,6 +35,7 @@ class Survey:
     finished: dict[str, list[Path]] = field(default_factory=dict)  # run -> its folders; the first one counts
     unfinished: list[Path] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)  # messages
+    bytes: int = 0  # of the finished runs
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,14 @@ def survey(plans: Mapping[Path, Grid]) -> Survey:
             try:
                 suite = rows.read_origin(folder)["suite"]
                 rows.read_run(folder, suite)
-                _check_files(folder)
+                size = _size(folder)
             except (rows.Damaged, OSError) as damage:
                 seen.damaged.append(str(damage))
                 continue
 
             if suite not in plan["suites"]:
                 raise BadInput(f"{folder} is of suite '{suite}', which {out} was not begun with")
+            seen.bytes += size if folder.name not in seen.finished else 0
             seen.finished.setdefault(folder.name, []).append(folder)
 
     for folders in seen.finished.values():
@@ -83,11 +85,16 @@ def survey(plans: Mapping[Path, Grid]) -> Survey:
     return seen
 
 
-def _check_files(folder: Path) -> None:
-    """Raise Damaged for what is neither a file nor a folder: a link's target is somebody else's."""
-    for path in folder.rglob("*"):
+def _size(folder: Path) -> int:
+    """Return the bytes of a run's files. Raises OSError, and Damaged for what is neither a file nor a folder.
+
+    A link's target is somebody else's, and is not copied.
+    """
+    paths = list(folder.rglob("*"))
+    for path in paths:
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise rows.Damaged(f"{path} is neither a file nor a folder: remove it")
+    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 def _is_reference(run_id: str) -> bool:
@@ -159,6 +166,8 @@ def collected(
         with outputs.alone(to):
             yield _report(to, plans, plan, seen, console)
         return
+    # A file may claim more than there is: it would be copied until the disk is full.
+    outputs.check_space(to, seen.bytes)
     with outputs.alone(to):
         # All was checked without the lock.
         if _begun(to) != begun:

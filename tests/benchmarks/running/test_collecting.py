@@ -398,3 +398,33 @@ def test_outputs_of_two_machines_are_collected_gated_and_resumed(tmp_path: Path)
     assert listing(out / "runs") == before  # all were finished
     for command in (["table"], ["report"], ["tables", "--out", str(tmp_path / "papers"), "--from"]):
         assert main([*command, str(out)]) == 0
+
+
+def test_a_file_that_claims_more_than_the_disk_holds_is_not_copied(
+    parts: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (curves,) = (parts[1] / "runs").glob("*/curves.csv")
+    with curves.open("r+b") as file:
+        file.truncate(10**9)  # sparse: it takes no room here
+    free = shutil.disk_usage(tmp_path)._replace(free=10**8)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: free)
+    with pytest.raises(BadInput, match="needs about 1.0 GB, 0.1 GB are free: make room or name a folder"):
+        bring(*parts, out=tmp_path / "all")
+    assert not (tmp_path / "all").exists()
+
+
+def test_a_model_trained_at_anothers_compute_goes_with_that_other_as_it_was(
+    parts: list[Path], tmp_path: Path
+) -> None:
+    def equal_compute(plan: dict[str, Any]) -> None:
+        plan["suites"]["digits"]["model"]["vae"] = {"compute": "ali"}
+
+    def longer(plan: dict[str, Any]) -> None:
+        plan["suites"]["digits"]["model"]["ali"] = {"recipe": {"steps": 7}}
+
+    for part in parts[1:]:
+        planned(part, equal_compute)
+    bring(*parts, out=tmp_path / "all")
+    planned(parts[0], longer)
+    with pytest.raises(BadInput, match=r"were not made alike: .*ali"):
+        bring(*parts, out=tmp_path / "others")

@@ -408,7 +408,7 @@ def test_a_file_that_claims_more_than_the_disk_holds_is_not_copied(
         file.truncate(10**9)  # sparse: it takes no room here
     free = shutil.disk_usage(tmp_path)._replace(free=10**8)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: free)
-    with pytest.raises(BadInput, match="needs about 1.0 GB, 0.1 GB are free: make room or name a folder"):
+    with pytest.raises(BadInput, match=r"needs about 1\.0 GB, 0\.1 GB are free: make room or name a folder"):
         bring(*parts, out=tmp_path / "all")
     assert not (tmp_path / "all").exists()
 

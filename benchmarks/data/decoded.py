@@ -7,6 +7,7 @@ second, CelebA one and a half.
 import hashlib
 import math
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -123,6 +124,7 @@ def write(folder: Path, contents: Contents, source: Source, options: Options, so
     deep = [picture for picture, header in zip(chain(*pictures), headers, strict=True) if header.deep]
     levels = images.find_levels(source.where, chain(*pictures), deep, shape[0])
     needed = len(headers) * math.prod(shape)
+    _check_space(folder, source.name, needed)
 
     stream = images.decode_all(pictures, size, shape, levels)
     progress = iter(tracked(stream, len(headers), f"decoding {source.name}"))
@@ -194,6 +196,17 @@ def _about_copies(parts: Mapping[str, Part], copies: Mapping[str, int]) -> Itera
     for split, count in copies.items():
         if count:
             yield f"{count:,} of {len(parts[split]):,} {split} images are exact copies of train images"
+
+
+def _check_space(folder: Path, name: str, needed: int) -> None:
+    # the folder itself is not made yet
+    place = next(parent for parent in folder.absolute().parents if parent.is_dir())
+    disk = shutil.disk_usage(place)
+    if disk.total and needed > disk.free:
+        raise BadInput(
+            f"the cache of '{name}' needs {needed / 1e9:.1f} GB in {folder.parent}, {disk.free / 1e9:.1f} GB "
+            "are free: make room or set ALIBENCH_DATA"
+        )
 
 
 def tracked(items: Iterable[T], total: int, description: str) -> Iterable[T]:

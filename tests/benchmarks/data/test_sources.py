@@ -745,3 +745,15 @@ def test_two_processes_build_at_once(tmp_path: Path) -> None:
     data = read(tmp_path / "set")
     assert found.get() == found.get() == (data.sha256, int(data.train.x.sum()))
     assert len(caches()) == 1
+
+
+def test_too_little_space_is_said_before_anything_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(tmp_path / "set", {"a": 20}, size=(64, 64))
+    free = shutil.disk_usage(tmp_path)._replace(free=245_759)  # a byte less than the images take
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: free)
+    refused("the cache of 'set' needs 0.0 GB in ", tmp_path / "set")
+    assert caches() == {}
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: free._replace(free=245_760))
+    assert len(read(tmp_path / "set").train) == 16

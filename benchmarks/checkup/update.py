@@ -112,6 +112,8 @@ def losses(case: Case) -> str:
                 f"phase '{phase.name}' gives losses of {', '.join(values) or 'nobody'}, in it learn "
                 f"{', '.join(learners)}: give each of them one, and nobody who is not in players"
             )
+
+        # One loss a sample: the loop takes the mean itself, and each logit's slope by it.
         for player, value in values.items():
             if tuple(value.shape) != (len(batch.x),):
                 raise Missing(

@@ -120,16 +120,16 @@ def test_a_ratio_of_speeds_is_judged_by_its_floor() -> None:
 
 
 def test_on_unchanged_numbers_a_whole_decision_errs_seldom() -> None:
-    """39 cells of 60 and 5 normal seeds, 200 decisions: as few fail as the level says, but for chance."""
+    """39 cells of 60 and 5 normal seeds, 400 decisions: as few fail as the level says, but for chance."""
     rng, failed = np.random.default_rng(0), 0
     gates = [Gated("fid", worse="either" if i % 10 == 0 else "higher") for i in range(39)]
 
     def drawn(n: int) -> list[Cell]:
         return [cell(gated, rng.normal(10, 1, n), f"m{i}") for i, gated in enumerate(gates)]
 
-    for _ in range(200):
+    for _ in range(400):
         failed += any(finding.failed for finding in gate.judge(drawn(60), drawn(5)))
-    assert failed / 200 <= gate.LEVEL + 3 * np.sqrt(gate.LEVEL / 200)
+    assert failed / 400 <= gate.LEVEL + 3 * np.sqrt(gate.LEVEL / 400)
 
 
 # -------------------- cells from rows

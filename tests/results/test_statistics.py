@@ -24,9 +24,9 @@ def test_intervals_cover_the_mean_as_often_as_they_say(n: int) -> None:
     x = np.random.default_rng(n).normal(size=(20_000, n))
     half = stats.t.ppf(0.975, n - 1) * x.std(axis=1, ddof=1) / np.sqrt(n)
     share = float((abs(x.mean(axis=1)) <= half).mean())
-    ours = np.array([statistics.interval(row) for row in x[:100]])
+    ours = np.array([statistics.interval(row) for row in x[:500]])
     np.testing.assert_allclose(
-        ours.T, np.stack([x.mean(axis=1) - half, x.mean(axis=1) + half])[:, :100], rtol=1e-9
+        ours.T, np.stack([x.mean(axis=1) - half, x.mean(axis=1) + half])[:, :500], rtol=1e-9
     )
     assert share == pytest.approx(0.95, abs=3 * np.sqrt(0.95 * 0.05 / 20_000))
 
@@ -74,10 +74,10 @@ def test_against_the_best_corrects_for_all_pairs() -> None:
 
 
 def test_models_that_are_all_alike_are_seldom_told_from_the_best() -> None:
-    """Four equal models, 400 tables: in at most 5 % one is called worse than the best, but for chance."""
-    x = np.random.default_rng(3).normal(size=(400, 4, 5))
+    """Four equal models, 1,000 tables: in at most 5 % one is called worse than the best, but for chance."""
+    x = np.random.default_rng(3).normal(size=(1000, 4, 5))
     found = [statistics.against_best(dict(zip("abcd", row, strict=True)), "lower") for row in x]
-    assert np.mean([min(p.values()) < 0.05 for p in found]) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
+    assert np.mean([min(p.values()) < 0.05 for p in found]) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 1000)
 
 
 def test_equivalence_is_two_one_sided_tests() -> None:
@@ -92,8 +92,8 @@ def test_equivalence_is_two_one_sided_tests() -> None:
     assert statistics.equivalence(np.zeros(3), np.zeros(3), 0.1) == 0
     assert statistics.equivalence(np.zeros(3), np.ones(3), 0.1) == 1
     rng = np.random.default_rng(0)
-    found = [statistics.equivalence(*rng.normal([[0], [2]], 1, (2, 10)), 2.0) < 0.05 for _ in range(1000)]
-    assert np.mean(found) == pytest.approx(0.05, abs=3 * np.sqrt(0.05 * 0.95 / 1000))
+    found = [statistics.equivalence(*rng.normal([[0], [2]], 1, (2, 10)), 2.0) < 0.05 for _ in range(2000)]
+    assert 0.035 < np.mean(found) < 0.065
 
 
 @pytest.mark.parametrize("margin", [0.4, 0.6, 0.9])

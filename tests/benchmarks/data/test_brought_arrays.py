@@ -17,7 +17,10 @@ from alibench.benchmarks.data.datasets import Options
 from alibench.evaluation import files
 from alibench.evaluation.data import Data
 from alibench.evaluation.errors import BadInput
+from alibench.evaluation.features.extractor import Extractor
+from alibench.evaluation.metrics.fidelity import Against
 from alibench.evaluation.seeds import generator
+from alibench.evaluation.settings import Settings
 
 X = np.random.RandomState(0).randint(256, size=(30, 5, 4)).astype(np.uint8)
 Y = np.arange(30) % 3
@@ -348,6 +351,47 @@ def test_a_strangers_array_runs_nothing_and_takes_no_more_than_its_limit(
 
 
 # Order
+
+
+def means(x: torch.Tensor) -> tuple[torch.Tensor, None]:
+    return x.float().flatten(1), None
+
+
+def held_out_kid(loaded: Data, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Return the KID of the first 60 held-out images against the test split, on the pixels of 4 x 4."""
+    pixels = Extractor("pixels", "0" * 64, 16, means)
+    settings = Settings(samples=60)
+    monkeypatch.setattr("alibench.evaluation.features.extractors.get", lambda *_: pixels)
+    against = Against.of(loaded, settings, "test", torch.device("cpu"))
+    rows = against.rows(loaded.validation.x[: settings.samples])
+    (kid,) = [row.value for row in rows if row.metric == "kid"]
+    assert kid is not None
+    return kid
+
+
+def test_an_npz_sorted_by_class_gives_the_numbers_of_a_shuffled_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.RandomState(0)
+    y = np.repeat(np.arange(10), 120)
+    x = np.clip(rng.normal(20 * y[:, None, None] + 30, 10, (len(y), 4, 4)), 0, 255).astype(
+        np.uint8
+    )  # a class is a brightness
+    kids = {}
+    for name, order in (("sorted", np.arange(len(y))), ("shuffled", rng.permutation(len(y)))):
+        loaded = read(save(tmp_path, x=x[order], y=y[order]))
+        for split in (loaded.train, loaded.validation, loaded.test):
+            assert set(split.y[:60].tolist()) == set(range(10))
+        kids[name] = held_out_kid(loaded, monkeypatch)
+        first = loaded.validation
+        by_class = first.y.argsort(stable=True)  # what the sorted file gave before
+        kids[f"{name}, in the order of classes"] = held_out_kid(
+            Data("x", loaded.train, type(first)(first.x[by_class], first.y[by_class]), loaded.test, 10),
+            monkeypatch,
+        )
+    assert abs(kids["sorted"] - kids["shuffled"]) < 0.1 * abs(
+        kids["sorted, in the order of classes"] - kids["sorted"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from torch.autograd import grad
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import loading, plugins
 from alibench.benchmarks.data import datasets
+from alibench.benchmarks.running import measuring
 from alibench.benchmarks.running import torchrun as running_torchrun
 from alibench.benchmarks.running.execute import execute
 from alibench.benchmarks.running.jobs import Job
@@ -266,10 +267,18 @@ def command(folder: Path) -> Any:
     (folder / "mine.py").write_text(PLUGIN)
     plugins.load(folder / "mine.py")
     engine, reached, out = Together(CPU), list[tuple[str, int]](), folder / "out"
+
+    def cannot_be_measured(*_: object) -> None:
+        raise BadInput("it cannot be measured")
+
+    # A failure after a training is this run's alone: the others go on waiting for the next one.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measuring, "trained_model", cannot_be_measured)
+        unmeasured = do(engine, work(folder / "unmeasured", "vae")[0], [])
     outcomes = [do(engine, job, reached) for job in (*work(out, "vae"), *work(out, "mine")[:1])]
     again = do(engine, work(out, "vae")[0], [])  # is trained already
     running_torchrun.dismiss()
-    return outcomes, reached, again
+    return outcomes, reached, again, unmeasured
 
 
 def lost(folder: Path) -> Any:
@@ -427,7 +436,8 @@ def test_all_see_a_divergence_at_the_same_step(pair: Found) -> None:
 
 
 def test_the_first_runs_a_command_and_the_others_follow(pair: Found, folder: Path, tmp_path: Path) -> None:
-    (outcomes, reached, again), knows_the_plugin = pair(command)
+    (outcomes, reached, again, unmeasured), knows_the_plugin = pair(command)
+    assert list(map(str, unmeasured.values())) == ["failed: it cannot be measured"]
     assert [list(outcome.values()) for outcome in outcomes] == [[OK]] * 3
     assert again == {"digits-vae-seed0": OK}
     assert reached[-1] == ("digits-mine-seed0", 4)

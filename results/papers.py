@@ -15,7 +15,7 @@ from alibench.evaluation.errors import BadInput, check_name
 from alibench.results import formats, rows, stored, tables, values
 from alibench.results.formats import Sheet
 from alibench.results.layouts import CATALOGUE, OVERVIEW
-from alibench.results.published import PAPERS, Line, Ours, Paper, Theirs, published
+from alibench.results.published import PAPERS, Difference, Line, Ours, Paper, Theirs, published
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -24,12 +24,15 @@ def _number(value: float) -> str:
     return f"{value:.10g}"
 
 
+def _published(numbers: pd.DataFrame, model: str, column: Theirs) -> pd.DataFrame:
+    """Return the published rows of one cell; none or one."""
+    cell = numbers[(numbers.model == model) & (numbers.metric == column.metric)]
+    return cell[cell.labels == column.labels] if column.labels else cell
+
+
 def _theirs(numbers: pd.DataFrame, model: str, column: Theirs) -> tuple[str, str]:
     """Return a published cell, and the footnote that it needs."""
-    of_model = numbers[numbers.model == model]
-    cell = of_model[of_model.metric == column.metric]
-    if column.labels:
-        cell = cell[cell.labels == column.labels]
+    cell = _published(numbers, model, column)
     if cell.empty:
         return "", ""
 
@@ -47,17 +50,27 @@ def _theirs(numbers: pd.DataFrame, model: str, column: Theirs) -> tuple[str, str
 
     # Further values, such as smallest and largest, in brackets.
     if column.extra:
+        of_model = numbers[numbers.model == model]
         others = [of_model[of_model.metric == metric].value for metric in column.extra]
         text += f" ({' to '.join(_number(value.iloc[0]) for value in others if len(value))})"
     return text, note
 
 
-def _ours(frame: pd.DataFrame, line: Line, column: Ours) -> tuple[str, str]:
-    """Return a cell of this suite, and how it was trained."""
-    measure = replace(line.measure or column.measure, title="")
+def _measured(frame: pd.DataFrame, line: Line, column: Ours) -> pd.DataFrame:
+    """Return this suite's rows of one cell."""
+    if not line.suite:
+        return frame[:0]
+    measure = line.measure or column.measure
     of_line = frame[(frame.suite == line.suite) & (frame.model == line.entry)]
     if column.labels is not None:
         of_line = of_line[of_line.labels == column.labels]
+    return of_line[of_line.metric == measure.metric]
+
+
+def _ours(frame: pd.DataFrame, line: Line, column: Ours) -> tuple[str, str]:
+    """Return a cell of this suite, and how it was trained."""
+    measure = replace(line.measure or column.measure, title="")
+    of_line = _measured(frame, line, column)
     numbers = values.of_seeds(of_line, measure).dropna()
     if numbers.empty:
         return "", ""
@@ -67,9 +80,19 @@ def _ours(frame: pd.DataFrame, line: Line, column: Ours) -> tuple[str, str]:
     text = f"{numbers.mean():.{digits}f}" + (f" ± {numbers.std():.{digits}f}" if len(numbers) > 1 else "")
     if column.extremes:
         text += f" ({_number(numbers.min())} to {_number(numbers.max())})"
-    steps = sorted(of_line[of_line.metric == measure.metric].step.dropna().unique())
+    steps = sorted(of_line.step.dropna().unique())
     seeds = f"{len(numbers)} seed{'s' * (len(numbers) > 1)}"
     return text, f"{of_line.title.iloc[0]} {seeds}, {' or '.join(f'{step:,}' for step in steps)} updates"
+
+
+def _difference(numbers: pd.DataFrame, frame: pd.DataFrame, line: Line, column: Difference) -> str:
+    """Return this suite's mean less the published number; "" where one of them is missing."""
+    measure = line.measure or column.ours.measure
+    theirs = _published(numbers, line.model, column.theirs).value
+    ours = values.of_seeds(_measured(frame, line, column.ours), measure).dropna()
+    if theirs.empty or ours.empty:
+        return ""
+    return f"{ours.mean() - theirs.iloc[0]:+.{CATALOGUE[measure.metric].digits}f}"
 
 
 def sheet(paper: Paper, frame: pd.DataFrame) -> Sheet:
@@ -78,8 +101,7 @@ def sheet(paper: Paper, frame: pd.DataFrame) -> Sheet:
     numbers = published()
     is_in = (numbers.source == paper.source) & (numbers.table == paper.table)
     numbers = numbers[is_in & (numbers.dataset == paper.dataset)]
-    # samples from the prior alone belong to no split
-    frame = frame[(frame.dataset == paper.data) & (frame.status == "ok") & frame.split.isin(["test", ""])]
+    frame = _scored(frame, paper)
 
     # Its lines: those with a counterpart here first, then every other published model.
     known = [line.model for line in paper.lines]
@@ -91,8 +113,10 @@ def sheet(paper: Paper, frame: pd.DataFrame) -> Sheet:
             if isinstance(column, Theirs):
                 shown[column.title], note = _theirs(numbers, line.model, column)
                 footnotes.append(note)
+            elif isinstance(column, Difference):
+                shown[column.title] = _difference(numbers, frame, line, column)
             else:
-                shown[column.title], how = _ours(frame, line, column) if line.suite else ("", "")
+                shown[column.title], how = _ours(frame, line, column)
                 trained.append(how)
         cells.append(shown)
 
@@ -103,13 +127,55 @@ def sheet(paper: Paper, frame: pd.DataFrame) -> Sheet:
     return formats.plain(paper.caption + ".", pd.DataFrame(cells, index), tuple(notes))
 
 
+def _scored(frame: pd.DataFrame, paper: Paper) -> pd.DataFrame:
+    """Return the rows that may stand in a paper's table: its data, the test split."""
+    # samples from the prior alone belong to no split
+    return frame[(frame.dataset == paper.data) & (frame.status == "ok") & frame.split.isin(["test", ""])]
+
+
 def _training(paper: Paper, trained: Iterable[str]) -> list[str]:
     """Return a note on how this suite's numbers were trained, where the table has a place for them."""
     if not any(isinstance(column, Ours) for column in paper.columns):
         return []
     here = list(dict.fromkeys(filter(None, trained)))
-    schedule = f" The published schedule: {paper.schedule}." if paper.schedule else ""
+    schedule = f" The published schedule: {paper.updates:,} updates ({paper.schedule})." * bool(paper.updates)
     return [(f"Here: {'; '.join(here)}." if here else "None of it has been run here yet.") + schedule]
+
+
+def states(frame: pd.DataFrame) -> Sheet:
+    """Return a line for each published table: which suites make it, and how much of it was run, from rows."""
+    lines = []
+    for paper in PAPERS:
+        suites = dict.fromkeys(line.suite for line in paper.lines if line.suite)
+        lines.append(
+            {
+                "suite": ", ".join(suites) or "none yet",
+                "it needs": paper.needs,
+                "its state": _state(paper, _scored(frame, paper)),
+            }
+        )
+    captions = [paper.caption.partition(";")[0] for paper in PAPERS]
+    return formats.plain("The published tables.", pd.DataFrame(lines, pd.Index(captions, name="published")))
+
+
+def _state(paper: Paper, frame: pd.DataFrame) -> str:
+    """Return how many lines of a table have numbers, of how many seeds, trained for which share."""
+    ours = [column for column in paper.columns if isinstance(column, Ours)]
+    lines = [line for line in paper.lines if line.suite]
+    rows_of = {line.model: [_measured(frame, line, column) for column in ours] for line in lines}
+    filled = [pd.concat(parts) for parts in rows_of.values() if sum(map(len, parts))]
+    if not filled:
+        return "empty"
+
+    # the shortest training counts, and the fewest seeds
+    seeds = min(rows.seed.nunique() for rows in filled)
+    steps = int(min(rows.step.dropna().min() for rows in filled))
+    schedule = f"{steps:,} updates, its own schedule"
+    if paper.updates:
+        share = min(1.0, steps / paper.updates)
+        schedule = "full schedule" if share == 1 else f"{100 * share:.2g} % of the schedule"
+    count = f"{len(filled)} of {len(lines)} lines" if len(filled) < len(lines) else "all lines"
+    return f"{schedule}, {count}, {seeds} seed{'s' * (seeds > 1)}"
 
 
 def folders(paths: Iterable[Path] = ()) -> list[Path]:
@@ -141,7 +207,7 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
 
 def sheets(frame: pd.DataFrame) -> dict[str, Sheet]:
     """Return the papers' tables and an overview of each suite's dataset, by name."""
-    made = {paper.name: sheet(paper, frame) for paper in PAPERS}
+    made = {"published": states(frame), **{paper.name: sheet(paper, frame) for paper in PAPERS}}
     for names, of_suite in frame.groupby(["suite", "dataset"], sort=False):
         suite, dataset = map(str, names)
         overview = tables.sheet(of_suite, OVERVIEW)

@@ -10,6 +10,8 @@ import numpy as np
 from alibench.benchmarks.data.sources import Contents, Options, Part, Source, reading, shuffled, walk
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.files import opened
+from alibench.evaluation.files import sha256 as digest
+from alibench.evaluation.messages import listed
 from alibench.evaluation.store import home
 
 # the seed of each split's order: MNIST's first 5,000 test digits are easier than the others
@@ -26,6 +28,7 @@ class Published(Source):
     splits: ClassVar[str]
     needed: ClassVar[tuple[str, ...]]  # files and folders that are read
     by_hand: ClassVar[tuple[str, ...]]  # files that a user without a network can put there
+    unpacked: ClassVar[Mapping[str, str]] = {}  # SHA-256 of what torchvision reads without a look at it
 
     def __init__(self) -> None:
         self.raw = home() / "raw"
@@ -39,6 +42,10 @@ class Published(Source):
     @abstractmethod
     def open(self, download: bool) -> tuple[list[Part], list[str]]:
         """Return the published splits, and the names of classes or attributes. Raises any Exception."""
+
+    def checksums(self) -> dict[str, str]:
+        """Return the MD5 of files that a user puts there, as torchvision knows them."""
+        return {}
 
     def order(self, n: int) -> np.ndarray:
         """Return the order (n,) of training images: first come those of train, then of validation."""
@@ -61,7 +68,14 @@ class Published(Source):
         return paths
 
     def read(self, files: Mapping[str, str], seed: int) -> Contents:
-        """Return the paper's splits, each in a random order. Raises BadInput if an image is missing."""
+        """Return the paper's splits, each in a random order. Raises BadInput if they are not as published."""
+        with reading():
+            damaged = [name for name, sha256 in self.unpacked.items() if digest(files[name]) != sha256]
+        if damaged:
+            raise BadInput(
+                f"dataset '{self.name}' cannot be read ({listed(damaged)}: not as published): {self._remove}"
+            )
+
         # train is split where no validation images are published
         parts, class_names = self._open(download=False)
         if len(parts) == 2:
@@ -96,8 +110,17 @@ class Published(Source):
             problem, remedy = "read", self._remove
             if download:
                 problem = "downloaded"
+                reason += self._damaged_by_hand()
                 remedy = f"put {', '.join(self.by_hand)} into {self.raw}, or try again with a network"
             raise BadInput(f"dataset '{self.name}' cannot be {problem} ({reason}): {remedy}") from None
+
+    def _damaged_by_hand(self) -> str:
+        """Name the files that a user put there, or a broken download left, and that are not as published."""
+        from torchvision.datasets.utils import check_integrity
+
+        there = [(name, self.raw / name, md5) for name, md5 in self.checksums().items()]
+        damaged = [name for name, path, md5 in there if path.exists() and not check_integrity(path, md5)]
+        return f"; not as published: {listed(damaged)}" if damaged else ""
 
     @property
     def _remove(self) -> str:
@@ -125,12 +148,29 @@ class MNIST(Published):
     splits = "first 50,000 of train in the order of RandomState(42) / its other 10,000 / test"
     needed = _idx("MNIST")
     by_hand = tuple(f"{name}.gz" for name in needed)
+    unpacked: ClassVar[Mapping[str, str]] = dict(
+        zip(
+            needed,
+            (
+                "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+                "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+                "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+                "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+            ),
+            strict=True,
+        )
+    )
 
     def extractor(self, options: Options) -> str:
         """Return the classifier of the images as they are published."""
         channels, side, _ = self.shape
         published = options.size in (0, side) and options.channels in (0, channels)
         return f"{self.name}-cnn" if published else ""
+
+    def checksums(self) -> dict[str, str]:
+        """Return the MD5 of the packed files."""
+        packed = dict(_torchvision(self.dataset).resources)
+        return {name: packed[name.rpartition("/")[2]] for name in self.by_hand}
 
     def order(self, n: int) -> np.ndarray:
         """Return BiGAN's permutation."""
@@ -150,6 +190,18 @@ class FashionMNIST(MNIST):
     dataset = "FashionMNIST"
     needed = _idx("FashionMNIST")
     by_hand = tuple(f"{name}.gz" for name in needed)
+    unpacked = dict(
+        zip(
+            needed,
+            (
+                "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+                "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+                "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+                "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+            ),
+            strict=True,
+        )
+    )
 
 
 class CIFAR10(Published):
@@ -161,6 +213,10 @@ class CIFAR10(Published):
     splits = "first 45,000 of train / its last 5,000 / test"
     needed = ("cifar-10-batches-py",)
     by_hand = ("cifar-10-python.tar.gz",)
+
+    def checksums(self) -> dict[str, str]:
+        """Return the MD5 of the archive."""
+        return {self.by_hand[0]: _torchvision("CIFAR10").tgz_md5}
 
     def open(self, download: bool) -> tuple[list[Part], list[str]]:
         """Return train and test."""
@@ -179,6 +235,11 @@ class SVHN(Published):
     splits = "extra / train / test"
     needed = ("extra_32x32.mat", "train_32x32.mat", "test_32x32.mat")
     by_hand = needed
+
+    def checksums(self) -> dict[str, str]:
+        """Return the MD5 of each file."""
+        splits = _torchvision("SVHN").split_list.values()
+        return {name: md5 for _, name, md5 in splits if name in self.by_hand}
 
     def open(self, download: bool) -> tuple[list[Part], list[str]]:
         """Return extra, train and test."""

@@ -11,6 +11,8 @@ from alibench.models.tables import ali, ali64, alice, bigan, small
 
 FAMILIES: dict[str, Callable[..., Family]] = {
     "digits": small.digits,
+    "images28": small.images28,
+    "cifar10_quarter": small.cifar10_quarter,
     "plane": small.plane,
     "cifar10": ali.cifar10,
     "svhn": ali.svhn,

@@ -1,6 +1,7 @@
 """The papers' networks: exact parameter counts and sizes, and what their layers do, by known answers."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -145,6 +146,15 @@ def test_relatives_take_the_same_networks(family: str) -> None:
     assert layers(of_x.dx) == layers(of_pairs.dx)
     assert layers(of_x.dxz) == layers(of_pairs.dxz)
     assert of_x.dz is None
+
+
+def test_a_quarter_of_the_maps_is_alis_table_but_for_them() -> None:
+    whole, quarter = FAMILIES["cifar10"](), FAMILIES["cifar10_quarter"]()
+    for tower in ("encoder", "decoder", "dx", "dz", "dxz"):
+        rows, narrow = getattr(whole, tower), getattr(quarter, tower)
+        assert [replace(row, maps=0) for row in narrow] == [replace(row, maps=0) for row in rows]
+        hidden = rows if tower in ("dx", "dz") else rows[:-1]
+        assert [row.maps for row in narrow][: len(hidden)] == [row.maps // 4 for row in hidden]
 
 
 def test_dropout_follows_the_named_reading() -> None:

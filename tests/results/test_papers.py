@@ -96,6 +96,36 @@ def test_a_number_measured_otherwise_does_not_enter_a_published_table(
     assert any(note.startswith("None of it has been run here yet.") for note in table.notes)
 
 
+def neighbours(value: float) -> Measurement:
+    return Measurement("nn_accuracy", value, "%", 10_000, "test", protocol="k = 1", labels=50_000)
+
+
+def test_a_difference_is_ours_less_the_published(tmp_path: Path) -> None:
+    for seed, value in enumerate((97.0, 97.2)):
+        store(tmp_path, "mnist_bigan", "bigan", seed, [neighbours(value)], "mnist")
+    table = sheet("bigan-table-1", tmp_path).frame
+    assert table.loc["BiGAN"].tolist() == ["97.39", "97.10 ± 0.14", "-0.29"]
+    assert table.loc["Autoencoder l2"].tolist() == ["97.58", "", ""]
+
+
+def test_the_state_of_each_published_table_comes_from_rows(tmp_path: Path) -> None:
+    def states(*given: Path) -> list[str]:
+        frame = sheet("published", *given).frame
+        assert len(frame) == len(published.PAPERS)
+        return [state for state in frame["its state"] if state != "empty"]
+
+    (tmp_path / "runs").mkdir()
+    assert states(tmp_path) == []
+    store(tmp_path, "cifar10_semisup", "ssali", 0, [accuracy(80.0)])
+    assert states(tmp_path) == ["1 % of the schedule, 1 of 2 lines, 1 seed"]  # 29,138 of 2,913,750
+    store(tmp_path, "mnist_bigan", "bigan", 0, [neighbours(97.0)], "mnist")
+    assert "19 % of the schedule, 1 of 6 lines, 1 seed" in states(tmp_path)
+    # other data, or another split, fill no published table
+    other = tmp_path / "other"
+    store(other, "mnist_bigan", "bigan", 0, [neighbours(97.0)], "mnist-jpeg")
+    assert states(other) == []
+
+
 def test_no_column_holds_both_published_and_own_numbers() -> None:
     for paper in published.PAPERS:
         titles = [column.title for column in paper.columns]

@@ -527,6 +527,9 @@ def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np
     checksums = [(path.name, hashlib.md5(path.read_bytes()).hexdigest()) for path in files]
     monkeypatch.setattr(datasets.MNIST, "resources", checksums)
     monkeypatch.setattr(published.MNIST, "sizes", (25, 5, 10))
+    contents = {path.stem: gzip.decompress(path.read_bytes()) for path in files}
+    unpacked = {f"MNIST/raw/{name}": hashlib.sha256(raw).hexdigest() for name, raw in contents.items()}
+    monkeypatch.setattr(published.MNIST, "unpacked", unpacked)
     return arrays
 
 
@@ -626,16 +629,52 @@ def test_offline_the_message_says_what_goes_where(
     assert name != "celeba" or "'gdown' is required" in message
 
 
-def test_damaged_raw_files_are_named(small_mnist: dict[str, np.ndarray], tmp_path: Path) -> None:
+def _flipped(content: bytes) -> bytes:
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _flipped,  # one pixel: its header and its size are right
+        lambda content: content[:5000],
+        lambda content: gzip.compress(content),  # packed, under the name of what it holds
+        lambda content: content[:16],
+        lambda content: b"",
+    ],
+)
+def test_damaged_raw_files_are_named(
+    small_mnist: dict[str, np.ndarray], tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
     raw = home() / "raw" / "MNIST" / "raw"
     shutil.copytree(tmp_path / "published", raw)
     assert len(load("mnist").train) == 25  # what was put there by hand is used
-    os.truncate(raw / "train-images-idx3-ubyte", 5000)
+
+    # although the packed file lies beside it
+    file = raw / "train-images-idx3-ubyte"
+    file.write_bytes(damage(file.read_bytes()))
     forget()
-    with pytest.raises(
-        BadInput, match=r"'mnist' cannot be read \(.*: remove MNIST/raw/train-images-idx3-ubyte, "
-    ):
+    with pytest.raises(BadInput, match="'mnist' cannot be read") as caught:
         load("mnist")
+    assert "(MNIST/raw/train-images-idx3-ubyte: not as published): remove MNIST/raw/" in str(caught.value)
+
+    # the remedy helps, without a network
+    for name in published.MNIST.needed:
+        (home() / "raw" / name).unlink()
+    assert len(load("mnist").train) == 25
+
+
+def test_damaged_packed_files_are_named(
+    small_mnist: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])  # nobody listens there
+    raw = home() / "raw" / "MNIST" / "raw"
+    shutil.copytree(tmp_path / "published", raw)
+    file = raw / "t10k-labels-idx1-ubyte.gz"
+    file.write_bytes(_flipped(file.read_bytes()))
+    with pytest.raises(BadInput, match=r"; not as published: MNIST/raw/t10k-labels-idx1-ubyte.gz\): put "):
+        load("mnist")
+    assert caches() == {}
 
 
 def test_cifar10_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

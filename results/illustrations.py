@@ -1,4 +1,4 @@
-"""The documentation's pictures and README's table, made from committed results by `nox -s pictures`."""
+"""The documentation's pictures and two tables, made from committed results by `nox -s pictures`."""
 
 import re
 from collections.abc import Sequence
@@ -113,6 +113,11 @@ def table() -> str:
     return formats.markdown(overview()._replace(caption="")).strip()
 
 
+def states() -> str:
+    """Return the table of docs/papers.md, as Markdown: how much of each published table was run."""
+    return formats.markdown(papers.states(papers.read(papers.folders()))._replace(caption="")).strip()
+
+
 def spread() -> Figure:
     """Draw README's figure: the numbers of its table, each seed."""
     sheet = overview()
@@ -122,7 +127,7 @@ def spread() -> Figure:
 
 
 def write(root: Path) -> None:
-    """Write the pictures below docs/, and README's table into its place. Raises OSError."""
+    """Write the pictures below docs/, and the tables into their places. Raises OSError."""
     folder = root / "docs" / "figures"
     folder.mkdir(exist_ok=True)
     for name, figure in (("game", game()), ("digits", spread())):
@@ -130,8 +135,9 @@ def write(root: Path) -> None:
             figure.savefig(folder / f"{name}.svg", facecolor="white", metadata={"Date": None})
 
     # only the text between the two marks is replaced
-    readme = root / "README.md"
-    files.replace(readme, PLACE.sub(lambda _: table(), readme.read_text(encoding="utf-8")))
+    for page, made in (("README.md", table()), ("docs/papers.md", states())):
+        text = (root / page).read_text(encoding="utf-8")
+        files.replace(root / page, PLACE.sub(lambda _, made=made: made, text))
 
 
 if __name__ == "__main__":

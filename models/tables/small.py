@@ -46,7 +46,7 @@ def images28() -> Family:
     return Family(
         shape=(1, 28, 28),
         std=None,
-        style=Style(slope=0.1),
+        style=Style(slope=0.2),
         centre=0.5,
         gain=2.0,
         # 28x28 -> 13, 5, 1, 1

@@ -26,9 +26,13 @@ def test_readmes_table_is_made_from_committed_rows() -> None:
 
 def test_the_pictures_are_those_that_the_project_makes(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
-    (tmp_path / "README.md").write_text("<!-- made by nox -s pictures -->\n\nold\n\n<!-- end -->\n")
+    pages = {"README.md": illustrations.table(), "docs/papers.md": illustrations.states()}
+    for page in pages:
+        (tmp_path / page).write_text("<!-- made by nox -s pictures -->\n\nold\n\n<!-- end -->\n")
     illustrations.write(tmp_path)
-    assert illustrations.table() in (tmp_path / "README.md").read_text(encoding="utf-8")
+    for page, made in pages.items():
+        assert made in (tmp_path / page).read_text(encoding="utf-8")
+        assert made in (ROOT / page).read_text(encoding="utf-8"), f"{page}: run nox -s pictures"
     for name in ("game", "digits"):
         made, kept = (folder / "docs" / "figures" / f"{name}.svg" for folder in (tmp_path, ROOT))
         shapes = [len(re.findall("<path|<use", path.read_text())) for path in (made, kept)]

@@ -76,6 +76,12 @@ def gate_study(session: nox.Session) -> None:
 
 
 @nox.session
+def official_log(session: nox.Session) -> None:
+    """Hold trained BiGANs against the log of their authors' code: `nox -s official_log -- DIR [DIR ...]`."""
+    python(session, "-P", "-m", "alibench.benchmarks.studies.official_log", *session.posargs)
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests, a process a core, in five minutes on two: `nox -s tests -- [pytest's options]`."""
     python(session, "-m", "pytest", "--numprocesses=auto", "--dist=worksteal", *session.posargs)

@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHOWN = "digits"  # of results/reference/, in README
 LEFT_OUT = ("reconstruction, drawn code ↓", "training, samples/s ↑")
 LINES = ("held-out data", "noise", "raw pixels")  # next to the models
+LOG = papers.REFERENCE / "mnist_bigan" / "log.csv"  # BiGAN's training next to its authors' log
 PLACE = re.compile(r"(?<=<!-- made by nox -s pictures -->\n\n).*?(?=\n\n<!-- end -->)", re.DOTALL)
 
 ENCODER, DECODER, JUDGE = COLOURS[0], COLOURS[1], COLOURS[2]
@@ -126,11 +127,31 @@ def spread() -> Figure:
     return figure
 
 
+def log() -> Figure:
+    """Draw BiGAN's training next to the log of its authors' code: a panel a number, against epochs."""
+    numbers = pd.read_csv(LOG)
+    with styled():
+        panels = dict(list(numbers.groupby("metric", sort=False)))
+        figure = Figure(figsize=(3.1 * len(panels), 2.7), layout="constrained")
+        row = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axes, (metric, of_metric) in zip(row, panels.items(), strict=True):
+            for column, colour, mark in (("published", INK, "o"), ("here", COLOURS[0], "x")):
+                axes.plot(
+                    of_metric.epoch, of_metric[column], f"{mark}-", color=colour, linewidth=1, label=column
+                )
+            axes.set(title=metric, xscale="log", xlabel="epoch", xticks=of_metric.epoch)
+            axes.set_xticklabels(of_metric.epoch)
+            axes.minorticks_off()
+        row[0].legend(frameon=False)
+    return figure
+
+
 def write(root: Path) -> None:
     """Write the pictures below docs/, and the tables into their places. Raises OSError."""
     folder = root / "docs" / "figures"
     folder.mkdir(exist_ok=True)
-    for name, figure in (("game", game()), ("digits", spread())):
+    drawings = {"game": game(), SHOWN: spread()} | ({"bigan-log": log()} if LOG.exists() else {})
+    for name, figure in drawings.items():
         with styled({"svg.fonttype": "path", "svg.hashsalt": name}):
             figure.savefig(folder / f"{name}.svg", facecolor="white", metadata={"Date": None})
 

@@ -1,4 +1,8 @@
-"""The documentation's pictures and two tables, made from committed results by `nox -s pictures`."""
+"""The documentation's pictures and tables, made from committed results by `nox -s pictures`.
+
+A table stands in a page between `<!-- NAME, made by nox -s pictures -->` and `<!-- end -->`; NAME is the
+table's name in `alibench tables`.
+"""
 
 import re
 from collections.abc import Sequence
@@ -21,10 +25,12 @@ from alibench.results.formats import Sheet
 # Resolved: the folder may be imported by the link in alibench/.
 ROOT = Path(__file__).resolve().parents[1]
 SHOWN = "digits"  # of results/reference/, in README
+# of an overview's columns
 LEFT_OUT = ("reconstruction, drawn code ↓", "training, samples/s ↑")
 LINES = ("held-out data", "noise", "raw pixels")  # next to the models
 LOG = papers.REFERENCE / "mnist_bigan" / "log.csv"  # BiGAN's training next to its authors' log
-PLACE = re.compile(r"(?<=<!-- made by nox -s pictures -->\n\n).*?(?=\n\n<!-- end -->)", re.DOTALL)
+PAGES = ("README.md", "docs/papers.md", "docs/results.md")
+PLACE = re.compile(r"(<!-- (\S+), made by nox -s pictures -->\n\n).*?(\n\n<!-- end -->)", re.DOTALL)
 
 ENCODER, DECODER, JUDGE = COLOURS[0], COLOURS[1], COLOURS[2]
 
@@ -93,13 +99,11 @@ def _player(axes: Axes, y: float, names: Sequence[str], colour: str, away: float
     _arrow(axes, (7.75, y + away), (7.75, y + away * 0.6))
 
 
-def overview() -> Sheet:
-    """Return the table that README shows: the models, and LINES below them."""
-    frame = rows.read(papers.REFERENCE / SHOWN)
+def short(frame: pd.DataFrame) -> Sheet:
+    """Return the overview of a suite's rows as pages show it: the models, and LINES below them."""
     sheet = tables.sheet(frame, layouts.OVERVIEW)
     assert sheet is not None
     assert sheet.seeds is not None
-    # every model, and few references: README is short
     rivals = set(frame[tables.rivals(frame)].title)
     kept = [title for title in sheet.frame.index if title in rivals or title in LINES]
 
@@ -109,19 +113,19 @@ def overview() -> Sheet:
     return Sheet(sheet.caption, part(sheet.frame), part(sheet.best), seeds=part(sheet.seeds))
 
 
-def table() -> str:
-    """Return README's table, as Markdown."""
-    return formats.markdown(overview()._replace(caption="")).strip()
-
-
-def states() -> str:
-    """Return the table of docs/papers.md, as Markdown: how much of each published table was run."""
-    return formats.markdown(papers.states(papers.read(papers.folders()))._replace(caption="")).strip()
+def blocks() -> dict[str, str]:
+    """Return every table as Markdown, without its caption, by name; overviews are short."""
+    frame = papers.read(papers.folders())
+    made = papers.sheets(frame)
+    for folder, of_suite in frame.groupby("folder"):
+        if f"overview-{folder}" in made:
+            made[f"overview-{folder}"] = short(of_suite)
+    return {name: formats.markdown(sheet._replace(caption="")).strip() for name, sheet in made.items()}
 
 
 def spread() -> Figure:
     """Draw README's figure: the numbers of its table, each seed."""
-    sheet = overview()
+    sheet = short(rows.read(papers.REFERENCE / SHOWN))
     figure = charts.spread(sheet, [title for title in sheet.frame.index if title not in LINES])
     assert figure is not None
     return figure
@@ -156,9 +160,10 @@ def write(root: Path) -> None:
             figure.savefig(folder / f"{name}.svg", facecolor="white", metadata={"Date": None})
 
     # only the text between the two marks is replaced
-    for page, made in (("README.md", table()), ("docs/papers.md", states())):
-        text = (root / page).read_text(encoding="utf-8")
-        files.replace(root / page, PLACE.sub(lambda _, made=made: made, text))
+    made = blocks()
+    for page in (root / name for name in PAGES):
+        text = PLACE.sub(lambda place: place[1] + made[place[2]] + place[3], page.read_text(encoding="utf-8"))
+        files.replace(page, text)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alibench.results import illustrations, rows
+from alibench.results import illustrations, papers, rows
 
 ROOT = Path(__file__).parents[2]
 
@@ -14,27 +14,39 @@ def test_the_session_writes_into_the_checkout() -> None:
     assert illustrations.ROOT == ROOT  # not into the folder of the links, by which it is imported here
 
 
-def test_readmes_table_is_made_from_committed_rows() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert illustrations.table() in readme
-    frame = rows.read(ROOT / "results" / "reference" / "digits")
+def test_tables_of_the_pages_are_made_from_committed_rows() -> None:
+    made = illustrations.blocks()
+    for page in illustrations.PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        places = illustrations.PLACE.findall(text)
+        assert text.count("made by nox -s pictures -->") == len(places)
+        for _, name, _ in places:
+            assert made[name] in text, f"{page}: run nox -s pictures"
+
+
+def test_readmes_table_is_that_of_its_rows() -> None:
+    frame = rows.read(papers.REFERENCE / illustrations.SHOWN)
     errors = frame.query("model == 'ali' and metric == 'reconstruction_error' and protocol == 'mean code'")
     of_seeds = errors.groupby("seed").value.mean()
     cell = f"{np.mean(of_seeds):.4f} ± {np.std(of_seeds, ddof=1):.4f}"
-    assert re.search(rf"\| ALI +\| +10 \| +{cell} ", readme)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.search(rf"\| ALI +\| +{len(of_seeds)} \| +{cell} ", readme)
 
 
 def test_the_pictures_are_those_that_the_project_makes(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
-    pages = {"README.md": illustrations.table(), "docs/papers.md": illustrations.states()}
-    for page in pages:
-        (tmp_path / page).write_text("<!-- made by nox -s pictures -->\n\nold\n\n<!-- end -->\n")
+    for page in illustrations.PAGES:
+        (tmp_path / page).write_text(
+            "<!-- published, made by nox -s pictures -->\n\nold\n\n<!-- end -->\nkept\n"
+        )
     illustrations.write(tmp_path)
-    for page, made in pages.items():
-        assert made in (tmp_path / page).read_text(encoding="utf-8")
-        assert made in (ROOT / page).read_text(encoding="utf-8"), f"{page}: run nox -s pictures"
-    for name in ("game", "digits"):
-        made, kept = (folder / "docs" / "figures" / f"{name}.svg" for folder in (tmp_path, ROOT))
+    for page in illustrations.PAGES:
+        text = (tmp_path / page).read_text(encoding="utf-8")
+        assert illustrations.blocks()["published"] in text
+        assert "old" not in text.splitlines()
+        assert text.endswith("<!-- end -->\nkept\n")
+    for kept in (ROOT / "docs" / "figures").glob("*.svg"):
+        made = tmp_path / "docs" / "figures" / kept.name
         shapes = [len(re.findall("<path|<use", path.read_text())) for path in (made, kept)]
         assert shapes[0] == shapes[1] > 20  # digits behind the point differ between versions of the library
 

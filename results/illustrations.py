@@ -1,7 +1,7 @@
 """The documentation's pictures and tables, made from committed results by `nox -s pictures`.
 
-A table stands in a page between `<!-- NAME, made by nox -s pictures -->` and `<!-- end -->`; NAME is the
-table's name in `alibench tables`.
+A table stands in a page between `<!-- NAME, made by nox -s pictures -->` and `<!-- end -->`. NAME is that of
+a paper's table in `alibench tables`, or FOLDER/TABLE: a table of a folder in results/reference/.
 """
 
 import re
@@ -24,10 +24,9 @@ from alibench.results.formats import Sheet
 
 # Resolved: the folder may be imported by the link in alibench/.
 ROOT = Path(__file__).resolve().parents[1]
-SHOWN = "digits"  # of results/reference/, in README
+SHOWN = "mnist"  # of results/reference/, in README
 # of an overview's columns
 LEFT_OUT = ("reconstruction, drawn code ↓", "training, samples/s ↑")
-LINES = ("held-out data", "noise", "raw pixels")  # next to the models
 LOG = papers.REFERENCE / "mnist_bigan" / "log.csv"  # BiGAN's training next to its authors' log
 PAGES = ("README.md", "docs/papers.md", "docs/results.md")
 PLACE = re.compile(r"(<!-- (\S+), made by nox -s pictures -->\n\n).*?(\n\n<!-- end -->)", re.DOTALL)
@@ -100,33 +99,36 @@ def _player(axes: Axes, y: float, names: Sequence[str], colour: str, away: float
 
 
 def short(frame: pd.DataFrame) -> Sheet:
-    """Return the overview of a suite's rows as pages show it: the models, and LINES below them."""
+    """Return the overview of a suite's rows without the columns that pages leave out."""
     sheet = tables.sheet(frame, layouts.OVERVIEW)
     assert sheet is not None
     assert sheet.seeds is not None
-    rivals = set(frame[tables.rivals(frame)].title)
-    kept = [title for title in sheet.frame.index if title in rivals or title in LINES]
-
-    def part(whole: pd.DataFrame) -> pd.DataFrame:
-        return whole.loc[kept].drop(columns=list(LEFT_OUT), errors="ignore")
-
-    return Sheet(sheet.caption, part(sheet.frame), part(sheet.best), seeds=part(sheet.seeds))
+    kept, best, seeds = (
+        part.drop(columns=list(LEFT_OUT), errors="ignore") for part in (sheet.frame, sheet.best, sheet.seeds)
+    )
+    return Sheet(sheet.caption, kept, best, seeds=seeds)
 
 
-def blocks() -> dict[str, str]:
-    """Return every table as Markdown, without its caption, by name; overviews are short."""
-    frame = papers.read(papers.folders())
-    made = papers.sheets(frame)
-    for folder, of_suite in frame.groupby("folder"):
-        if f"overview-{folder}" in made:
-            made[f"overview-{folder}"] = short(of_suite)
-    return {name: formats.markdown(sheet._replace(caption="")).strip() for name, sheet in made.items()}
+def block(name: str) -> str:
+    """Return a table of a page as Markdown, without its caption."""
+    folder, _, table = name.partition("/")
+    if not table:
+        sheet = papers.sheets(papers.read(papers.folders()))[name]
+    elif table == layouts.OVERVIEW.name:
+        sheet = short(rows.read(papers.REFERENCE / folder))
+    else:
+        (layout,) = (layout for layout in layouts.TABLES if layout.name == table)
+        whole = tables.sheet(rows.read(papers.REFERENCE / folder), layout)
+        assert whole is not None
+        sheet = whole
+    return formats.markdown(sheet._replace(caption="")).strip()
 
 
 def spread() -> Figure:
     """Draw README's figure: the numbers of its table, each seed."""
-    sheet = short(rows.read(papers.REFERENCE / SHOWN))
-    figure = charts.spread(sheet, [title for title in sheet.frame.index if title not in LINES])
+    frame = rows.read(papers.REFERENCE / SHOWN)
+    sheet, models = short(frame), set(frame[tables.rivals(frame)].title)
+    figure = charts.spread(sheet, [title for title in sheet.frame.index if title in models])
     assert figure is not None
     return figure
 
@@ -160,10 +162,9 @@ def write(root: Path) -> None:
             figure.savefig(folder / f"{name}.svg", facecolor="white", metadata={"Date": None})
 
     # only the text between the two marks is replaced
-    made = blocks()
     for page in (root / name for name in PAGES):
-        text = PLACE.sub(lambda place: place[1] + made[place[2]] + place[3], page.read_text(encoding="utf-8"))
-        files.replace(page, text)
+        old = page.read_text(encoding="utf-8")
+        files.replace(page, PLACE.sub(lambda place: place[1] + block(place[2]) + place[3], old))
 
 
 if __name__ == "__main__":

@@ -15,13 +15,12 @@ def test_the_session_writes_into_the_checkout() -> None:
 
 
 def test_tables_of_the_pages_are_made_from_committed_rows() -> None:
-    made = illustrations.blocks()
     for page in illustrations.PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
         places = illustrations.PLACE.findall(text)
         assert text.count("made by nox -s pictures -->") == len(places)
         for _, name, _ in places:
-            assert made[name] in text, f"{page}: run nox -s pictures"
+            assert illustrations.block(name) in text, f"{page}: run nox -s pictures"
 
 
 def test_readmes_table_is_that_of_its_rows() -> None:
@@ -42,7 +41,7 @@ def test_the_pictures_are_those_that_the_project_makes(tmp_path: Path) -> None:
     illustrations.write(tmp_path)
     for page in illustrations.PAGES:
         text = (tmp_path / page).read_text(encoding="utf-8")
-        assert illustrations.blocks()["published"] in text
+        assert illustrations.block("published") in text
         assert "old" not in text.splitlines()
         assert text.endswith("<!-- end -->\nkept\n")
     for kept in (ROOT / "docs" / "figures").glob("*.svg"):

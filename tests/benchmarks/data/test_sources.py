@@ -144,6 +144,7 @@ def test_the_papers_splits_at_their_real_sizes(monkeypatch: pytest.MonkeyPatch) 
     def contents(name: str, *sizes: int) -> Contents:
         parts = [Part(np.arange(n), np.arange(n)) for n in sizes]
         monkeypatch.setattr(published.PUBLISHED[name], "open", lambda self, download: (parts, []))
+        monkeypatch.setattr(published.PUBLISHED[name], "unpacked", {})  # there are no files
         return published.PUBLISHED[name]().read({}, seed=0)
 
     for name in ("mnist", "fashion_mnist"):

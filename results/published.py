@@ -236,7 +236,7 @@ PAPERS = (
             Line("ALICE (lambda=1)", "alice_mnist", "lambda 1"),
             Line("ALICE (lambda=10)", "alice_mnist", "lambda 10"),
         ),
-        needs="MNIST, an hour",
+        needs="MNIST",
         notes=(
             "Networks and schedule of the published sweep are in no repository; those here are suite "
             "mnist's, so compare the order within a column, not two columns. Scores are of two classifiers "

@@ -102,6 +102,7 @@ def main() -> None:
     folders = parser.parse_args().folders
     table = beside({epoch: of_run(run) for epoch, run in bigans(folders).items()})
     print(table.to_string(index=False))
+    LOG.parent.mkdir(parents=True, exist_ok=True)
     files.replace(LOG, formats.csv(table, index=False))
 
 

@@ -80,9 +80,9 @@ def _ours(frame: pd.DataFrame, line: Line, column: Ours) -> tuple[str, str]:
     text = f"{numbers.mean():.{digits}f}" + (f" ± {numbers.std():.{digits}f}" if len(numbers) > 1 else "")
     if column.extremes:
         text += f" ({_number(numbers.min())} to {_number(numbers.max())})"
-    steps = sorted(of_line.step.dropna().unique())
+    updates = " or ".join(f"{count:,.0f}" for count in sorted(of_line.updates.dropna().unique()))
     seeds = f"{len(numbers)} seed{'s' * (len(numbers) > 1)}"
-    return text, f"{of_line.title.iloc[0]} {seeds}, {' or '.join(f'{step:,}' for step in steps)} updates"
+    return text, f"{of_line.title.iloc[0]} {seeds}, {updates} updates"
 
 
 def _difference(numbers: pd.DataFrame, frame: pd.DataFrame, line: Line, column: Difference) -> str:
@@ -128,9 +128,15 @@ def sheet(paper: Paper, frame: pd.DataFrame) -> Sheet:
 
 
 def _scored(frame: pd.DataFrame, paper: Paper) -> pd.DataFrame:
-    """Return the rows that may stand in a paper's table: its data, the test split."""
+    """Return the rows that may stand in a paper's table, each with the updates of its run."""
     # samples from the prior alone belong to no split
-    return frame[(frame.dataset == paper.data) & (frame.status == "ok") & frame.split.isin(["test", ""])]
+    scored = frame[(frame.dataset == paper.data) & (frame.status == "ok") & frame.split.isin(["test", ""])]
+
+    # A run's steps are those of all its phases; how far it is, its network with the fewest updates says.
+    counts = scored[scored.metric.str.startswith("updates_")]
+    updates = counts.groupby(["suite", "run_id"]).value.min().rename("updates")
+    scored = scored.join(updates, on=["suite", "run_id"])
+    return scored.assign(updates=scored.updates.astype("Float64").fillna(scored.step))
 
 
 def _training(paper: Paper, trained: Iterable[str]) -> list[str]:
@@ -169,10 +175,10 @@ def _state(paper: Paper, frame: pd.DataFrame) -> str:
 
     # the shortest training counts, and the fewest seeds
     seeds = min(rows.seed.nunique() for rows in filled)
-    steps = int(min(rows.step.dropna().min() for rows in filled))
-    schedule = f"{steps:,} updates, its own schedule"
+    updates = min(rows.updates.dropna().min() for rows in filled)
+    schedule = f"{updates:,.0f} updates, its own schedule"
     if paper.updates:
-        share = min(1.0, steps / paper.updates)
+        share = min(1.0, updates / paper.updates)
         schedule = "full schedule" if share == 1 else f"{100 * share:.2g} % of the schedule"
     count = f"{len(filled)} of {len(lines)} lines" if len(filled) < len(lines) else "all lines"
     return f"{schedule}, {count}, {seeds} seed{'s' * (seeds > 1)}"

@@ -126,6 +126,18 @@ def test_the_state_of_each_published_table_comes_from_rows(tmp_path: Path) -> No
     assert states(other) == []
 
 
+def test_how_far_a_run_of_two_phases_is_its_networks_say(tmp_path: Path) -> None:
+    # GAN, then its encoder's regression: 29,138 steps in all, of which each network learns in half
+    networks = ("encoder", "decoder", "discriminator")
+    updates = [Measurement(f"updates_{network}", 14_569.0, kind="budget") for network in networks]
+    store(tmp_path, "mnist_bigan", "gan", 0, [neighbours(97.0), *updates], "mnist")
+    assert (
+        "9.3 % of the schedule, 1 of 6 lines, 1 seed"
+        in sheet("published", tmp_path).frame["its state"].tolist()
+    )
+    assert sheet("bigan-table-1", tmp_path).notes[0].startswith("Here: GAN 1 seed, 14,569 updates.")
+
+
 def test_no_column_holds_both_published_and_own_numbers() -> None:
     for paper in published.PAPERS:
         titles = [column.title for column in paper.columns]

@@ -88,7 +88,8 @@ def bigans(folders: list[Path]) -> dict[int, Path]:
     found: dict[int, Path] = {}
     for run in (run for folder in folders for run in stored.finished(folder)):
         origin = stored.read_origin(run)
-        if origin["seed"] is not None and loading.of_run(origin).kind(origin["model"]) is BiGAN:
+        # references and measurements of speed have no step
+        if origin["step"] and loading.of_run(origin).kind(origin["model"]) is BiGAN:
             found.setdefault(origin["step"] // EPOCH, run)
     return found
 

@@ -1,15 +1,19 @@
 """BiGAN's training next to its authors' log: each number by another way."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 
+from alibench import load_run
 from alibench.benchmarks.data import datasets
 from alibench.benchmarks.studies import official_log
 from alibench.benchmarks.studies.official_log import CODE, DISTANCE, HIDDEN, LOSS_OF_D, LOSS_OF_OTHERS
-from alibench.evaluation.data import as_float
+from alibench.evaluation.data import Data, as_float
 from alibench.evaluation.settings import Settings
 from alibench.evaluation.subject import Subject
 from tests.conftest import build
@@ -48,3 +52,20 @@ def test_each_number_of_the_log_stands_beside_ours() -> None:
     last = table[(table.epoch == 400) & (table.metric == CODE)].iloc[0]
     assert last.published == 92.1
     assert table.here.notna().sum() == 2
+
+
+def test_the_command_measures_the_trained_bigan_of_an_output(
+    quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: Data
+) -> None:
+    log = tmp_path / "new" / "log.csv"
+    monkeypatch.setattr(official_log, "LOG", log)
+    monkeypatch.setattr(official_log, "EPOCH", 4)  # as many updates as the runs have
+    monkeypatch.setattr(sys, "argv", ["official_log", str(quick)])
+    official_log.main()
+
+    table = pd.read_csv(log).set_index(["epoch", "metric"])
+    assert table.here.notna().groupby("epoch").all().to_dict() == {1: True, 25: False, 200: False, 400: False}
+    model = load_run(quick / "runs" / "digits-bigan-seed0")
+    x = as_float(digits.validation.x)
+    away = (x - model.reconstruct(x)).flatten(1).norm(dim=1).mean()
+    assert table.here[1, DISTANCE] == pytest.approx(float(away), rel=1e-5)

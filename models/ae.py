@@ -1,5 +1,7 @@
 """Autoencoders with squared and absolute error: the baselines of Donahue et al. 2017 (table 1)."""
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from alibench.models.base import Batch, Model, Terms
@@ -14,7 +16,7 @@ class Autoencoder(Model):
     title = "autoencoder, l2"
     source = "Donahue et al. 2017, sec. 4 and table 1"
     generative = False
-    priors = ("normal", "uniform")  # makes no use of it
+    priors: ClassVar[tuple[str, ...]] = ("normal", "uniform")  # makes no use of it
     players = {"autoencoder": ("encoder", "decoder")}
 
     def __init__(self, networks: Networks) -> None:

@@ -6,13 +6,17 @@ from typing import ClassVar
 from torch import Tensor
 
 from alibench.models import games
-from alibench.models.base import Batch, Model, Terms
+from alibench.models.base import Batch, Model, Packing, Terms
+from alibench.models.discriminator import packed, packs
 from alibench.models.networks import Networks
 from alibench.models.noise import Draw
 
 
 class ALI(Model):
-    """One D sees encoder pairs (x, Gz(x)), x from data, and decoder pairs (Gx(z), z), z from the prior."""
+    """One D sees encoder pairs (x, Gz(x)), x from data, and decoder pairs (Gx(z), z), z from the prior.
+
+    `packing` pairs of one kind at once (PacGAN, Lin et al. 2018, here on pairs): B / packing packs a batch.
+    """
 
     name = "ali"
     title = "ALI"
@@ -24,15 +28,18 @@ class ALI(Model):
         "discriminator": ("discriminator",),
     }
 
-    def __init__(self, networks: Networks) -> None:
+    def __init__(self, networks: Networks, packing: Packing = 1) -> None:
         super().__init__(networks)
+        self.packing = packing
         self.encoder = networks.encoder("drawn" if self.stochastic else "code", self.conditional)
         self.decoder = networks.decoder(self.conditional)
-        self.discriminator = networks.discriminator("x", "z", conditional=self.conditional, plain=self.plain)
+        self.discriminator = networks.discriminator(
+            "x", "z", conditional=self.conditional, plain=self.plain, packing=packing
+        )
 
     def noise(self, n: int) -> dict[str, Draw]:
         """Prior codes, the noise of networks that draw, and the dropout masks of D on both kinds of pair."""
-        return self.draws(n, "z", "eps", "xi") | self.discriminator.noise(2 * n)
+        return self.draws(n, "z", "eps", "xi") | self.discriminator.noise(2 * packs(n, self.packing))
 
     def pairs(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """Return encoder pairs "q" and decoder pairs "p"."""
@@ -45,7 +52,7 @@ class ALI(Model):
     def forward(self, batch: Batch, learners: tuple[str, ...]) -> Terms:
         """D runs on both kinds of pair, with the same labels on both sides."""
         # One pass over both kinds, so that batch norm and dropout are shared, as in the released code.
-        pairs = self.pairs(batch)
+        pairs = {kind: packed(parts, self.packing) for kind, parts in self.pairs(batch).items()}
         return Terms(pairs, self.discriminator.compare(pairs, batch.noise, self.condition(batch.y)))
 
     def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:

@@ -60,6 +60,7 @@ LOG_SIGMA = (-7.0, 1.0)
 # The options of models, as suites give them.
 Weight = Annotated[float, Meta(ge=0, le=1e6)]  # of a loss, or of a phase's rounds
 Updates = Annotated[int, Meta(ge=0, le=1000)]  # of one player in a round
+Packing = Annotated[int, Meta(ge=1, le=4)]  # samples that D sees at once (PacGAN)
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Terms:
-    """What one forward pass hands to the loop. Keys of pairs and logits: "q" encoder, "p" decoder."""
+    """What one forward pass hands to the loop. Keys of pairs and logits: "q" encoder, "p" decoder.
+
+    Where D sees m samples at once, pairs, logits and losses are those of packs: B / m in place of B.
+    """
 
     pairs: Mapping[str, tuple[Tensor, ...]] = field(default_factory=dict)  # kind -> D's inputs, each (B, ...)
     logits: Mapping[str, Tensor] = field(default_factory=dict)  # kind -> D's logits, (B,) or (B, K)
@@ -120,6 +124,11 @@ class Model(nn.Module):
     # It learns classes from `Batch.labelled`; `classify` names them.
     semi_supervised: ClassVar[bool] = False
     elsewhere: ClassVar[bool] = False  # trained elsewhere: it is evaluated and never trained
+    # Who learns together says which update it is, so that no recipe splits a group.
+    whole_groups: ClassVar[bool] = False
+    # Its loss compares a batch's samples with one another, so that no process can take a share of it.
+    pairwise: ClassVar[bool] = False
+    packing: int = 1  # samples that D sees at once: batches are multiples of it
     priors: ClassVar[tuple[str, ...]] = ("normal",)  # of z, that it can work with
     players: ClassVar[Mapping[str, tuple[str, ...]]]  # player -> the attributes that hold its networks
 

@@ -8,12 +8,28 @@ import torch
 from torch import Tensor, nn
 
 from alibench.models.coders import Scaling, Sizes
-from alibench.models.layers import Row, Stack, Style, latent_shape
+from alibench.models.layers import Row, Stack, Style, Unfit, latent_shape
 from alibench.models.noise import Draw
 
 
+def packs(n: int, m: int) -> int:
+    """Return how many packs of m samples a batch of n makes. Raises Unfit unless it is a whole number."""
+    if n % m:
+        raise Unfit(f"a batch of {n} does not divide into packs of {m}: set recipe.batch to a multiple")
+    return n // m
+
+
+def packed(parts: tuple[Tensor, ...], m: int) -> tuple[Tensor, ...]:
+    """Return parts (B, ...) as D sees packs of m samples: m slices (B / m, ...) of each part.
+
+    PacGAN (Lin et al. 2018), section 2: D sees several samples of one kind at once.
+    """
+    # slices, not chunks: each has a gradient of its own, which one backward pass through D needs
+    return parts if m == 1 else tuple(part[i::m] for part in parts for i in range(m))
+
+
 class Discriminator(nn.Module):
-    """Logits, (B,) or (B, K), of what it sees: pairs (x, z), x alone, z alone, or pairs (x, x) and (z, z).
+    """Logits, (B,) or (B, K), of what it sees: pairs (x, z), x or z alone, pairs (x, x), packs (x, x, z, z).
 
     One tower for x and one for z, then a joint one on what both give, concatenated with the condition. Where
     the table injects z, z has no tower.
@@ -63,21 +79,43 @@ class Discriminator(nn.Module):
         self, *inputs: Tensor, noise: Mapping[str, Tensor] | None = None, c: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return what the last layer sees (B, F), before its dropout, and the logits, from one pass."""
-        xs = [part for part, kind in zip(inputs, self.sees, strict=True) if kind == "x"]
-        zs = [part for part, kind in zip(inputs, self.sees, strict=True) if kind == "z"]
-        z = torch.cat(zs, dim=1) if zs else None
+        return self.judge_towers(self.towers(*inputs, noise=noise), *inputs, noise=noise, c=c)
 
-        # The towers, side by side.
-        parts = []
-        if self.dx is not None:
-            parts.append(self.dx(self.scaling(torch.cat(xs, dim=1)), noise, z).flatten(1))
-        if self.dz is not None:
-            assert z is not None
-            parts.append(self.dz(z.view(len(z), *self.dz.shape), noise).flatten(1))
-
-        h = torch.cat(parts if c is None else [*parts, c], dim=1)
+    def judge_towers(
+        self,
+        towers: Mapping[str, Tensor],
+        *inputs: Tensor,
+        noise: Mapping[str, Tensor] | None = None,
+        c: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the same from what the towers gave of the inputs."""
+        _, z = self._sides(inputs)
+        h = torch.cat([*towers.values(), *([] if c is None else [c])], dim=1)
         *_, last, logits = self.dxz.outputs(h.view(len(h), *self.dxz.shape), noise, z)
         return last.flatten(1).to(inputs[0].dtype), logits.flatten(1).squeeze(1).to(inputs[0].dtype)
+
+    def towers(self, *inputs: Tensor, noise: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return what the towers give of inputs, flat (B, F): of "x", and of "z" where it has a tower."""
+        (x, z), towers = self._sides(inputs), dict[str, Tensor]()
+        if self.dx is not None:
+            assert x is not None
+            towers["x"] = self.dx(self.scaling(x), noise, z).flatten(1)
+        if self.dz is not None:
+            assert z is not None
+            towers["z"] = self.dz(z.view(len(z), *self.dz.shape), noise).flatten(1)
+        return towers
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """How many numbers the towers of "x" and of "z" give; a family without layers there has none."""
+        towers = {"x": self.dx, "z": self.dz}
+        return {side: math.prod(t.output) for side, t in towers.items() if t is not None and len(t.layers)}
+
+    def _sides(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor | None, Tensor | None]:
+        """Return all x of the inputs side by side, and all z."""
+        xs = [part for part, kind in zip(inputs, self.sees, strict=True) if kind == "x"]
+        zs = [part for part, kind in zip(inputs, self.sees, strict=True) if kind == "z"]
+        return torch.cat(xs, dim=1) if xs else None, torch.cat(zs, dim=1) if zs else None
 
     def hidden(self, x: Tensor) -> dict[str, Tensor]:
         """Return the outputs (B, ...) of all layers but the last, without dropout; D sees x alone."""

@@ -5,7 +5,7 @@ Each game returns its players' losses per sample (B,), to be minimised; D calls 
 """
 
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import relu, softplus
 
 
 def realness(logits: Tensor) -> Tensor:
@@ -26,6 +26,20 @@ def joint(q: Tensor, p: Tensor) -> dict[str, Tensor]:
     2 log 2.
     """
     return {"discriminator": softplus(-q) + softplus(p), "generator": softplus(q) + softplus(-p)}
+
+
+def relativistic(q: Tensor, p: Tensor) -> dict[str, Tensor]:
+    """R3GAN's relativistic game (Huang et al. 2024, sec. 2): D maximises log sigmoid(q - p), the generator
+    log sigmoid(p - q).
+
+    Logits are compared by their place in the batch. At q = p each loss is log 2.
+    """
+    return {"discriminator": softplus(p - q), "generator": softplus(q - p)}
+
+
+def hinge(q: Tensor, p: Tensor) -> dict[str, Tensor]:
+    """BigBiGAN's game of one score (Donahue and Simonyan 2019, sec. 2): the hinge is in D's loss alone."""
+    return {"discriminator": relu(1 - q) + relu(1 + p), "generator": q - p}
 
 
 def non_saturating(q: Tensor, p: Tensor) -> dict[str, Tensor]:

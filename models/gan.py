@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from alibench.models import games
-from alibench.models.base import Batch, Model, Phase, Terms, Weight
+from alibench.models.base import Batch, Model, Packing, Phase, Terms, Weight
+from alibench.models.discriminator import packed, packs
 from alibench.models.networks import Networks
 from alibench.models.noise import Draw
 
@@ -18,7 +19,8 @@ class GAN(Model):
 
     The second phase minimises the distance of z to Gz(Gx(z)) on generated pairs only (Dumoulin et al. 2017,
     section 4.5, "learning the inverse mapping"; Donahue et al. 2017, "latent regressor"). `regression` is its
-    number of rounds as a multiple of the game's: extra updates, which the tables report.
+    number of rounds as a multiple of the game's: extra updates, which the tables report. D sees `packing`
+    images at once (PacGAN, Lin et al. 2018): B / packing packs a batch.
     """
 
     name = "gan"
@@ -28,12 +30,12 @@ class GAN(Model):
     priors: ClassVar[tuple[str, ...]] = ("normal", "uniform")
     players = {"decoder": ("decoder",), "discriminator": ("discriminator",), "encoder": ("encoder",)}
 
-    def __init__(self, networks: Networks, regression: Weight = 0.5) -> None:
+    def __init__(self, networks: Networks, regression: Weight = 0.5, packing: Packing = 1) -> None:
         super().__init__(networks)
-        self.regression = regression
+        self.regression, self.packing = regression, packing
         self.encoder = networks.encoder("drawn" if self.stochastic else "code")
         self.decoder = networks.decoder()
-        self.discriminator = networks.discriminator("x")
+        self.discriminator = networks.discriminator("x", packing=packing)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -45,7 +47,7 @@ class GAN(Model):
 
     def noise(self, n: int) -> dict[str, Draw]:
         """Prior codes, and the dropout masks of D on real and generated images."""
-        return self.draws(n, "z", "xi") | self.discriminator.noise(2 * n)
+        return self.draws(n, "z", "xi") | self.discriminator.noise(2 * packs(n, self.packing))
 
     def distance(self, z: Tensor, x_tilde: Tensor) -> Tensor:
         """Return how far z is from the code of x_tilde = Gx(z), per sample (B,).
@@ -70,7 +72,7 @@ class GAN(Model):
             return Terms(losses={"encoder": self.distance(z, x_tilde)})
 
         # The game.
-        pairs = {"q": (batch.x,), "p": (self.image_of(z, xi),)}
+        pairs = {"q": packed((batch.x,), self.packing), "p": packed((self.image_of(z, xi),), self.packing)}
         return Terms(pairs, self.discriminator.compare(pairs, batch.noise))
 
     def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:

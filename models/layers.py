@@ -22,6 +22,10 @@ from alibench.models.operations import convolve, maxout
 MOST = 10**8  # weights of a layer; with gradients and Adam's moments they take 1.6 GB
 
 
+class Unfit(Exception):
+    """A model cannot be built or trained as it is asked to; the message names the remedy."""
+
+
 class TooLarge(Exception):
     """A layer would have more than MOST weights; raised before it takes memory."""
 

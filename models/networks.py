@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from alibench.models.coders import Decoder, Encoder, Scaling, Sizes
 from alibench.models.discriminator import Discriminator
-from alibench.models.layers import Row, Style, initialise, without_norm
+from alibench.models.layers import Row, Stack, Style, initialise, without_norm
 
 FILLED = -1  # maps that depend on model and data: the encoder's outputs, the decoder's channels
 CLIP = 1e-7  # of the mean image, before its log-odds
@@ -67,15 +67,21 @@ class Networks:
         if not self.family.scaled:
             object.__setattr__(self, "scale", 1.0)  # the dataclass is frozen
 
-    def encoder(self, kind: Literal["code", "gaussian", "drawn"], conditional: bool = False) -> Encoder:
-        """Return a map of x to a code, to mean and log sigma, or to a code drawn by the family's way."""
+    def encoder(
+        self, kind: Literal["code", "gaussian", "drawn"], conditional: bool = False, plain: bool = False
+    ) -> Encoder:
+        """Return a map of x to a code, to mean and log sigma, or to a code drawn by the family's way.
+
+        `plain` has no batch norm, so that a gradient per sample can go through it.
+        """
         family = self.family
         noise = family.encoder_noise if kind == "drawn" else 0
         statistics = 1 if kind == "code" or noise else 2
 
         # the last row's maps are the code's numbers, or twice as many
+        rows = (*family.encoder[:-1], replace(family.encoder[-1], maps=statistics * self.latent))
         encoder = Encoder(
-            (*family.encoder[:-1], replace(family.encoder[-1], maps=statistics * self.latent)),
+            without_norm(rows) if plain else rows,
             family.style,
             self._sizes(conditional, noise),
             self.scale,
@@ -106,10 +112,12 @@ class Networks:
         conditional: bool = False,
         plain: bool = False,
         outputs: int = 1,
+        packing: int = 1,
         name: str = "",
     ) -> Discriminator:
         """Return D of what it sees, the same towers for all; `plain` has neither batch norm nor dropout.
 
+        It sees `packing` samples at once, side by side as `discriminator.packed` makes them.
         `outputs` logits stand in for the table's one. A model's second D needs a name, so that it has dropout
         masks of its own.
         """
@@ -120,8 +128,9 @@ class Networks:
         # (x / scale - centre) * gain, with one operation less
         scaling = Scaling(family.centre * self.scale, family.gain / self.scale)
         sizes = self._sizes(conditional)
+        parts = tuple(side for side in sees for _ in range(packing))
         discriminator = Discriminator(
-            (dx, dz, dxz), sees, family.style, sizes, scaling, family.separate, name
+            (dx, dz, dxz), parts, family.style, sizes, scaling, family.separate, name
         )
         initialise(discriminator, self.rng, family.std)
         return discriminator
@@ -131,8 +140,21 @@ class Networks:
 
     def embedding(self) -> nn.Linear:
         """Return the linear map of labels, a number per class or attribute, that a model's networks share."""
-        embedding = nn.Linear(self.labels, self.family.embedding)
-        std = self.labels**-0.5 if self.family.std is None else self.family.std
-        nn.init.normal_(embedding.weight, 0.0, std, generator=self.rng)
-        nn.init.zeros_(embedding.bias)
-        return embedding
+        return self.linear(self.labels, self.family.embedding)
+
+    def linear(self, inputs: int, outputs: int) -> nn.Linear:
+        """Return a linear map of (B, inputs) to (B, outputs), with biases that start at zero."""
+        linear = nn.Linear(inputs, outputs)
+        std = inputs**-0.5 if self.family.std is None else self.family.std
+        nn.init.normal_(linear.weight, 0.0, std, generator=self.rng)
+        nn.init.zeros_(linear.bias)
+        return linear
+
+    def mapping(self, layers: int) -> Stack:
+        """Return ALAE's map of z (B, latent) to codes (B, latent): dense layers with leaky ReLU."""
+        row = Row("dense", 1, 1, self.latent, act="leaky")
+        mapping = Stack("mapping", (row,) * layers, (self.latent,), self.family.style)
+        initialise(
+            mapping, self.rng, (2 / self.latent) ** 0.5
+        )  # so that codes vary as z does, as in its code
+        return mapping

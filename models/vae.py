@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -35,11 +36,12 @@ class VAE(Model):
     likelihood = True
     players = {"autoencoder": ("encoder", "decoder")}
     beta: float = 1.0  # weight of the KL term
+    encoder_kind: ClassVar[Literal["gaussian", "drawn"]] = "gaussian"
     variance: Tensor
 
     def __init__(self, networks: Networks) -> None:
         super().__init__(networks)
-        self.encoder = networks.encoder("gaussian")
+        self.encoder = networks.encoder(self.encoder_kind)
         self.decoder = networks.decoder()
         self.register_buffer("variance", torch.tensor(0.01 * networks.scale**2))
 
@@ -53,14 +55,17 @@ class VAE(Model):
         mean, log_sigma = self.posterior(batch.x)
         assert log_sigma is not None
         x_hat = self.decoder(mean + log_sigma.exp() * batch.noise["eps"])
+        loss = self.beta * kl_to_prior(mean, log_sigma) + self.surprise(batch.x, x_hat)
+        return Terms(losses={"autoencoder": loss})
 
-        # The variance follows the error; no gradient goes through it.
-        error = (batch.x - x_hat).square().flatten(1)  # (B, D)
+    def surprise(self, x: Tensor, x_hat: Tensor) -> Tensor:
+        """Return -log p(x | z) (B,) in nats, x_hat the mean; in training, the variance follows the error."""
+        # No gradient goes through the variance.
+        error = (x - x_hat).square().flatten(1)  # (B, D)
         self.variance.mul_(0.999).add_(0.001 * batch_mean(error.detach()))
         # a copy, which autograd keeps while the buffer moves on
         variance = self.variance.clone()
-        log_likelihood = -0.5 * (error / variance + torch.log(2 * math.pi * variance)).sum(1)
-        return Terms(losses={"autoencoder": self.beta * kl_to_prior(mean, log_sigma) - log_likelihood})
+        return 0.5 * (error / variance + torch.log(2 * math.pi * variance)).sum(1)
 
     def conclude(self, batches: Iterable[Tensor], rng: torch.Generator) -> None:
         """Store the variance that is optimal on the batches: the mean squared error through drawn codes."""

@@ -59,7 +59,8 @@ class Case:
 
     def trainer(self, model: Model, phase: Phase) -> Trainer:
         """Return a trainer of one phase, on few samples."""
-        recipe = replace(self.recipe, batch=min(BATCH, self.recipe.batch, len(self.few.train)))
+        batch = min(BATCH, self.recipe.batch, len(self.few.train))
+        recipe = replace(self.recipe, batch=batch - batch % model.packing)
         return Trainer(model, phase, recipe, self.few.train, generator(0, "checkup"), self.labelled)
 
     def groups(self, model: Model) -> Iterator[tuple[Phase, Batch, Learners]]:

@@ -24,7 +24,7 @@ from alibench.evaluation.seeds import generator
 from alibench.models.base import Batch, Model, Terms
 from alibench.models.noise import Draw
 
-FEWEST = 4  # samples that a first pass is made with
+FEWEST = 4  # samples, or packs of them, that a first pass is made with
 LOOKS = 5  # batches that a parameter may wait for its first gradient
 ROUNDS = 3  # before a stop, and after it
 
@@ -115,10 +115,10 @@ def losses(case: Case) -> str:
 
         # One loss a sample: the loop takes the mean itself, and each logit's slope by it.
         for player, value in values.items():
-            if tuple(value.shape) != (len(batch.x),):
+            if value.shape not in {(n := len(batch.x),), (n // model.packing,)}:
                 raise Missing(
-                    f"the loss of '{player}' has shape {tuple(value.shape)}, ({len(batch.x)},) is expected: "
-                    "one a sample, without a mean over the batch, as by .flatten(1).sum(1)"
+                    f"the loss of '{player}' has shape {tuple(value.shape)}, ({n},) is expected: one a "
+                    "sample, without a mean over the batch, as by .flatten(1).sum(1)"
                 )
             if not bool(value.isfinite().all()):
                 raise Missing(f"the loss of '{player}' is not finite on the first batch")
@@ -128,7 +128,8 @@ def losses(case: Case) -> str:
 
 def _first_pass(case: Case) -> None:
     """Pass few samples through a copy of the model as the loop does. Raises Missing for other types."""
-    model, few = copy.deepcopy(case.model), first(case.few.train, FEWEST)
+    model = copy.deepcopy(case.model)
+    few = first(case.few.train, FEWEST * model.packing)
     draws = model.noise(len(few))
     if wrong := [name for name, draw in draws.items() if not isinstance(draw, Draw)]:
         raise Missing(

@@ -19,7 +19,7 @@ from alibench.evaluation.errors import BadInput
 from alibench.evaluation.seeds import generator
 from alibench.evaluation.settings import Settings
 from alibench.models.base import Model
-from alibench.models.layers import TooLarge
+from alibench.models.layers import TooLarge, Unfit
 from alibench.models.networks import Family, Networks
 from alibench.models.tables import FAMILIES
 from alibench.results.cells import Gated
@@ -210,8 +210,11 @@ class Suite:
             # for what networks.rng does not draw
             with randomness.seeded(generator(seed, "modules").initial_seed()):
                 model: Model = _call(kind, entry.options, f"{where}.options", owner, networks)
+            model.noise(self.recipe_of(name).batch)
         except TooLarge as problem:
             raise BadInput(f"{where}: {problem}: set a smaller latent, or smaller images by --size") from None
+        except Unfit as problem:
+            raise BadInput(f"{where}: {problem}") from None
         except BadInput:
             raise
         except Exception as error:

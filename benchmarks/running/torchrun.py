@@ -58,7 +58,10 @@ class Together:
             )
 
         for job in work:
-            if job.trains and (reason := refusal(job.suite.recipe_of(job.name), world())):
+            if not job.trains:
+                continue
+            model, recipe = job.suite.shapes(job.name), job.suite.recipe_of(job.name)
+            if reason := refusal(model, recipe, world()):
                 raise BadInput(f"suite '{job.suite.name}', model '{job.name}': {reason}")
 
     def grouped(self, work: Iterable[Job]) -> list[Group]:

@@ -36,7 +36,7 @@ from alibench.models.base import Batch, Model, Phase
 DUE, ENDING = 1, 2  # what a process says of a checkpoint: it is time for one, or it is asked to end
 
 
-def refusal(recipe: Recipe, processes: int) -> str:
+def refusal(model: Model, recipe: Recipe, processes: int) -> str:
     """Return why so many processes cannot share a training; empty if they can."""
     if recipe.execution == "graphs":
         return "execution 'graphs' has not been tried with several processes: use --set execution=eager"
@@ -46,6 +46,10 @@ def refusal(recipe: Recipe, processes: int) -> str:
         return (
             f"batch {recipe.batch} has no {processes} equal shares: use {fitting} "
             f"process{'es' * (fitting > 1)}, or --set batch={larger}, which changes the result"
+        )
+    if model.pairwise or model.packing > 1:
+        return (
+            "its loss compares samples of a batch with one another, so that no process has a share: use one"
         )
     return ""
 
@@ -70,7 +74,7 @@ class ShardedTrainer(Trainer):
     ) -> None:
         # refused here too: not every caller has asked `refusal` before
         recipe = recipe.on(rng.device, alone=False)
-        if reason := refusal(recipe, world()):
+        if reason := refusal(model, recipe, world()):
             raise BadInput(reason)
         super().__init__(model, phase, recipe, split, rng, labelled)
         self.peers = Peers(self.rng.device)

@@ -21,7 +21,7 @@ from alibench.evaluation.seeds import generator
 from alibench.models.base import Batch, Model, Phase
 from alibench.models.discriminator import Discriminator
 
-PROBE = 4  # samples that show whether one backward pass through D is exact
+PROBE = 4  # samples, or packs of them, that show whether one backward pass through D is exact
 
 
 def parameters(model: Model, player: str) -> list[Tensor]:
@@ -31,12 +31,16 @@ def parameters(model: Model, player: str) -> list[Tensor]:
 
 
 def moves_of(model: Model, group: tuple[str, ...], alternating: bool) -> list[Learners]:
-    """Return who learns at once on one batch: a whole group, or each player alone, discriminators first."""
+    """Return who learns at once on one batch: a whole group, or each player alone, discriminators first.
+
+    A model of `whole_groups` alternates as its rounds say, and not otherwise.
+    """
 
     def judges(player: str) -> bool:
         return all(isinstance(getattr(model, network), Discriminator) for network in model.players[player])
 
-    players = [(player,) for player in sorted(group, key=judges, reverse=True)] if alternating else [group]
+    splits = alternating and not model.whole_groups
+    players = [(player,) for player in sorted(group, key=judges, reverse=True)] if splits else [group]
     return [{player: parameters(model, player) for player in move} for move in players]
 
 
@@ -121,8 +125,9 @@ class Trainer:
     def _judge(self, players: tuple[str, ...], split: Split) -> str | None:
         """Return whose backward pass serves all players, as a copy of the model shows on a few samples."""
         model, rng = copy.deepcopy(self.model), generator(0, "probe", self.rng.device)
+        few = torch.arange(PROBE * model.packing) % len(split)
         # labels below 0 stand for none, which a batch of labelled samples does not have
-        x, y = as_float(split.x[:PROBE].to(rng.device)), split.y[:PROBE].to(rng.device)
+        x, y = as_float(split.x[few].to(rng.device)), split.y[few].to(rng.device)
         noise = {name: draw(rng) for name, draw in model.noise(len(x)).items()}
         batch = Batch(x, noise, y, (x, y.clamp(min=0)))
         return judge_of(model, batch, {player: parameters(model, player) for player in players})

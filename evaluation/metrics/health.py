@@ -55,11 +55,12 @@ def unsupported_reason(data: Data, settings: Settings) -> str:
 def logits(subject: Subject) -> Mapping[str, Tensor]:
     """Return D's logits for encoder pairs "q" of held-out data, decoder pairs "p", and other kinds."""
     model, rng = subject.model, subject.rng("health")
-    round_ = model.phases[0].round
-    players = tuple(player for group in round_ for player in group if player != "discriminator")
+    learners = next((group for group in model.phases[0].round if "discriminator" in group), ())
 
     kept: dict[str, list[Tensor]] = {}
-    for x, y in zip(subject.held_out.x.split(BATCH), subject.held_out.y.split(BATCH), strict=True):
+    whole = len(subject.held_out) // model.packing * model.packing
+    held_out = subject.held_out.x[:whole].split(BATCH), subject.held_out.y[:whole].split(BATCH)
+    for x, y in zip(*held_out, strict=True):
         # masks are dropout, uniform draws the critic's: without them D judges as it does after training
         draws = {
             key: draw for key, draw in model.noise(len(x)).items() if draw.kind not in ("mask", "uniform")
@@ -69,7 +70,7 @@ def logits(subject: Subject) -> Mapping[str, Tensor]:
         labelled = (x, y.clamp(min=0)) if model.semi_supervised else None  # their logits are left aside
 
         with torch.no_grad():
-            judged = model(Batch(x, noise, y, labelled), players).logits
+            judged = model(Batch(x, noise, y, labelled), learners).logits
         for kind, part in judged.items():
             kept.setdefault(kind, []).append(part.cpu())
     return {kind: torch.cat(parts) for kind, parts in kept.items()}

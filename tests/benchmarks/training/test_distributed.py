@@ -44,12 +44,14 @@ from alibench.benchmarks.training.sharded import Sharded, refusal, synchronised
 from alibench.benchmarks.training.stopping import Request, Stopped
 from alibench.evaluation.data import Split
 from alibench.evaluation.errors import BadInput
+from alibench.models import REGISTRY
 from alibench.models.base import Batch, Model, Terms
 from alibench.models.noise import Draw
 from alibench.results import rows
-from tests.conftest import MODELS, TINY, build
+from tests.conftest import MODELS, TINY, build, networks
 
 CPU, PROCESSES, SHARED = torch.device("cpu"), 2, Sharded()
+SHARED_MODELS = [name for name in MODELS if not REGISTRY[name].pairwise]
 FEW = Recipe(steps=3, batch=20, ema=0.5, statistics=2)
 TRACED = Recipe(steps=7, batch=20)  # as many steps as it has ticks
 LONG = Recipe(steps=200)
@@ -189,7 +191,7 @@ def rounded(folder: Path) -> Any:
 
 
 def models(folder: Path) -> Any:
-    return {name: trained(name, FEW, processes=SHARED) for name in MODELS}
+    return {name: trained(name, FEW, processes=SHARED) for name in SHARED_MODELS}
 
 
 def recipes(folder: Path) -> Any:
@@ -304,7 +306,7 @@ RECIPES = [replace(FEW, update="alternating"), replace(FEW, update="separate", w
 
 def on_gpus(folder: Path) -> Any:
     device = torch.device("cuda", dist.get_rank())
-    return {name: trained(name, FEW, device=device, processes=SHARED) for name in MODELS}
+    return {name: trained(name, FEW, device=device, processes=SHARED) for name in SHARED_MODELS}
 
 
 def long(folder: Path) -> Any:
@@ -386,7 +388,7 @@ def test_batch_norm_of_bf16_keeps_its_statistics_in_fp32(pair: Found) -> None:
     torch.testing.assert_close(statistics, dict(norm.named_buffers()), rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", SHARED_MODELS)
 def test_every_model_learns_what_it_learns_in_one_process(name: str, pair: Found) -> None:
     """All phases, statistics and averages included; where a gradient is nought, Adam's rounding grows."""
     first, second = (found[name] for found in pair(models))
@@ -475,9 +477,14 @@ def test_shares_that_are_none_are_refused_by_all(pair: Found) -> None:
     ],
 )
 def test_what_cannot_be_shared_is_refused_with_the_remedy(recipe: Any, processes: int, said: str) -> None:
-    told = refusal(Recipe(steps=1, **recipe), processes)
+    told = refusal(build("ali"), Recipe(steps=1, **recipe), processes)
     assert told.startswith(said)
     assert bool(told) == bool(said)
+
+
+def test_losses_over_pairs_of_samples_are_not_shared() -> None:
+    for model in (build("wae-mmd"), REGISTRY["ali"](networks(), packing=2)):
+        assert "compares samples of a batch" in refusal(model, Recipe(steps=1), 2)
 
 
 # ---------------------------------------------------------------------------------------------- longer
@@ -487,7 +494,7 @@ def test_what_cannot_be_shared_is_refused_with_the_remedy(recipe: Any, processes
 @pytest.mark.skipif(torch.cuda.device_count() < PROCESSES, reason="NCCL wants a GPU for each process")
 def test_two_gpus_learn_what_one_learns(tmp_path: Path) -> None:
     first, second = _paired(tmp_path, on_gpus)(on_gpus)
-    for name in MODELS:
+    for name in SHARED_MODELS:
         assert torch.equal(numbers(first[name]), numbers(second[name]))
         assert apart(first[name], trained(name, FEW, device=torch.device("cuda"))) < 1e-8
 

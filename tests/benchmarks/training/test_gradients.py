@@ -52,7 +52,11 @@ def error(found: list[Tensor], expected: list[Tensor]) -> float:
 
 def assert_one_is_two(model: Model, batch: Batch, judge: str = "discriminator", *learners: Learners) -> None:
     """One pass through D gives every player the gradients of separate passes, to 1e-4 of their norms."""
-    one, two = (found(model, batch, way, *learners) for way in (judge, None))
+    before = [buffer.clone() for buffer in model.buffers()]
+    one = found(model, batch, judge, *learners)
+    for buffer, value in zip(model.buffers(), before, strict=True):
+        buffer.copy_(value)  # AVB's variance moves with every pass
+    two = found(model, batch, None, *learners)
     for player, expected in two.items():
         assert error(one[player], expected) < 1e-4, player
 
@@ -118,7 +122,7 @@ def test_the_generator_learns_on_where_ds_slope_is_lost(around: float, digits: D
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if not REGISTRY[name].whole_groups])
 def test_a_learners_gradient_does_not_depend_on_who_else_learns(name: str, digits: Data) -> None:
     model = build(name)
     batch = batch_for(model, as_float(digits.train.x[:50]))
@@ -234,6 +238,9 @@ def test_a_loss_beside_the_game_that_uses_d_takes_two_passes(kind: type[ALI], di
         ("alice", "discriminator"),  # the cycle is the generator's and does not use D
         ("gan-jlr", "discriminator"),
         ("aae", "discriminator"),
+        ("ali-relativistic", "discriminator"),
+        ("veegan", "discriminator"),
+        ("avb", "discriminator"),
         ("cali", None),  # the condition, which the generator learns, enters D beside the pairs
         ("alice-adversarial", None),  # pairs of the cycles depend on those of the game
         ("ssali", None),  # vector logits

@@ -23,9 +23,9 @@ class RelativisticALI(ALI):
     def __init__(self, networks: Networks, packing: Packing = 1) -> None:
         super().__init__(networks, packing)
         # What all logits share cancels: its gradient is rounding alone, which Adam would make steps of.
-        bias = self.discriminator.dxz.layers[-1].op.bias
-        if isinstance(bias, Tensor):
-            bias.requires_grad_(False)
+        last = dict(self.discriminator.dxz.layers[-1].named_parameters())
+        if "op.bias" in last:
+            last["op.bias"].requires_grad_(False)
 
     def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:
         """Return the two sides' losses of the difference."""

@@ -22,6 +22,7 @@ RAW_DATA = "raw data"  # in place of an extractor's features
 
 # Modes of a known mixture.
 THREE_SIGMA = "3 sigma"
+ANY_OF_2500 = "3 sigma, any of 2,500"
 NEAREST_CENTRE = "nearest centre"
 EXACT_POSTERIOR = "exact posterior"
 

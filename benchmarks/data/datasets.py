@@ -54,6 +54,17 @@ def grid25_easy() -> Data:
     return grid("grid25_easy", spacing=1.0, std=0.1)
 
 
+def ring8() -> Data:
+    """Eight Gaussians on the unit circle, deviation 0.01 (PacGAN, Lin et al. 2018).
+
+    100,000 / 10,000 / 10,000 points. The angles are 2 pi k / 8. Two public codes take eight from 0 to 2 pi
+    with both ends, which are one point: seven modes, one of double weight.
+    """
+    angles = 2 * np.pi * np.arange(8) / 8
+    centres = np.stack([np.cos(angles), np.sin(angles)], 1)
+    return gaussians("ring8", centres, std=0.01, sizes=(100_000, 10_000, 10_000), seed=8)
+
+
 def alice_toy() -> Data:
     """ALICE's toy (Li et al. 2017): five Gaussians, at the origin and the corners (±2, ±2), of deviation 0.2.
 
@@ -90,7 +101,7 @@ def digits() -> Data:
 
 
 DATASETS: dict[str, Callable[..., Data | Source]] = {
-    **{make.__name__: make for make in (grid25, grid25_easy, alice_toy, digits)},
+    **{make.__name__: make for make in (grid25, grid25_easy, ring8, alice_toy, digits)},
     **PUBLISHED,
 }
 OPENED: dict[str, type[Folder] | type[Npz]] = {"folder": Folder, "npz": Npz}

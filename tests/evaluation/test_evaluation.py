@@ -68,6 +68,47 @@ def test_the_modes_histogram_is_even_uneven_or_empty() -> None:
     assert (rows["high_quality"].value, rows["modes_paper"].value) == (0.0, 1)
 
 
+def test_a_sample_at_the_border_of_three_deviations() -> None:
+    mixture = load("ring8").mixture
+    for radius, found in ((2.999, 8), (3.001, 0)):
+        counts = modes.count(mixture.centres * (1 + radius * mixture.std), mixture)
+        assert (counts.any, counts.lenient) == (found, 8)
+
+
+@pytest.mark.parametrize(
+    # what 200 draws of 2,500 gave, computed apart from this code: modes and % within 3 sigma
+    ("dataset", "gaussian", "uniform"),
+    [("ring8", (4.5, 0.26), (5.6, 6.3)), ("grid25", (17.7, 1.5), (20.8, 23.1))],
+)
+def test_noise_and_one_gaussian_find_most_modes_by_the_rule_of_any(
+    dataset: str, gaussian: tuple[float, float], uniform: tuple[float, float]
+) -> None:
+    data = load(dataset)
+    rows = modes.references(baseline(data, seeds=40))
+
+    def mean(metric: str, reference: str) -> float:
+        return float(np.mean([r.value for r in rows if (r.metric, r.reference) == (metric, reference)]))
+
+    assert mean("modes_any", "one Gaussian") == pytest.approx(gaussian[0], abs=0.6)
+    assert mean("high_quality", "one Gaussian") == pytest.approx(gaussian[1], rel=0.1)
+    assert uniform[0] - 0.6 < mean("modes_any", "noise") < uniform[1] + 0.6
+    assert value(rows, "modes_any", reference="held-out data") == len(data.mixture.centres)
+    # the mean of a histogram's divergence is (modes - 1) / 2n
+    expected = (len(data.mixture.centres) - 1) / 5000
+    assert value(rows, "mode_divergence_any", reference="held-out data") == pytest.approx(
+        expected, abs=0.0045
+    )
+
+
+def test_fewer_samples_than_the_rule_asks_for_have_an_empty_cell() -> None:
+    data = load("ring8")
+    few = SimpleNamespace(sample=lambda n: torch.zeros(n, 2))
+    rows = {
+        r.metric: r for r in modes.measure(Subject(ObjectModel(few), data, replace(POINTS, samples=2499), 0))
+    }
+    assert (rows["modes_any"].status, rows["modes_any"].reason) == ("refused", "2,500 samples are needed")
+
+
 def test_real_data_and_noise_on_the_grid() -> None:
     rows = modes.references(baseline(load("grid25_easy"), seeds=2))
     assert value(rows, "modes_3sigma", reference="held-out data") == 25

@@ -7,6 +7,7 @@ trained is in the notes. Cells never run stay empty.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -24,15 +25,28 @@ def _number(value: float) -> str:
     return f"{value:.10g}"
 
 
-def _published(numbers: pd.DataFrame, model: str, column: Theirs) -> pd.DataFrame:
+@cache
+def _of(paper: Paper) -> pd.DataFrame:
+    """Return the published rows of a paper's data, in its own table and in those that stand next to it."""
+    numbers = published()
+    others = {column.source for column in paper.columns if isinstance(column, Theirs) and column.source}
+    sources = pd.MultiIndex.from_tuples([(paper.source, paper.table), *sorted(others)])
+    return numbers[
+        (numbers.dataset == paper.dataset) & numbers.set_index(["source", "table"]).index.isin(sources)
+    ]
+
+
+def _published(paper: Paper, model: str, column: Theirs) -> pd.DataFrame:
     """Return the published rows of one cell; none or one."""
-    cell = numbers[(numbers.model == model) & (numbers.metric == column.metric)]
+    numbers, (source, table) = _of(paper), column.source or (paper.source, paper.table)
+    cell = numbers[(numbers.source == source) & (numbers.table == table)]
+    cell = cell[(cell.model == model) & (cell.metric == column.metric)]
     return cell[cell.labels == column.labels] if column.labels else cell
 
 
-def _theirs(numbers: pd.DataFrame, model: str, column: Theirs) -> tuple[str, str]:
+def _theirs(paper: Paper, model: str, column: Theirs) -> tuple[str, str]:
     """Return a published cell, and the footnote that it needs."""
-    cell = _published(numbers, model, column)
+    cell = _published(paper, model, column)
     if cell.empty:
         return "", ""
 
@@ -47,9 +61,13 @@ def _theirs(numbers: pd.DataFrame, model: str, column: Theirs) -> tuple[str, str
         else:
             text += f" ± {row.bar / row.bar_in_std:.2f}†"
             note = f"† printed with {_number(row.bar_in_std)} standard deviations, shown here with one."
+            if row.bar_in_std < 1:
+                runs = f"{row.bar_in_std**-2:.0f}"
+                note = f"† printed as the standard error of {runs} runs, shown here as a standard deviation."
 
     # Further values, such as smallest and largest, in brackets.
     if column.extra:
+        numbers = _of(paper)
         of_model = numbers[numbers.model == model]
         others = [of_model[of_model.metric == metric].value for metric in column.extra]
         text += f" ({' to '.join(_number(value.iloc[0]) for value in others if len(value))})"
@@ -85,10 +103,10 @@ def _ours(frame: pd.DataFrame, line: Line, column: Ours) -> tuple[str, str]:
     return text, f"{of_line.title.iloc[0]} {seeds}, {updates} updates"
 
 
-def _difference(numbers: pd.DataFrame, frame: pd.DataFrame, line: Line, column: Difference) -> str:
+def _difference(paper: Paper, frame: pd.DataFrame, line: Line, column: Difference) -> str:
     """Return this suite's mean less the published number; "" where one of them is missing."""
     measure = line.measure or column.ours.measure
-    theirs = _published(numbers, line.model, column.theirs).value
+    theirs = _published(paper, line.model, column.theirs).value
     ours = values.of_seeds(_measured(frame, line, column.ours), measure).dropna()
     if theirs.empty or ours.empty:
         return ""
@@ -97,11 +115,8 @@ def _difference(numbers: pd.DataFrame, frame: pd.DataFrame, line: Line, column: 
 
 def sheet(paper: Paper, frame: pd.DataFrame) -> Sheet:
     """Return a published table with this suite's numbers from rows next to it."""
-    # The published rows of this table.
-    numbers = published()
-    is_in = (numbers.source == paper.source) & (numbers.table == paper.table)
-    numbers = numbers[is_in & (numbers.dataset == paper.dataset)]
-    frame = _scored(frame, paper)
+    # The published rows of this table, and ours.
+    numbers, frame = _of(paper), _scored(frame, paper)
 
     # Its lines: those with a counterpart here first, then every other published model.
     known = [line.model for line in paper.lines]
@@ -111,10 +126,10 @@ def sheet(paper: Paper, frame: pd.DataFrame) -> Sheet:
         shown = {}
         for column in paper.columns:
             if isinstance(column, Theirs):
-                shown[column.title], note = _theirs(numbers, line.model, column)
+                shown[column.title], note = _theirs(paper, line.model, column)
                 footnotes.append(note)
             elif isinstance(column, Difference):
-                shown[column.title] = _difference(numbers, frame, line, column)
+                shown[column.title] = _difference(paper, frame, line, column)
             else:
                 shown[column.title], how = _ours(frame, line, column)
                 trained.append(how)
@@ -123,7 +138,7 @@ def sheet(paper: Paper, frame: pd.DataFrame) -> Sheet:
     # Notes say what signs mean, how far runs were trained, where numbers are published.
     index = pd.Index([line.model.replace("lambda=", "λ = ") for line in lines], name="model")
     notes = [*filter(None, dict.fromkeys(footnotes)), *_training(paper, trained), *paper.notes]
-    notes.append(f"Published numbers: {numbers.found_in.iloc[0]}.")
+    notes.append(f"Published numbers: {', '.join(numbers.drop_duplicates('source').found_in)}.")
     return formats.plain(paper.caption + ".", pd.DataFrame(cells, index), tuple(notes))
 
 

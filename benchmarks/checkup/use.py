@@ -55,7 +55,7 @@ def codes(case: Case) -> str | None:
     n = len(case.few.test)
     for attribute in ("codes", "drawn_codes") if case.model.stochastic else ("codes",):
         z, what = getattr(subject, attribute), attribute.replace("_", " ")
-        _check_shape(z, (n, z.shape[-1] if case.kind.elsewhere else case.suite.latent), what)
+        _check_shape(z, (n, z.shape[-1] if case.kind.elsewhere else case.suite.latent_of(case.name)), what)
         if not bool(z.isfinite().all()):
             raise Missing(f"{what} are not finite")
         if case.is_thorough and not torch.equal(z, getattr(again, attribute)):

@@ -35,6 +35,7 @@ class Entry:
     title: str = ""
     # another entry: this one trains for as many floating-point operations, all phases scaled alike
     compute: str = ""
+    latent: Amount | None = None  # numbers in z, where they are not the suite's
     recipe: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -129,6 +130,10 @@ class Suite:
         title = entry.title or getattr(kind, "title", name)  # there is none while a plug-in is only checked
         return replace(entry, of=kind.name, title=f"{title}{', trained elsewhere' * kind.elsewhere}")
 
+    def latent_of(self, name: str) -> int:
+        """Return how many numbers an entry's z has."""
+        return self.model.get(name, Entry()).latent or self.latent
+
     def seeds_of(self, name: str) -> range:
         """Return the seeds of an entry's runs: the first alone, where another would train nothing anew."""
         return self.training_seeds[:1] if self.kind(name).elsewhere else self.training_seeds
@@ -204,7 +209,7 @@ class Suite:
         """Return an entry's model for data of that shape, which need not be there. Raises BadInput."""
         entry, rng = self.entry(name), generator(seed, "weights")
         prior: Any = self.prior
-        networks = Networks(self.family(seed), shape, scale, self.latent, rng, prior, labels, mean)
+        networks = Networks(self.family(seed), shape, scale, self.latent_of(name), rng, prior, labels, mean)
         kind, where, owner = self.kind(name), f"suite '{self.name}', model.{name}", f"model '{entry.of}'"
         try:
             # for what networks.rng does not draw

@@ -20,9 +20,10 @@ def disk(suites: Iterable[Suite], at_once: int) -> int:
         # The arrays that pictures are drawn from, and the codes.
         drawn = pictures.SAMPLES + 2 * pictures.PAIRS if loaded.images else 3 * pictures.POINTS
         drawn += pictures.LINES[loaded.images] * pictures.STEPS
-        arrays = drawn * math.prod(loaded.shape) * loaded.train.x.itemsize + 4 * pictures.CODES * suite.latent
+        drawn_bytes = drawn * math.prod(loaded.shape) * loaded.train.x.itemsize
 
         for name in suite.models:
+            arrays = drawn_bytes + 4 * pictures.CODES * suite.latent_of(name)
             # Shapes have no contents, so this takes no memory.
             weights = sum(tensor.nbytes for tensor in suite.shapes(name).state_dict().values())
             kept += suite.seeds * (weights + arrays + A_RUN)

@@ -160,7 +160,7 @@ def _alike(suite: Suite, name: str, recipe: Recipe) -> tuple[Hashable, ...]:
     """Return what the rounds of an entry depend on: neither the number of steps nor Adam's settings."""
     entry = suite.entry(name)
     same = replace(recipe, steps=1, lr=1.0, beta1=0.0, beta2=0.0, decay=0.0, decay_to=0.0)
-    return (*_networks(suite), entry.of, repr(entry.options), same)
+    return (*_networks(suite), entry.of, entry.latent, repr(entry.options), same)
 
 
 def _networks(suite: Suite) -> tuple[Hashable, ...]:

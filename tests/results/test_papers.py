@@ -47,7 +47,10 @@ def sheet(name: str, *given: Path) -> formats.Sheet:
 
 def test_every_published_number_has_its_source_and_its_bars_meaning() -> None:
     numbers = published.published()
-    assert len(numbers) == 258
+    assert len(numbers) == 676
+    assert not numbers.duplicated(
+        ["source", "table", "dataset", "metric", "model", "labels", "found_in"]
+    ).any()
     for column in ("source", "table", "dataset", "metric", "model", "found_in"):
         assert numbers[column].notna().all(), column
     assert np.isfinite(numbers.value).all()
@@ -64,6 +67,21 @@ def test_bars_of_three_deviations_are_shown_as_one_with_a_footnote(runs: Path) -
     shown = table.frame.loc["ALI (no feature matching)"].filter(like="published").tolist()
     assert shown == ["19.98 ± 0.30†", "19.09 ± 0.15†", "17.99 ± 0.54†", "17.05 ± 0.50†"]
     assert "† printed with 3 standard deviations, shown here with one." in table.notes
+
+
+def test_a_standard_error_is_shown_as_the_deviation_it_comes_from() -> None:
+    # ALI on the ring: 6.6 ± .3, the standard error of ten runs
+    table = sheet("modes-ring")
+    assert table.frame.loc["ALI", "modes, published (PacGAN)"] == "6.6 ± 0.95†"
+    note = "† printed as the standard error of 10 runs, shown here as a standard deviation."
+    assert note in table.notes
+
+
+def test_two_papers_rows_of_one_model_stand_side_by_side() -> None:
+    grid = sheet("modes-grid").frame.loc["ALI"]
+    assert (grid["modes, published (VEEGAN)"], grid["modes, published (PacGAN)"]) == ("15.8", "24.1 ± 1.26†")
+    shares = [grid[f"within 3σ, %, published ({paper})"] for paper in ("VEEGAN", "PacGAN")]
+    assert shares == ["1.6", "95.7 ± 1.90†"]
 
 
 def test_ours_stands_in_a_column_of_its_own_with_how_far_it_was_trained(runs: Path) -> None:

@@ -26,6 +26,8 @@ SCHEDULES = {
     "mnist_bigan": (50, 128, 400 * (50_000 // 128)),
     "grid25_paper": (2, 100, 200 * 1000),
     "alice_toy": (2, 128, 100 * (2048 // 128)),
+    "pacgan_ring": (2, 100, 400 * 1000),
+    "pacgan_grid": (2, 100, 400 * 1000),
 }
 
 
@@ -81,6 +83,16 @@ def test_scale_shortens_every_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     assert suite.recipe_of("ali").steps == 50
     assert suite.recipe_of("vae").steps == 7
     assert loading.load("digits", scale=1e-9)[0].recipe.steps == 1
+
+
+def test_an_entry_may_have_a_latent_of_its_own() -> None:
+    (suite,) = loading.load("pacgan_ring")
+    widths = {name: suite.build(name, 0).latent for name in ("ali", "veegan")}
+    assert widths == {"ali": 2, "veegan": 254}
+    # packs take as many samples more as they hold, so that updates see equally many packs
+    batches = {name: suite.recipe_of(name).batch for name in suite.models}
+    packs = {name: suite.build(name, 0).packing for name in suite.models}
+    assert {name: batches[name] // packs[name] for name in suite.models} == dict.fromkeys(suite.models, 100)
 
 
 def test_a_seed_draws_its_settings_once_for_all_models() -> None:

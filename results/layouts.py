@@ -74,7 +74,7 @@ OVERVIEW = Table(
     "overview",
     "The models at a glance. {facts}",
     (
-        Measure("modes_3sigma"),
+        *_plain("modes_3sigma", "stacked_modes"),
         Measure("reconstruction_error", MEAN_CODE, "reconstruction"),
         Measure("reconstruction_error", DRAWN_CODE, f"reconstruction, {prose(DRAWN_CODE)}"),
         *_plain("kid", "fid", "inception_score", "classifier_score"),
@@ -90,6 +90,7 @@ TABLES = (
         "Samples and reconstructions. {facts}",
         (
             *_plain("modes_3sigma", "high_quality", "mode_divergence", "mixture_score"),
+            *_plain("stacked_modes", "stacked_divergence"),
             *_plain("kid", "fid", "inception_score", "classifier_score"),
             Measure("reconstruction_error", MEAN_CODE, f"reconstruction, {prose(MEAN_CODE)}"),
             Measure("reconstruction_error", DRAWN_CODE, prose(DRAWN_CODE)),

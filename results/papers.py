@@ -18,6 +18,7 @@ from alibench.results.formats import Sheet
 from alibench.results.layouts import CATALOGUE, OVERVIEW
 from alibench.results.published import PAPERS, Difference, Line, Ours, Paper, Theirs, published
 
+CITED = " (cited from "  # in the name of a model whose number is another paper's
 REFERENCE = Path(__file__).parent / "reference"
 
 
@@ -120,7 +121,8 @@ def sheet(paper: Paper, frame: pd.DataFrame) -> Sheet:
 
     # Its lines: those with a counterpart here first, then every other published model.
     known = [line.model for line in paper.lines]
-    lines = [*paper.lines, *(Line(model) for model in dict.fromkeys(numbers.model) if model not in known)]
+    others = [model for model in dict.fromkeys(numbers.model) if model not in known and CITED not in model]
+    lines = [*paper.lines, *map(Line, others)]
     cells, footnotes, trained = [], [], []
     for line in lines:
         shown = {}

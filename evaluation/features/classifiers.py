@@ -1,6 +1,7 @@
 """A dataset's own classifier as an extractor: where its weights are, whether they can be trusted."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from alibench.evaluation import files, sealed
 from alibench.evaluation.data import Data, Split, as_float
 from alibench.evaluation.errors import BadInput
-from alibench.evaluation.features.classifier_networks import SHIPPED, network_for
+from alibench.evaluation.features.classifier_networks import SHIPPED, ClassifierCNN, network_for
 from alibench.evaluation.features.extractor import CPU, Extractor
 from alibench.evaluation.settings import Settings
 from alibench.evaluation.store import home
@@ -39,6 +40,8 @@ def path(data: Data) -> Path:
 def load(data: Data, settings: Settings, device: torch.device) -> Extractor:
     """Return the dataset's classifier. Raises BadInput if it was not fitted, or not to these data."""
     check_classes(data)
+    if data.extractor in SHIPPED:
+        return shipped(data.extractor, device)
     file = path(data)
     if not file.exists():
         raise BadInput(
@@ -47,18 +50,40 @@ def load(data: Data, settings: Settings, device: torch.device) -> Extractor:
         )
 
     # Its weights, and whether it can be trusted.
-    network, shipped = network_for(data), data.extractor in SHIPPED
+    network = network_for(data)
     try:
-        sha256, weights, origin = _shipped(data) if shipped else _fitted(file)
+        sha256, weights, origin = _fitted(file)
         network.load_state_dict(weights)
     except (OSError, files.Damaged, RuntimeError) as error:
         line = str(error).splitlines()[0]
         raise BadInput(f"{file} cannot be used ({line}): {AGAIN}") from None
-    note = "" if shipped else _checked(network, data, file, origin)
+    note = _checked(network, data, file, origin)
 
     # Named by the dataset, so that two datasets' numbers cannot be taken for one another's.
+    return _extractor(data.extractor or f"{data.name}-cnn", network, sha256, origin, device, note)
+
+
+def shipped(name: str, device: torch.device = CPU) -> Extractor:
+    """Return a classifier that comes with the project. Raises BadInput for weights that were changed."""
+    file, network = WEIGHTS / f"{name}.safetensors", SHIPPED[name]()
+    try:
+        sha256, weights, origin = _shipped(file, SHA256_SHIPPED[name])
+        network.load_state_dict(weights)
+    except (OSError, files.Damaged, RuntimeError) as error:
+        line = str(error).splitlines()[0]
+        raise BadInput(f"{file} cannot be used ({line}): {AGAIN}") from None
+    return _extractor(name, network, sha256, origin, device)
+
+
+def _extractor(
+    name: str,
+    network: ClassifierCNN,
+    sha256: str,
+    origin: Mapping[str, str],
+    device: torch.device,
+    note: str = "",
+) -> Extractor:
     network.to(device).eval().requires_grad_(False)
-    name = data.extractor or f"{data.name}-cnn"
     return Extractor(
         name, sha256, network.width, lambda images: network(as_float(images)), device, note, origin
     )
@@ -70,13 +95,13 @@ def _fitted(file: Path) -> tuple[str, dict[str, Tensor], dict[str, str]]:
     return sha256, *sealed.read_tensors(file, KIND, VERSION, dict[str, str])
 
 
-def _shipped(data: Data) -> tuple[str, dict[str, Tensor], dict[str, str]]:
+def _shipped(file: Path, expected: str) -> tuple[str, dict[str, Tensor], dict[str, str]]:
     """Return the hash of weights that come with the project, the weights, and how they were made.
 
     Raises files.Damaged, or OSError.
     """
-    raw = files.read(path(data), "arrays")
-    if (sha256 := files.sha256_of(raw)) != SHA256_SHIPPED[data.extractor]:
+    raw = files.read(file, "arrays")
+    if (sha256 := files.sha256_of(raw)) != expected:
         raise files.Damaged("it is not what comes with the project")
 
     # safetensors begin with their header's length and the header

@@ -15,6 +15,7 @@ from alibench.evaluation.metrics import (
     neighbours,
     probe,
     reconstruction,
+    stacked,
     svm,
     throughput,
 )
@@ -29,12 +30,19 @@ METRICS: dict[str, ModuleType] = {
     "classifier": classifier,
     "modes": modes,
     "mixture_score": mixture_score,
+    "stacked": stacked,
     "health": health,
     "throughput": throughput,
 }
 
 # A new metric whose numbers depend on draws belongs here too, or it is measured on one draw alone.
-RESAMPLED = ("reconstruction", "fidelity", "modes", "mixture_score")  # depend on draws of samples and codes
+RESAMPLED = (
+    "reconstruction",
+    "fidelity",
+    "modes",
+    "mixture_score",
+    "stacked",
+)  # depend on draws of samples and codes
 
 COLUMNS: dict[str, Column] = {
     column.metric: column for module in METRICS.values() for column in module.COLUMNS

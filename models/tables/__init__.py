@@ -12,6 +12,7 @@ from alibench.models.tables import ali, ali64, alice, bigan, small
 FAMILIES: dict[str, Callable[..., Family]] = {
     "digits": small.digits,
     "images28": small.images28,
+    "stacked28": small.stacked28,
     "cifar10_quarter": small.cifar10_quarter,
     "plane": small.plane,
     "cifar10": ali.cifar10,

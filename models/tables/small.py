@@ -76,6 +76,11 @@ def images28() -> Family:
     )
 
 
+def stacked28() -> Family:
+    """Stacks of three grey images of 28x28 as channels (stacked MNIST): `images28` with three."""
+    return replace(images28(), shape=(3, 28, 28))
+
+
 def cifar10_quarter() -> Family:
     """ALI's CIFAR-10 (table 3 of the paper) with a quarter of the maps in every hidden layer."""
 

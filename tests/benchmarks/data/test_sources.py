@@ -585,6 +585,26 @@ def test_mnist_is_downloaded_split_and_then_opened_from_its_cache(
     assert load("mnist").sha256 == data.sha256
 
 
+def test_stacks_are_digits_of_their_own_split_as_channels(
+    small_mnist: dict[str, np.ndarray], server: type[Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(published.StackedMNIST, "unpacked", published.MNIST.unpacked)
+    digits, data = load("mnist"), load("stacked_mnist")
+    for stacks, split in (
+        (data.train, digits.train),
+        (data.validation, digits.validation),
+        (data.test, digits.test),
+    ):
+        assert len(stacks) == len(split)
+        label = {image.numpy().tobytes(): int(y) for image, y in zip(split.x, split.y, strict=True)}
+        for image, y in zip(stacks.x, stacks.y, strict=True):
+            a, b, c = (label[channel[None].numpy().tobytes()] for channel in image)
+            assert int(y) == 100 * a + 10 * b + c
+    assert (data.classes, data.shape) == (1000, (3, 28, 28))
+    assert torch.equal(load("stacked_mnist", Options()).train.x, data.train.x)
+    assert not torch.equal(load("stacked_mnist", Options(seed=1)).train.x, data.train.x)
+
+
 def test_a_download_that_breaks_is_not_trusted_later(
     small_mnist: dict[str, np.ndarray], server: type[Server]
 ) -> None:

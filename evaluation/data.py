@@ -56,6 +56,7 @@ class Data:
     extractor: str = ""  # the feature extractor of its images
     class_names: tuple[str, ...] = ()  # or of attributes
     splits: str = ""  # how they were made, in a line
+    anomaly: int = -1  # the class that train does not hold; none
     content: str = ""  # the sha256, where it is known
 
     def __post_init__(self) -> None:

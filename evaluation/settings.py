@@ -36,4 +36,6 @@ class Settings:
     standardise: bool = False
     # Of the k-nearest-neighbour classifier next to 1-NN.
     neighbours: Amount = 5
+    # share of the held-out samples that are called anomalies; none: as many as there are
+    flagged: Annotated[float, Meta(gt=0, lt=1)] | None = None
     seconds: Annotated[float, Meta(gt=0, le=3600)] = 0.5  # that each speed is measured for

@@ -10,6 +10,7 @@ from alibench.models.base import Batch, Model, Packing, Terms
 from alibench.models.discriminator import packed, packs
 from alibench.models.networks import Networks
 from alibench.models.noise import Draw
+from alibench.models.operations import distance
 
 
 class ALI(Model):
@@ -54,6 +55,20 @@ class ALI(Model):
         # One pass over both kinds, so that batch norm and dropout are shared, as in the released code.
         pairs = {kind: packed(parts, self.packing) for kind, parts in self.pairs(batch).items()}
         return Terms(pairs, self.discriminator.compare(pairs, batch.noise, self.condition(batch.y)))
+
+    def anomaly(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the reconstruction's error, and EGBAD's score (Zenati et al. 2018, arXiv 1802.06222).
+
+        That is 0.9 of the absolute error and 0.1 of the distance of D's last features of (x, z) and (x^, z).
+        """
+        # D of packs sees no single pair.
+        scores = super().anomaly(x)
+        if scores and self.packing == 1:
+            z = self.encode(x)
+            x_hat = self.decode(z)
+            features = (self.discriminator.judge(part, z)[0] for part in (x, x_hat))
+            scores["EGBAD"] = 0.9 * distance(x, x_hat) + 0.1 * distance(*features)
+        return scores
 
     def game(self, logits: Mapping[str, Tensor], y: Tensor | None = None) -> dict[str, Tensor]:
         """Return V for D and V' for encoder and decoder."""

@@ -294,6 +294,15 @@ class Model(nn.Module):
         """Draw from p(x|z) around its mean x."""
         raise NotImplementedError(f"{self.name} has no likelihood")
 
+    def anomaly(self, x: Tensor) -> dict[str, Tensor]:
+        """Return scores (B,) of how unlike the training data x is, by name; the model's own is the first.
+
+        By default the squared error of the reconstruction; none without an encoder, or if labels are needed.
+        """
+        if self.inference == "none" or not self.inverts or self.conditional:
+            return {}
+        return {"reconstruction": (x - self.reconstruct(x)).flatten(1).square().sum(1)}
+
     def classify(self, x: Tensor) -> Tensor:
         """Return the logits (B, K) of x's class."""
         raise NotImplementedError(f"{self.name} learns no classes")

@@ -89,6 +89,7 @@ class Discriminator(nn.Module):
         c: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the same from what the towers gave of the inputs."""
+        # Side by side, the condition last.
         _, z = self._sides(inputs)
         h = torch.cat([*towers.values(), *([] if c is None else [c])], dim=1)
         *_, last, logits = self.dxz.outputs(h.view(len(h), *self.dxz.shape), noise, z)
@@ -96,6 +97,7 @@ class Discriminator(nn.Module):
 
     def towers(self, *inputs: Tensor, noise: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return what the towers give of inputs, flat (B, F): of "x", and of "z" where it has a tower."""
+        # An injected z enters x's tower, and has none of its own.
         (x, z), towers = self._sides(inputs), dict[str, Tensor]()
         if self.dx is not None:
             assert x is not None

@@ -23,7 +23,7 @@ CLIP = 1e-7  # of the mean image, before its log-odds
 class Family:
     """The tables of encoder, decoder and discriminator (towers of x and z, joint); how weights start."""
 
-    shape: tuple[int, ...] | None  # of the data; none: images of any size
+    shape: tuple[int, ...] | None  # of the data; none: images of any size; (0,): any points
     encoder: Sequence[Row]
     decoder: Sequence[Row]
     dx: Sequence[Row]

@@ -74,6 +74,11 @@ def convolve(op: nn.Conv2d | nn.ConvTranspose2d, h: Tensor) -> Tensor:
     return op(h)
 
 
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    """Return the sum (B,) of the absolute differences of a and b (B, ...)."""
+    return (a - b).flatten(1).abs().sum(1)
+
+
 _over_processes: list[Callable[[Tensor], Tensor]] = []
 
 

@@ -29,6 +29,7 @@ def _number(value: float) -> str:
 @cache
 def _of(paper: Paper) -> pd.DataFrame:
     """Return the published rows of a paper's data, in its own table and in those that stand next to it."""
+    # By source and table, since papers have tables of one number.
     numbers = published()
     others = {column.source for column in paper.columns if isinstance(column, Theirs) and column.source}
     sources = pd.MultiIndex.from_tuples([(paper.source, paper.table), *sorted(others)])

@@ -134,11 +134,14 @@ def _data(origin: Mapping[str, Any]) -> str:
 def _different_data(name: str, outputs: Sequence[Results]) -> str:
     """Return which outputs of a suite were measured on which data, if not all on the same; else nothing."""
     measured: dict[str, dict[str, None]] = {}
+    sets = set[frozenset[str]]()
     for output in outputs:
-        for origin in output.origins.values():
-            if origin["suite"] == name:
-                measured.setdefault(_data(origin), {})[output.label] = None
-    if len(measured) < 2:
+        # the runs of one output have several where each seed deals its splits
+        found = dict.fromkeys(_data(origin) for origin in output.origins.values() if origin["suite"] == name)
+        sets |= {frozenset(found)} if found else set()
+        for data in found:
+            measured.setdefault(data, {})[output.label] = None
+    if len(sets) < 2:
         return ""
     parts = "; ".join(f"{', '.join(labels)}: {data}" for data, labels in measured.items())
     warning = "these outputs were measured on different data, so their numbers cannot be compared"

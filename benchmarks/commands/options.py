@@ -30,7 +30,7 @@ def suites(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
     ]
 
 
-DATA = among(*datasets.DATASETS, *(f"{kind}:" for kind in datasets.OPENED))
+DATA = among(*datasets.DATASETS, *(f"{kind}:" for kind in datasets.PLACES))
 
 
 # -------------------- single options

@@ -15,6 +15,7 @@ from alibench.evaluation.files import NAME
 from alibench.evaluation.messages import say
 from alibench.evaluation.metrics import COLUMNS, METRICS
 from alibench.models.tables import FAMILIES
+from alibench.models.tables.anomalies import POINTS
 from alibench.results import cells
 
 
@@ -89,8 +90,9 @@ def _check_data(suite: Suite, where: str) -> None:
     check_name(suite.networks, FAMILIES, f"{where}: unknown networks")
 
     loaded, shape = suite.load(), suite.family().shape
-    if shape != loaded.shape and not (shape is None and loaded.images):
-        asked = "images" if shape is None else f"data of shape {shape}"
+    fits = shape == loaded.shape or shape == (None if loaded.images else POINTS)
+    if not fits:
+        asked = "images" if shape is None else "points" if shape == POINTS else f"data of shape {shape}"
         raise BadInput(
             f"{where}: networks '{suite.networks}' take {asked}, '{loaded.name}' has shape {loaded.shape}"
             + ("; --size and --channels change images" if loaded.images else "")

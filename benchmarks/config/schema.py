@@ -120,6 +120,12 @@ class Suite:
         """The seeds that every model is trained with."""
         return range(self.first_seed, self.first_seed + self.seeds)
 
+    def of_seed(self, seed: int) -> "Suite":
+        """Return the suite as a run of that seed has it: with splits of its own if `data.resplit`."""
+        if not self.data.resplit:
+            return self
+        return replace(self, data=replace(self.data, seed=self.data.seed + seed, resplit=False))
+
     def kind(self, name: str) -> type[Model]:
         """Return the model of an entry."""
         return models.REGISTRY[self.model.get(name, Entry()).of or name]

@@ -1,4 +1,4 @@
-"""The datasets by name: toys that are made here, published ones, and the user's, folder:PATH or npz:PATH.
+"""The datasets by name: toys that are made here, published ones, and the user's, as folder:PATH.
 
 Splits are fixed: they depend on no seed of a run, and on no version of a library (numpy's RandomState is
 frozen). So is the order in each, which is random, so that the first n of a split are a random draw of it.
@@ -6,15 +6,18 @@ frozen). So is the order in each, which is random, so that the first n of a spli
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from alibench.benchmarks.data import cache, outline
+from alibench.benchmarks.data import cache, outline, tables
 from alibench.benchmarks.data.arrays import Npz
 from alibench.benchmarks.data.published import PUBLISHED
 from alibench.benchmarks.data.sources import Folder, Options, Source
+from alibench.benchmarks.data.tables import KNOWN, PointTable
+from alibench.evaluation import files
 from alibench.evaluation.data import Data, Mixture, Split
 from alibench.evaluation.errors import BadInput, check_name
 
@@ -100,12 +103,14 @@ def digits() -> Data:
     return Data("digits", train, validation, test, classes=10, extractor="digits-cnn", splits=rule)
 
 
-DATASETS: dict[str, Callable[..., Data | Source]] = {
+DATASETS: dict[str, Callable[..., Data | Source | PointTable]] = {
     **{make.__name__: make for make in (grid25, grid25_easy, ring8, alice_toy, digits)},
     **PUBLISHED,
+    **KNOWN,
 }
 OPENED: dict[str, type[Folder] | type[Npz]] = {"folder": Folder, "npz": Npz}
-OPEN = {f"{kind}:PATH": (source.__doc__ or "").split("\n")[0] for kind, source in OPENED.items()}
+PLACES: dict[str, type[Folder] | type[Npz] | type[PointTable]] = {**OPENED, "table": PointTable}
+OPEN = {f"{kind}:PATH": (source.__doc__ or "").split("\n")[0] for kind, source in PLACES.items()}
 AS_IT_IS = Options()
 
 
@@ -117,11 +122,37 @@ def source_of(name: str) -> Source | None:
     return PUBLISHED[name]() if name in PUBLISHED else None
 
 
+def table_of(name: str) -> PointTable | None:
+    """Return the table of that name, or table:PATH; None for any other name."""
+    kind, _, path = name.partition(":")
+    if kind == "table" and path:
+        return PointTable(path)
+    return KNOWN[name]() if name in KNOWN else None
+
+
 def load(name: str, options: Options = AS_IT_IS) -> Data:
     """Return the dataset of that name, on the CPU. Raises BadInput if there is none, or if it cannot be used.
 
     Files are looked at each time: data are the same object as before until a file changes.
     """
+    if table := table_of(name):
+        if options.size or options.channels:
+            raise BadInput(f"dataset '{name}' holds points: remove size and channels")
+        # the splits of each seed are data of their own
+        key = name, options, table.where
+        look = cache.look
+        return cache.of_files(
+            key,
+            lambda: look(table.files(), "arrays"),
+            lambda state: tables.load(table, options.seed, options.anomaly),
+        )
+
+    # which class is an anomaly does not change what is decoded
+    data = _load(name, replace(options, resplit=False, anomaly=-1))
+    return _without(data, options.anomaly) if options.anomaly >= 0 else data
+
+
+def _load(name: str, options: Options) -> Data:
     source = source_of(name)
     # toys have no files
     if source is None:
@@ -142,10 +173,31 @@ def _toy(make: Callable[[], Data]) -> Data:
     return make()
 
 
+_lacking: dict[tuple[str, int], Data] = {}  # by the hash of the data
+
+
+def _without(data: Data, anomaly: int) -> Data:
+    """Return data whose train split lacks a class. Raises BadInput where that leaves nothing, or all."""
+    key = data.sha256, anomaly
+    if key not in _lacking:
+        # attributes are no classes
+        normal = data.train.y != anomaly if data.train.y.dim() == 1 else None
+        if normal is None or anomaly >= data.classes or not bool(normal.any()):
+            raise BadInput(
+                f"dataset '{data.name}' has no class {anomaly} next to others: data.anomaly names one of its "
+                f"{data.classes} classes, from 0"
+            )
+        train = Split(data.train.x[normal], data.train.y[normal])
+        content = files.digest(f"{data.sha256} without {anomaly}")
+        splits = f"{data.splits}; train without class {anomaly}"
+        _lacking[key] = replace(data, train=train, content=content, splits=splits, anomaly=anomaly)
+    return _lacking[key]
+
+
 def check_known(run: Mapping[str, Any]) -> None:
     """Refuse to open a path that a run.json names, unless its data were read here before. Raises BadInput."""
     name = run["config"].get("dataset")
-    if not isinstance(name, str) or name.partition(":")[0] not in OPENED or cache.holds(run["data_sha256"]):
+    if not isinstance(name, str) or name.partition(":")[0] not in PLACES or cache.holds(run["data_sha256"]):
         return
     raise BadInput(
         f"run {run['run_id']} names the data '{name}', which nobody has read here yet, so it was not "

@@ -44,6 +44,8 @@ class Options:
     size: Annotated[int, Meta(ge=0, le=1024)] = 0
     channels: Literal[0, 1, 3] = 0  # 0: grey if all are grey, else colour
     seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0  # of the splits that a source does not have itself
+    resplit: bool = False  # every run deals those splits anew, by this seed plus its own
+    anomaly: Annotated[int, Meta(ge=-1)] = -1  # the class that is left out of train; none, or the table's own
 
 
 @dataclass(frozen=True)

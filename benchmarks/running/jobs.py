@@ -111,6 +111,7 @@ class Workplace:
 
     def _job(self, kind: str, suite: Suite, name: str, seed: int, **more: Any) -> Job:
         how = {"every": self.every, "tensorboard": self.tensorboard, **more}
+        suite = suite if kind == "references" else suite.of_seed(seed)
         return Job(kind, suite, name, seed, self.out, self.device, self.command, **how)  # type: ignore[arg-type]
 
     def trainings(self, suite: Suite, seeds: Sequence[int] | None = None, split: Split = "test") -> list[Job]:
@@ -154,7 +155,7 @@ def grouped(work: Iterable[Job], device: torch.device) -> list[Sequence[Job]]:
     groups: dict[tuple[object, ...], list[Job]] = {}
     for job in work:
         stacked = device.type != "cpu" and job.kind == "run" and _can_be_stacked(job)
-        key = (job.suite.name, job.name) if stacked else (job.run_id,)
+        key = (job.suite.name, job.suite.data, job.name) if stacked else (job.run_id,)
         groups.setdefault(key, []).append(job)
     return list(groups.values())
 

@@ -1,11 +1,13 @@
 """What is measured of a job: a trained model, its budget, its speed, and the reference rows of a suite."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Literal
 
 import torch
 
 from alibench.benchmarks.config import compute, plugins
+from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.training.outcomes import Trained
 from alibench.benchmarks.training.trainer import Trainer
@@ -97,13 +99,23 @@ def references(job: Job) -> list[Measurement]:
         if not kind.elsewhere and not kind.conditional and kind.inference != "none"
     )
 
-    def untrained(seed: int) -> Model:
-        return suite.build(encoding, seed)
+    def measured(suite: Suite, seeds: range) -> list[Measurement]:
+        def untrained(seed: int) -> Model:
+            return suite.build(encoding, seed)
 
-    settings = (suite.evaluation, suite.latent, suite.training_seeds)
-    source = ReferenceInput(suite.load(), *settings, untrained, job.split, device)
-    metrics = [METRICS[name] for name in suite.metrics if hasattr(METRICS[name], "references")]
-    return [measurement for metric in metrics for measurement in metric.references(source)]
+        settings = (suite.evaluation, suite.latent, seeds)
+        source = ReferenceInput(suite.load(), *settings, untrained, job.split, device)
+        metrics = [METRICS[name] for name in suite.metrics if hasattr(METRICS[name], "references")]
+        return [measurement for metric in metrics for measurement in metric.references(source)]
+
+    # Once, or for the splits of each seed.
+    if not suite.data.resplit:
+        return measured(suite, suite.training_seeds)
+    return [
+        replace(measurement, seed=seed)
+        for seed in suite.training_seeds
+        for measurement in measured(suite.of_seed(seed), range(seed, seed + 1))
+    ]
 
 
 def speed(job: Job, model: Model) -> list[Measurement]:

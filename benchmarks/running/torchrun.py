@@ -58,6 +58,7 @@ class Together:
             )
 
         for job in work:
+            # only trainings are shared
             if not job.trains:
                 continue
             model, recipe = job.suite.shapes(job.name), job.suite.recipe_of(job.name)

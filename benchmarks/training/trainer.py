@@ -39,6 +39,7 @@ def moves_of(model: Model, group: tuple[str, ...], alternating: bool) -> list[Le
     def judges(player: str) -> bool:
         return all(isinstance(getattr(model, network), Discriminator) for network in model.players[player])
 
+    # or as the model itself has them
     splits = alternating and not model.whole_groups
     players = [(player,) for player in sorted(group, key=judges, reverse=True)] if splits else [group]
     return [{player: parameters(model, player) for player in move} for move in players]

@@ -7,6 +7,7 @@ from types import ModuleType
 from alibench.evaluation.arithmetic import tf32
 from alibench.evaluation.measurement import Column, Measurement
 from alibench.evaluation.metrics import (
+    anomaly,
     classifier,
     fidelity,
     health,
@@ -31,6 +32,7 @@ METRICS: dict[str, ModuleType] = {
     "modes": modes,
     "mixture_score": mixture_score,
     "stacked": stacked,
+    "anomaly": anomaly,
     "health": health,
     "throughput": throughput,
 }

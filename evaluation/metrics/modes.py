@@ -89,6 +89,7 @@ def _measured(samples: Tensor, mixture: Mixture | None, **fields: Any) -> list[M
         Measurement("high_quality", all_of_them.share, "%", **near),
         _divergence("mode_divergence", all_of_them, **near),
     ]
+    # The third rule names its number of samples.
     if n < FEW:
         return rows + refused(("modes_any", "mode_divergence_any"), f"{FEW:,} samples are needed", **any_near)
     return [

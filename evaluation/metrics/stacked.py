@@ -34,6 +34,7 @@ def unsupported_reason(data: Data, settings: Settings) -> str:
 
 def triples(images: Tensor, device: torch.device) -> Tensor:
     """Return the triple (N,), 0 to 999, that a classifier sees in uint8 images (N, 3, 28, 28)."""
+    # Channels as images of their own, in their order.
     name = classifiers.shipped(CLASSIFIER, device)
     digits = []
     for part in images.flatten(0, 1)[:, None].split(BATCH):
@@ -70,6 +71,7 @@ def measure(subject: Subject) -> list[Measurement]:
 
 def references(source: ReferenceInput) -> list[Measurement]:
     """Return the counts of held-out stacks, and of as many even draws as there are samples."""
+    # A perfect sampler has no images: its triples are drawn.
     held_out = source.held_out
     rows = _measured(triples(held_out.x, source.device), reference="held-out data", split=source.split)
     for seed in source.seeds:

@@ -7,7 +7,7 @@ nonlinearity.
 from collections.abc import Callable
 
 from alibench.models.networks import Family
-from alibench.models.tables import ali, ali64, alice, bigan, small
+from alibench.models.tables import ali, ali64, alice, anomalies, bigan, small
 
 FAMILIES: dict[str, Callable[..., Family]] = {
     "digits": small.digits,
@@ -23,4 +23,6 @@ FAMILIES: dict[str, Callable[..., Family]] = {
     "bigan_mnist": bigan.mnist,
     "bigan_imagenet": bigan.imagenet,
     "alice_toy": alice.toy,
+    "kdd99": anomalies.kdd99,
+    "arrhythmia": anomalies.arrhythmia,
 }

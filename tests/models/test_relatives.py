@@ -221,6 +221,21 @@ def test_soft_introvae_takes_the_suites_rounds_in_all() -> None:
         assert sum(phase.share for phase in model.phases) == pytest.approx(1)
 
 
+def test_alad_pays_for_both_labels_of_its_cycles(x: Tensor) -> None:
+    model = build("alad")
+    kinds = ("q", "p", "xx", "xx cycle", "zz", "zz cycle")
+    logits = dict(zip(kinds, torch.randn(6, 3, generator=generator(0, "l")), strict=True))
+    found = model.game(logits)
+    total = {"discriminator": 0.0, "generator": 0.0}
+    for real, fake in (("q", "p"), ("xx", "xx cycle"), ("zz", "zz cycle")):
+        total["discriminator"] = total["discriminator"] - logsigmoid(logits[real]) - logsigmoid(-logits[fake])
+        total["generator"] = total["generator"] - logsigmoid(-logits[real]) - logsigmoid(logits[fake])
+    for player, expected in total.items():
+        torch.testing.assert_close(found[player], expected)
+    terms = model(batch_for(model, x), ("generator", "discriminator"))
+    assert set(terms.logits) == set(kinds)
+
+
 # -------------------- ALAE, BigBiGAN
 
 

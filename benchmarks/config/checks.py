@@ -146,7 +146,9 @@ def _check_model(suite: Suite, name: str, where: str) -> None:
     """Raise BadInput for a model that the data or the prior do not allow, or that cannot be built."""
     if reason := unfit(suite, name):
         raise BadInput(f"{where}: model '{name}' {reason}")
-    suite.shapes(name)
-    batch, available = suite.recipe_of(name).batch, len(suite.load().train)
+    recipe, players = suite.recipe_of(name), suite.shapes(name).players
+    for player in recipe.lr_of:
+        check_name(player, players, f"{where}, model.{name}.recipe.lr_of: unknown player")
+    batch, available = recipe.batch, len(suite.load().train)
     if batch > available:
         raise BadInput(f"{where}: batch {batch} is larger than the {available} training samples")

@@ -1,6 +1,6 @@
 """Recipes: the hyperparameters of a training, and what a device makes of "auto"."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 import torch
@@ -25,6 +25,7 @@ class Recipe:
     steps: Annotated[int, Meta(ge=1, le=10**9)]  # rounds of the first phase
     batch: Amount = 100
     lr: Rate = 1e-3  # of every player
+    lr_of: dict[str, Rate] = field(default_factory=dict, hash=False)  # of players that have another
     beta1: Decay = 0.5
     beta2: Decay = 0.999
     decay: Share = 0.5  # the last share of a phase's steps, over which lr falls

@@ -114,9 +114,20 @@ class Trainer:
     def _optimiser(self, learners: Learners) -> Adam:
         """Return Adam over some players' parameters; a step that is recorded reads its rate from a tensor."""
         recipe, recorded = self.recipe, self.recipe.execution == "graphs" and self._on_cuda
+
+        # Parameters by their rates: all together as a rule, since each group takes time of its own.
+        by_rate: dict[float, list[Tensor]] = {}
+        for player, own in learners.items():
+            by_rate.setdefault(recipe.lr_of.get(player, recipe.lr), []).extend(own)
         return Adam(
-            [p for own in learners.values() for p in own],
-            lr=torch.tensor(recipe.lr, device=self.rng.device) if recorded else recipe.lr,
+            [
+                {
+                    "params": own,
+                    "rate": rate,
+                    "lr": torch.tensor(rate, device=self.rng.device) if recorded else rate,
+                }
+                for rate, own in by_rate.items()
+            ],
             betas=(recipe.beta1, recipe.beta2),
             weight_decay=recipe.weight_decay,
             fused=True,
@@ -140,12 +151,11 @@ class Trainer:
         decay, floor = self.recipe.decay, self.recipe.decay_to
         left = min(1.0, (1.0 - share) / decay) if decay else 1.0  # of the time in which it falls
         factor = floor ** (1.0 - left) if floor else left
-        for optimiser in self.optimisers.values():
-            lr = optimiser.param_groups[0]["lr"]
-            if not isinstance(lr, Tensor):
-                optimiser.param_groups[0]["lr"] = self.recipe.lr * factor
+        for group in (group for optimiser in self.optimisers.values() for group in optimiser.param_groups):
+            if not isinstance(group["lr"], Tensor):
+                group["lr"] = group["rate"] * factor
             elif factor != self.factor:
-                lr.fill_(self.recipe.lr * factor)  # a recorded step reads it there
+                group["lr"].fill_(group["rate"] * factor)  # a recorded step reads it there
         self.factor = factor
 
     def round(self) -> dict[str, Tensor]:
@@ -265,7 +275,8 @@ class Trainer:
     def _moments(self) -> Iterator[tuple[str, Tensor, dict[str, Tensor]]]:
         """Yield each parameter with its name in a state, and Adam's moments of it."""
         for group, optimiser in self.optimisers.items():
-            for i, parameter in enumerate(optimiser.param_groups[0]["params"]):
+            parameters = [parameter for part in optimiser.param_groups for parameter in part["params"]]
+            for i, parameter in enumerate(parameters):
                 yield f"optimiser {'+'.join(group)}.{i}", parameter, optimiser.state[parameter]
 
     def _orders(self) -> Iterator[tuple[str, Batches]]:

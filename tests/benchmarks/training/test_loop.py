@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.training.average import Average
 from alibench.benchmarks.training.loop import train
 from alibench.benchmarks.training.outcomes import Diverged
@@ -57,6 +58,39 @@ def test_the_rate_is_constant_and_then_falls(decay_to: float, falling: list[floa
         training.set_rate(step / 10)
         rates.append(training.optimisers["autoencoder",].param_groups[0]["lr"])
     assert rates == pytest.approx([0.2] * 6 + falling)
+
+
+def test_a_player_may_have_a_rate_of_its_own(digits: Data) -> None:
+    """Adam's first step is the rate times the gradient's sign, and both rates fall alike."""
+    model = build("ali")
+    before = {player: [p.detach().clone() for p in parameters(model, player)] for player in model.players}
+    training = trainer(model, digits.train, steps=10, lr=1e-3, lr_of={"generator": 1e-2}, decay=1.0)
+    training.set_rate(0.5)
+    training.round()
+    for player, rate in (("generator", 5e-3), ("discriminator", 5e-4)):
+        moved = torch.cat(
+            [
+                (p - old).abs().flatten()
+                for p, old in zip(parameters(model, player), before[player], strict=True)
+            ]
+        )
+        assert float(moved.median()) == pytest.approx(rate, rel=1e-3)
+        assert float(moved.max()) < 1.001 * rate
+
+    # a state taken apart by groups is put together again
+    state = {key: tensor.clone() for key, tensor in training.state().items()}
+    other = trainer(build("ali", 1), digits.train, steps=10, lr=1e-3, lr_of={"generator": 1e-2}, decay=1.0)
+    other.restore(state)
+    other.set_rate(0.5)
+    for one in (training, other):
+        one.round()
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.model.parameters(), strict=True))
+
+
+def test_a_rate_of_nobody_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--models", "ali", "--set", "model.ali.recipe.lr_of.encoder=0.1", "--dry-run"]
+    assert main(["run", "digits", *words]) == 2
+    assert "model.ali.recipe.lr_of: unknown player 'encoder'" in capsys.readouterr().err
 
 
 def test_weight_decay_is_added_to_the_gradient(digits: Data) -> None:

@@ -82,6 +82,7 @@ def _measured(frame: pd.DataFrame, line: Line, column: Ours) -> pd.DataFrame:
         return frame[:0]
     measure = line.measure or column.measure
     of_line = frame[(frame.suite == line.suite) & (frame.model == line.entry)]
+    of_line = of_line[of_line.dataset == column.data] if column.data else of_line
     if column.labels is not None:
         of_line = of_line[of_line.labels == column.labels]
     return of_line[of_line.metric == measure.metric]
@@ -148,7 +149,8 @@ def sheet(paper: Paper, frame: pd.DataFrame) -> Sheet:
 def _scored(frame: pd.DataFrame, paper: Paper) -> pd.DataFrame:
     """Return the rows that may stand in a paper's table, each with the updates of its run."""
     # samples from the prior alone belong to no split
-    scored = frame[(frame.dataset == paper.data) & (frame.status == "ok") & frame.split.isin(["test", ""])]
+    data = {paper.data, *(column.data for column in paper.columns if isinstance(column, Ours))}
+    scored = frame[frame.dataset.isin(data) & (frame.status == "ok") & frame.split.isin(["test", ""])]
 
     # A run's steps are those of all its phases; how far it is, its network with the fewest updates says.
     counts = scored[scored.metric.str.startswith("updates_")]

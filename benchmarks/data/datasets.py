@@ -190,7 +190,8 @@ def _without(data: Data, anomaly: int) -> Data:
         train = Split(data.train.x[normal], data.train.y[normal])
         content = files.digest(f"{data.sha256} without {anomaly}")
         splits = f"{data.splits}; train without class {anomaly}"
-        _lacking[key] = replace(data, train=train, content=content, splits=splits, anomaly=anomaly)
+        name = f"{data.name}-without-{anomaly}"
+        _lacking[key] = replace(data, name=name, train=train, content=content, splits=splits, anomaly=anomaly)
     return _lacking[key]
 
 

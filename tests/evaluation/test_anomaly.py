@@ -56,6 +56,7 @@ def test_train_lacks_the_anomaly_and_the_held_out_splits_have_it(ones: Data, dig
     assert torch.equal(ones.train.x, digits.train.x[digits.train.y != 1])
     assert torch.equal(ones.test.x, digits.test.x)
     assert ones.sha256 != digits.sha256
+    assert ones.name == "digits-without-1"
     assert datasets.load("digits", Options(anomaly=1)) is ones
     with pytest.raises(BadInput, match=r"has no class 10 next to others: data\.anomaly names one of its 10"):
         datasets.load("digits", Options(anomaly=10))

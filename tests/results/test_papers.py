@@ -126,6 +126,15 @@ def test_a_difference_is_ours_less_the_published(tmp_path: Path) -> None:
     assert table.loc["Autoencoder l2"].tolist() == ["97.58", "", ""]
 
 
+def test_each_digit_left_out_has_its_own_column(tmp_path: Path) -> None:
+    for digit, value in ((1, 0.5), (4, 0.25)):
+        measured = [Measurement("anomaly_ap", value, n=10_000, split="test")]
+        store(tmp_path / str(digit), "mnist_anomaly", "vae", 0, measured, f"mnist-without-{digit}")
+    row = sheet("anomalies-mnist", *(tmp_path / str(digit) for digit in (1, 4))).frame.loc["VAE"]
+    assert [row[f"{digit}, here"] for digit in (1, 4, 5, 7, 9)] == ["0.500", "0.250", "", "", ""]
+    assert row["1, published"] == "0.063"
+
+
 def test_the_state_of_each_published_table_comes_from_rows(tmp_path: Path) -> None:
     def states(*given: Path) -> list[str]:
         frame = sheet("published", *given).frame

@@ -370,9 +370,10 @@ PAPERS = (
         "mnist-without-1",
         needs="MNIST, an hour",
         notes=(
-            "Not the same experiment: in the published code 80 % of the test's normal digits were trained on, "
-            "and more than a third of the test are anomalies. Here no test image is in train, and a tenth are.",
-            "Some published values are below the least that the code's share of anomalies allows, .19 to .23.",
+            "Not the same experiment: in the published code 80 % of the test's normal digits were trained "
+            "on, and more than a third of the test are anomalies. Here no test image is in train, and a "
+            "tenth are anomalies.",
+            "Some published values are below the least that its share of anomalies allows, .19 to .23.",
         ),
     ),
     # ALICE's sweeps.

@@ -22,7 +22,7 @@ class BigBiGAN(ALI):
 
     The scores of x and z are linear in what D's towers give, as in the paper. Where a family has no towers,
     x and z have a D of their own each: more weights. `discriminator_updates` of D to one of the generator,
-    each on a batch of its own. The paper's rates differ by player; here there is one.
+    each on a batch of its own. The paper's rates differ by player: `recipe.lr_of` sets them.
     """
 
     name = "bigbigan"

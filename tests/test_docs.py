@@ -107,6 +107,8 @@ def place(quick: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "made.npz", samples=datasets.load("digits").train.x[:400, 0].numpy())
     x = rng.randint(256, size=(200, 16, 16), dtype=np.uint8)
     np.savez(folder / "mine.npz", x=x, y=np.arange(200) % 2)
+    rows = [f"{a:.3f},{b:.3f},{i % 2}" for i, (a, b) in enumerate(rng.randn(200, 2))]
+    (folder / "mine.csv").write_text("\n".join(["a,b,y", *rows]))
     for example in (ROOT / "docs" / "examples").iterdir():
         shutil.copy(example, folder)
     (folder / "mine.toml").write_text(GATED)

@@ -108,7 +108,7 @@ class Downloaded(PointTable):
 
 
 class KDD99(Downloaded):
-    """KDD Cup 1999, 10 %: 494,021 connections, 121 numbers each; the anomaly is what is no attack.
+    """KDD Cup 1999, 10 %: 494,021 connections, 121 numbers each; the anomaly is what is not an attack.
 
     As EGBAD's code has it (Zenati et al. 2018): attacks are the majority, seven columns are one-hot.
     """

@@ -16,7 +16,8 @@ from alibench.evaluation.errors import BadInput, check_name
 from alibench.results import formats, rows, stored, tables, values
 from alibench.results.formats import Sheet
 from alibench.results.layouts import CATALOGUE, OVERVIEW
-from alibench.results.published import PAPERS, Difference, Line, Ours, Paper, Theirs, published
+from alibench.results.paper_tables import PAPERS
+from alibench.results.published import Difference, Line, Ours, Paper, Theirs, published
 
 CITED = " (cited from "  # in the name of a model whose number is another paper's
 REFERENCE = Path(__file__).parent / "reference"

@@ -68,7 +68,10 @@ def test_data_without_anomalies_are_refused(digits: Data, ones: Data) -> None:
     )
     assert anomaly.unsupported_reason(ones, Settings()) == ""
     alone = replace(ones, test=replace(ones.test, y=torch.zeros_like(ones.test.y)))
-    assert anomaly.unsupported_reason(alone, Settings()) == "test of dataset 'digits' holds no anomalies"
+    assert (
+        anomaly.unsupported_reason(alone, Settings())
+        == "test of dataset 'digits-without-1' holds no anomalies"
+    )
 
 
 def test_a_model_that_cannot_draw_ones_finds_them(ones: Data) -> None:

@@ -22,6 +22,7 @@ KEYS = {
     "ONE_SPLIT": "one split",
     "RAW_DATA": "raw data",
     "THREE_SIGMA": "3 sigma",
+    "ANY_OF_2500": "3 sigma, any of 2,500",
     "NEAREST_CENTRE": "nearest centre",
     "EXACT_POSTERIOR": "exact posterior",
     "C_BY_VALIDATION": "C by validation",

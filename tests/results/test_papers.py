@@ -17,7 +17,7 @@ from alibench import results
 from alibench.benchmarks.commands.cli import main
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.measurement import Measurement
-from alibench.results import formats, papers, published
+from alibench.results import formats, paper_tables, papers, published
 from tests.results.conftest import store as stored
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -138,7 +138,7 @@ def test_each_digit_left_out_has_its_own_column(tmp_path: Path) -> None:
 def test_the_state_of_each_published_table_comes_from_rows(tmp_path: Path) -> None:
     def states(*given: Path) -> list[str]:
         frame = sheet("published", *given).frame
-        assert len(frame) == len(published.PAPERS)
+        assert len(frame) == len(paper_tables.PAPERS)
         return [state for state in frame["its state"] if state != "empty"]
 
     (tmp_path / "runs").mkdir()
@@ -166,7 +166,7 @@ def test_how_far_a_run_of_two_phases_is_its_networks_say(tmp_path: Path) -> None
 
 
 def test_no_column_holds_both_published_and_own_numbers() -> None:
-    for paper in published.PAPERS:
+    for paper in paper_tables.PAPERS:
         titles = [column.title for column in paper.columns]
         assert len(set(titles)) == len(titles)
         for column in paper.columns:

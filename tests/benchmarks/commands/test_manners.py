@@ -433,7 +433,7 @@ COMPLETED = {
     "run mi": ["mine.toml"],
     "run digits --tens": ["--tensorboard"],
     "run digits --models va": ["vae"],
-    "evaluate out --metrics s": ["svm"],
+    "evaluate out --metrics s": ["stacked", "svm"],
     "evaluate out --data fold": ["folder:"],
     "completion f": ["fish"],
 }

@@ -74,8 +74,8 @@ def test_a_player_may_have_a_rate_of_its_own(digits: Data) -> None:
                 for p, old in zip(parameters(model, player), before[player], strict=True)
             ]
         )
-        assert float(moved.median()) == pytest.approx(rate, rel=1e-3)
-        assert float(moved.max()) < 1.001 * rate
+        assert moved.median().item() == pytest.approx(rate, rel=1e-3)
+        assert moved.max().item() < 1.001 * rate
 
     # a state taken apart by groups is put together again
     state = {key: tensor.clone() for key, tensor in training.state().items()}

@@ -181,7 +181,7 @@ def _without(data: Data, anomaly: int) -> Data:
     """Return data whose train split lacks a class. Raises BadInput where that leaves nothing, or all."""
     key = data.sha256, anomaly
     if key not in _lacking:
-        # attributes are no classes
+        # attributes are not classes
         normal = data.train.y != anomaly if data.train.y.dim() == 1 else None
         if normal is None or anomaly >= data.classes or not bool(normal.any()):
             raise BadInput(

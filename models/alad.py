@@ -21,7 +21,7 @@ class ALAD(AdversarialALICE):
 
     name = "alad"
     title = "ALAD"
-    source = "Zenati et al. 2018 (ALAD), sec. III; the code"
+    source = "Zenati et al. 2018 (ALAD); the code"
     stochastic = False
 
     def __init__(self, networks: Networks, weight: Weight = 1.0) -> None:

@@ -25,7 +25,7 @@ class ALAE(Model):
 
     name = "alae"
     title = "ALAE"
-    source = "Pidhorskyi et al. 2020, algorithm 1; the code"
+    source = "Pidhorskyi et al. 2020; the code"
     whole_groups = True
     players = {
         "encoder": ("encoder",),

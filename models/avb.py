@@ -21,7 +21,7 @@ class AdversarialVAE(VAE):
 
     name = "avb"
     title = "AVB"
-    source = "Mescheder et al. 2017, sec. 3 and algorithm 1; variance: Rybkin et al. 2021, eq. 7"
+    source = "Mescheder et al. 2017, the code; variance: Rybkin et al. 2021, eq. 7"
     encoder_kind = "drawn"  # by the family's way: its density need not be known
     players = {"autoencoder": ("encoder", "decoder"), "discriminator": ("discriminator",)}
 

@@ -27,7 +27,7 @@ class BigBiGAN(ALI):
 
     name = "bigbigan"
     title = "BigBiGAN's objective"
-    source = "Donahue and Simonyan 2019, sec. 2"
+    source = "Donahue and Simonyan 2019; losses from an unofficial code"
     critic = True
     players = {
         "generator": ("encoder", "decoder"),

@@ -29,7 +29,7 @@ def joint(q: Tensor, p: Tensor) -> dict[str, Tensor]:
 
 
 def relativistic(q: Tensor, p: Tensor) -> dict[str, Tensor]:
-    """R3GAN's relativistic game (Huang et al. 2024, sec. 2): D maximises log sigmoid(q - p), the generator
+    """R3GAN's relativistic game (Huang et al. 2024; the code): D maximises log sigmoid(q - p), the generator
     log sigmoid(p - q).
 
     Logits are compared by their place in the batch. At q = p each loss is log 2.
@@ -38,7 +38,7 @@ def relativistic(q: Tensor, p: Tensor) -> dict[str, Tensor]:
 
 
 def hinge(q: Tensor, p: Tensor) -> dict[str, Tensor]:
-    """BigBiGAN's game of one score (Donahue and Simonyan 2019, sec. 2): the hinge is in D's loss alone."""
+    """BigBiGAN's game of one score (Donahue and Simonyan 2019): the hinge is in D's loss alone."""
     return {"discriminator": relu(1 - q) + relu(1 + p), "generator": q - p}
 
 

@@ -17,7 +17,7 @@ class RelativisticALI(ALI):
 
     name = "ali-relativistic"
     title = "ALI, relativistic"
-    source = "Huang et al. 2024, sec. 2, on the pairs of Dumoulin et al. 2017"
+    source = "Huang et al. 2024, the code, on the pairs of Dumoulin et al. 2017"
     critic = True
 
     def __init__(self, networks: Networks, packing: Packing = 1) -> None:
@@ -42,7 +42,7 @@ class PenalisedRelativisticALI(RelativisticALI):
 
     name = "ali-r3"
     title = "ALI, relativistic, R1 + R2"
-    source = "Huang et al. 2024, sec. 2 and 2.3, on the pairs of Dumoulin et al. 2017"
+    source = "Huang et al. 2024, the code, on the pairs of Dumoulin et al. 2017"
     plain = True
 
     def __init__(self, networks: Networks, penalty: Weight = 1.0) -> None:

@@ -25,7 +25,7 @@ class SoftIntroVAE(Model):
 
     name = "soft-introvae"
     title = "Soft-IntroVAE"
-    source = "Daniel and Tamar 2021, sec. 4; weights and warm-up from the code"
+    source = "Daniel and Tamar 2021; losses, weights and warm-up from the code"
     stochastic = True
     whole_groups = True
     players = {"encoder": ("encoder",), "decoder": ("decoder",)}

@@ -84,6 +84,7 @@ def command(
 
 def _suites(runs: Sequence[TrainedRun], changes: EvaluationChanges) -> list[Suite]:
     """Return the suites of runs as they are evaluated now, with the models of the user's. Raises BadInput."""
+    _check_splits(runs)
     places = _moved(runs, changes.data) if changes.data else {}
     suites = {}
     for run in runs:
@@ -102,6 +103,19 @@ def _suites(runs: Sequence[TrainedRun], changes: EvaluationChanges) -> list[Suit
     together = checkup.beside(list(suites.values()), plugins.names(elsewhere=True))
     checkup.remark(together)
     return together
+
+
+def _check_splits(runs: Sequence[TrainedRun]) -> None:
+    """Raise BadInput for runs of a suite on different splits: a model knows test samples of another's."""
+    data: dict[str, set[str]] = {}
+    for run in runs:
+        data.setdefault(run.origin["suite"], set()).add(run.origin["data_sha256"])
+    for name, hashes in data.items():
+        if len(hashes) > 1:
+            raise BadInput(
+                f"suite '{name}': its runs have {len(hashes)} different splits (data.resplit), which one "
+                "evaluation cannot measure: add the metric to the suite, which measures each run on its own"
+            )
 
 
 def _moved(runs: Sequence[TrainedRun], dataset: str) -> dict[str, str]:

@@ -91,7 +91,7 @@ class Downloaded(PointTable):
         self.where = str(home() / "raw" / self.file)
 
     def files(self) -> dict[str, str]:
-        """Return the file. Raises BadInput where it is not there, or is not as published."""
+        """Return the file. Raises BadInput where it is not there."""
         if not os.path.isfile(self.where):
             folder = os.path.dirname(self.where)
             raise BadInput(f"dataset '{self.name}' is not in {folder}: put {self.file} there, {self.source}")

@@ -4,7 +4,7 @@
     modes_3sigma   at least 20 of 10,000 samples are within 3 sigma of the centre
     modes_any      VEEGAN and PacGAN: at least one of the first 2,500 samples is within 3 sigma
 
-Uniform noise has all 25 modes of the grid by the first rule, and 21 to 23 by the third. Next to them stand
+Uniform noise has all 25 modes of the grid by the first rule, and about 23 by the third. Next to them stand
 the share of samples within 3 sigma of some centre, and how unevenly these are spread over the modes: the
 divergence KL(histogram || uniform) in nats, 0 if even, log 25 if all are in one of 25. On 2,500 samples it is
 larger by about (modes - 1) / 5,000, so that it has a column of its own.

@@ -135,7 +135,9 @@ def test_kdds_columns_are_one_hot_and_attacks_are_normal(monkeypatch: pytest.Mon
     file.unlink()
 
 
-def test_each_seed_of_a_suite_deals_its_own_splits(tmp_path: Path) -> None:
+def test_each_seed_of_a_suite_deals_its_own_splits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     name = saved(tmp_path / "mine.npz", *points(200))
     suite = tmp_path / "mine.toml"
     suite.write_text(f"""
@@ -167,6 +169,11 @@ resplit = true
     assert len(set.union(*hashes.values())) == 3
     for seed in range(3):
         assert datasets.load(name, Options(seed=5 + seed, anomaly=1)).sha256 in hashes[seed]
+    # on one of the splits the others' models know test samples
+    assert main(["evaluate", str(out), "--out", str(tmp_path / "again"), "--device", "cpu"]) == 2
+    assert "its runs have 3 different splits (data.resplit)" in capsys.readouterr().err
+    assert not (tmp_path / "again").exists()
+
     frame = stored_rows.read(out)
     trivial = frame[(frame.metric == "anomaly_auroc") & (frame.model == "nearest neighbour")]
     assert trivial.seed.tolist() == [0, 1, 2]

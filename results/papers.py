@@ -153,8 +153,9 @@ def _scored(frame: pd.DataFrame, paper: Paper) -> pd.DataFrame:
     data = {paper.data, *(column.data for column in paper.columns if isinstance(column, Ours))}
     scored = frame[frame.dataset.isin(data) & (frame.status == "ok") & frame.split.isin(["test", ""])]
 
-    # A run's steps are those of all its phases; how far it is, its network with the fewest updates says.
-    counts = scored[scored.metric.str.startswith("updates_")]
+    # A run's steps are those of all its phases. How far it is, the game says: of decoder and D the one with
+    # fewer updates. An encoder learnt afterwards has a schedule of its own.
+    counts = scored[scored.metric.isin(["updates_decoder", "updates_discriminator"])]
     updates = counts.groupby(["suite", "run_id"]).value.min().rename("updates")
     scored = scored.join(updates, on=["suite", "run_id"])
     return scored.assign(updates=scored.updates.astype("Float64").fillna(scored.step))

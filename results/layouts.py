@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from alibench.evaluation.measurement import Column
 from alibench.evaluation.metrics import COLUMNS
+from alibench.evaluation.metrics.matching import CODES, PAIRS
 from alibench.evaluation.protocols import C_BY_LABELS, C_BY_VALIDATION, DRAWN_CODE, MEAN_CODE, prose
 
 BUDGET = (
@@ -147,6 +148,20 @@ TABLES = (
         needs="anomaly_auroc",
     ),
     Table(
+        "matching",
+        "Does the encoder's joint of x and z match the decoder's? A classifier tells pairs (x, z) of "
+        "held-out data from pairs of samples, 50 % where they match. With z shuffled it sees x and z apart: "
+        "only what is above that comes from their dependence. {facts}",
+        _plain(*(column.metric for column in PAIRS)),
+        needs="pairs_told",
+    ),
+    Table(
+        "matching-codes",
+        "Codes of held-out data against the prior, in its deviations. {facts}",
+        _plain(*(column.metric for column in CODES)),
+        needs="codes_mmd",
+    ),
+    Table(
         "svm",
         "L2-SVM on encoded features; C chosen on the full validation split, as in the paper. Differences are "
         "paired: the same draws of labels. {facts}",
@@ -208,6 +223,8 @@ SPREAD = (
     "fidelity",
     "reconstruction",
     "anomaly",
+    "matching",
+    "matching-codes",
     "svm",
     "svm-labels",
     "neighbours",

@@ -11,6 +11,7 @@ from alibench.evaluation.metrics import (
     classifier,
     fidelity,
     health,
+    matching,
     mixture_score,
     modes,
     neighbours,
@@ -33,6 +34,7 @@ METRICS: dict[str, ModuleType] = {
     "mixture_score": mixture_score,
     "stacked": stacked,
     "anomaly": anomaly,
+    "matching": matching,
     "health": health,
     "throughput": throughput,
 }
@@ -44,6 +46,7 @@ RESAMPLED = (
     "modes",
     "mixture_score",
     "stacked",
+    "matching",
 )  # depend on draws of samples and codes
 
 COLUMNS: dict[str, Column] = {

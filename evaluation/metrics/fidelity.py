@@ -261,10 +261,9 @@ class Against:
         real = Features.of(_split(data, split).x, extractor, True, _batch(settings, device))
         return cls(settings, extractor, real, split)
 
-    def rows(self, images: Tensor, keep: bool = False, **fields: Any) -> list[Measurement]:
-        """Return all measures of uint8 images (N, C, H, W), each row with the fields."""
-        size = _batch(self.settings, self.extractor.device)
-        fake, real = Features.of(images, self.extractor, keep, size), self.real
+    def rows(self, fake: Features, **fields: Any) -> list[Measurement]:
+        """Return all measures of images by their features, each row with the fields."""
+        real = self.real
         broken = fake.unusable("the samples") or real.unusable("the reference", varied=True)
 
         # One pass of the extractor, and a reason against a number for each measure by itself.
@@ -285,6 +284,15 @@ class Against:
         protocol = protocols.joined(row.protocol, other)
         shared: dict[str, Any] = {"split": self.split, "extractor": self.extractor.identity}
         return replace(row, n=row.n or n, protocol=protocol, **shared, **fields)
+
+
+def of_samples(subject: Subject, extractor: Extractor, observed: bool = False) -> Features:
+    """Return the features of the model's samples, or of those with observation noise, for all metrics."""
+    # a Gaussian's noise leaves [0, 1] and pixels do not: it is clamped on purpose
+    samples = subject.observed_samples if observed else subject.samples
+    size = _batch(subject.settings, extractor.device)
+    name = f"features of samples, observed {observed}"
+    return subject.once(name, lambda: Features.of(as_uint8(samples), extractor, size=size))
 
 
 def _batch(settings: Settings, device: torch.device) -> int:
@@ -311,13 +319,13 @@ def measure(subject: Subject) -> list[Measurement]:
 
     against = Against.of(subject.data, settings, subject.split, subject.device)
     reason, n = _not_images(subject.samples, subject.data), len(subject.samples)
-    rows = against.refused(reason, n) if reason else against.rows(as_uint8(subject.samples))
+    names = {False: ""} | ({True: subject.observed_name} if subject.model.likelihood else {})
+    if reason:
+        return [row for name in names.values() for row in against.refused(reason, n, reference=name)]
 
-    if subject.model.likelihood:
-        name = subject.observed_name
-        # a Gaussian's noise leaves [0, 1] and pixels do not: it is clamped on purpose
-        noisy = as_uint8(subject.observed_samples)
-        rows += against.refused(reason, n, reference=name) if reason else against.rows(noisy, reference=name)
+    rows = []
+    for observed, name in names.items():
+        rows += against.rows(of_samples(subject, against.extractor, observed), reference=name)
     return rows
 
 
@@ -331,9 +339,12 @@ def references(source: ReferenceInput) -> list[Measurement]:
     other = next(split for split in (source.split, "test", "validation") if split != against.split)
     images = _split(data, other).x[:n]
     fewer = f"n = {len(images)}, which raises FID" if len(images) < n else ""
-    rows = against.rows(images, keep=True, reference="held-out data", note=fewer)
+    size = _batch(settings, source.device)
+    held_out = Features.of(images, against.extractor, keep=True, size=size)
+    rows = against.rows(held_out, reference="held-out data", note=fewer)
 
     for seed in source.seeds:
         noise = torch.rand((n, *data.shape), generator=generator(seed, "noise"))
-        rows += against.rows(as_uint8(noise), reference="noise", seed=seed)
+        features = Features.of(as_uint8(noise), against.extractor, size=size)
+        rows += against.rows(features, reference="noise", seed=seed)
     return rows

@@ -26,6 +26,10 @@ ANY_OF_2500 = "3 sigma, any of 2,500"
 NEAREST_CENTRE = "nearest centre"
 EXACT_POSTERIOR = "exact posterior"
 
+# Likelihood: what the density is taken of, and by what.
+DEQUANTISED = "uniformly dequantised"
+EXACT_DENSITY = "exact density"
+
 # Classifiers on features: what a hyper-parameter is chosen by, and on which features.
 C_BY_VALIDATION = "C by validation"
 C_BY_LABELS = "C by labels"
@@ -44,6 +48,11 @@ PROSE: dict[str, str] = {C_BY_LABELS: "C by the labels"}
 def neighbours(k: int) -> str:
     """Return the key of a measure by the k nearest neighbours."""
     return f"k = {k}"
+
+
+def draws(k: int) -> str:
+    """Return the key of a measure by k draws of the code for each x."""
+    return f"{k} draws"
 
 
 def joined(*parts: str) -> str:

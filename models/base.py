@@ -117,7 +117,8 @@ class Model(nn.Module):
     # Decoded draws of the prior are meant to look like data.
     generative: ClassVar[bool] = True
     inverts: ClassVar[bool] = True  # codes can be decoded
-    likelihood: ClassVar[bool] = False  # p(x|z) is a density, `observe` draws from it
+    # p(x|z) is a density on all of x's space: `observe` draws from it, `log_likelihood` is its logarithm.
+    likelihood: ClassVar[bool] = False
     conditional: ClassVar[bool] = False  # all networks get the labels
     # D's output is a score, not log-odds (Wasserstein).
     critic: ClassVar[bool] = False
@@ -293,6 +294,10 @@ class Model(nn.Module):
     def observe(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """Draw from p(x|z) around its mean x."""
         raise NotImplementedError(f"{self.name} has no likelihood")
+
+    def log_likelihood(self, x: Tensor, mean: Tensor) -> Tensor:
+        """Return log p(x|z) (B,) in nats of x (B, ...) around the decoder's means (B, ...)."""
+        raise NotImplementedError(f"{self.name} has no density of x around its mean")
 
     def anomaly(self, x: Tensor) -> dict[str, Tensor]:
         """Return scores (B,) of how unlike the training data x is, by name; the model's own is the first.

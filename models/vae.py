@@ -18,6 +18,11 @@ def kl_to_prior(mean: Tensor, log_sigma: Tensor) -> Tensor:
     return 0.5 * (mean.square() + (2 * log_sigma).exp() - 1 - 2 * log_sigma).sum(1)
 
 
+def normal_surprise(squares: Tensor, variance: Tensor) -> Tensor:
+    """Return -log N(mean, variance) (B,) in nats at squared distances (B, D) from the mean."""
+    return 0.5 * (squares / variance + torch.log(2 * math.pi * variance)).sum(1)
+
+
 class VAE(Model):
     """Gaussian encoder and Gaussian decoder with one output variance, which follows its optimal value.
 
@@ -62,10 +67,10 @@ class VAE(Model):
         """Return -log p(x | z) (B,) in nats, x_hat the mean; in training, the variance follows the error."""
         # No gradient goes through the variance.
         error = (x - x_hat).square().flatten(1)  # (B, D)
-        self.variance.mul_(0.999).add_(0.001 * batch_mean(error.detach()))
+        if self.decoder.training:
+            self.variance.mul_(0.999).add_(0.001 * batch_mean(error.detach()))
         # a copy, which autograd keeps while the buffer moves on
-        variance = self.variance.clone()
-        return 0.5 * (error / variance + torch.log(2 * math.pi * variance)).sum(1)
+        return normal_surprise(error, self.variance.clone())
 
     def conclude(self, batches: Iterable[Tensor], rng: torch.Generator) -> None:
         """Store the variance that is optimal on the batches: the mean squared error through drawn codes."""
@@ -79,3 +84,7 @@ class VAE(Model):
     def observe(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """Draw from N(x, variance)."""
         return x + self.variance.sqrt() * torch.randn(x.shape, generator=rng, device=x.device)
+
+    def log_likelihood(self, x: Tensor, mean: Tensor) -> Tensor:
+        """Return log N(x; mean, variance) (B,) in nats."""
+        return -normal_surprise((x - mean).square().flatten(1), self.variance)

@@ -116,6 +116,14 @@ TABLES = (
         ),
     ),
     Table(
+        "likelihood",
+        "Bounds on log p(x) of held-out data, for models with a likelihood; images are uniformly "
+        "dequantised, and bits per dimension are of the importance-weighted bound. Next to the models stand "
+        "exact densities. {facts}",
+        _plain("elbo", "iwae_bound", "bits_per_dim"),
+        needs="iwae_bound",
+    ),
+    Table(
         "health",
         "Did it train? D's verdicts on held-out data, what codes carry, how much of the data the samples "
         "cover. Alarms name what went wrong, and in how many runs. {facts}",
@@ -222,6 +230,7 @@ SPREAD = (
     "quality",
     "fidelity",
     "reconstruction",
+    "likelihood",
     "anomaly",
     "matching",
     "matching-codes",

@@ -4,6 +4,7 @@ Each check takes a case and returns a fact to print, or None where it does not a
 whatever the model raises.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -17,8 +18,11 @@ from alibench.evaluation.metrics import health, throughput
 from alibench.evaluation.objects import shape_of
 from alibench.evaluation.representation import CODE_ALONE, encoder_layers
 from alibench.evaluation.seeds import generator
+from alibench.models.base import Model
 
 FLAT = 1e-6  # of their size, by which numbers may differ that are all the same
+DRAWN = 20_000  # numbers of x that a density is compared on, at least
+APART = 0.1  # share by which draws may differ from it: ten standard errors of a normal density
 
 
 def samples(case: Case) -> str | None:
@@ -117,8 +121,30 @@ def _check_outputs(case: Case) -> None:
     model, x = case.model, as_float(case.few.test.x)
     if model.likelihood:
         _check_shape(model.observe(x, generator(0, "checkup")), tuple(x.shape), "draws of x", "observe")
+        if case.is_thorough or "likelihood" in case.suite.metrics:
+            _check_density(model, x)
     if model.semi_supervised:
         _check_shape(model.classify(x), (len(x), case.data.classes), "logits", "classify")
+
+
+def _check_density(model: Model, x: Tensor) -> None:
+    """Raise Missing for a density around x (B, ...) that draws of x do not follow.
+
+    For draws m + e from p, the derivative of log p(m + t e) by t at t = 1 is -D on average, D the numbers of
+    one x, whatever p is on all of x's space (integration by parts).
+    """
+    mean = x.repeat(math.ceil(DRAWN / x.numel()), *[1] * (x.dim() - 1))
+    noise = model.observe(mean, generator(0, "checkup")) - mean
+    nearer, farther = (model.log_likelihood(mean + t * noise, mean) for t in (0.9, 1.1))
+    _check_shape(nearer, (len(mean),), "log densities", "log_likelihood")
+
+    ratio = float((nearer - farther).double().sum()) / (0.2 * mean.numel())
+    if not abs(ratio - 1) < APART:
+        raise Missing(
+            "observe does not draw from the density that log_likelihood gives: if that is normal, the draws' "
+            f"variance is {ratio:.3g} times its own",
+            "observe",
+        )
 
 
 def weights(case: Case) -> str:

@@ -12,6 +12,7 @@ from alibench.evaluation.metrics import (
     fidelity,
     health,
     matching,
+    likelihood,
     mixture_score,
     modes,
     neighbours,
@@ -35,6 +36,7 @@ METRICS: dict[str, ModuleType] = {
     "stacked": stacked,
     "anomaly": anomaly,
     "matching": matching,
+    "likelihood": likelihood,
     "health": health,
     "throughput": throughput,
 }
@@ -47,6 +49,7 @@ RESAMPLED = (
     "mixture_score",
     "stacked",
     "matching",
+    "likelihood",
 )  # depend on draws of samples and codes
 
 COLUMNS: dict[str, Column] = {

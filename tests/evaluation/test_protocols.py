@@ -25,6 +25,8 @@ KEYS = {
     "ANY_OF_2500": "3 sigma, any of 2,500",
     "NEAREST_CENTRE": "nearest centre",
     "EXACT_POSTERIOR": "exact posterior",
+    "DEQUANTISED": "uniformly dequantised",
+    "EXACT_DENSITY": "exact density",
     "C_BY_VALIDATION": "C by validation",
     "C_BY_LABELS": "C by labels",
     "PENALTY_BY_VALIDATION": "penalty by validation",
@@ -39,6 +41,7 @@ def test_keys_are_those_of_stored_rows_and_baselines() -> None:
     named = {name: key for name, key in vars(protocols).items() if name.isupper() and isinstance(key, str)}
     assert named == KEYS
     assert protocols.neighbours(5) == "k = 5"
+    assert protocols.draws(64) == "64 draws"
     assert protocols.joined("a", "", "b") == "a, b"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from alibench.benchmarks.checkup import checkup
+from alibench.benchmarks.checkup.case import Case
 from alibench.benchmarks.checkup.checkup import CheckResult
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import blame, loading, plugins, schema
@@ -181,6 +182,45 @@ def test_models_of_every_kind_pass(name: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(blame.PLACES, REGISTRY[name], name)
     suite = replace(suite_of("digits"), models=[name])
     assert [finding for finding in checkup.examine(suite, name, 2) if not finding.ok] == []
+
+
+DENSITIES = {
+    "draws by the variance for the deviation": (
+        "    def observe(self, x, rng):\n"
+        "        return x + self.variance * torch.randn(x.shape, generator=rng)\n",
+        (
+            "mine.py, line 7, in observe: observe does not draw from the density that log_likelihood gives: "
+            "if that is normal, the draws' variance is 0.0"
+        ),
+    ),
+    "a mean in the place of a sum": (
+        "    def log_likelihood(self, x, mean):\n"
+        "        return super().log_likelihood(x, mean) / x[0].numel()\n",
+        "the draws' variance is 0.015",
+    ),
+    "a number a pixel": (
+        "    def log_likelihood(self, x, mean):\n        return -(x - mean).square()\n",
+        "in log_likelihood: log densities come as a tensor (",
+    ),
+    "none": (
+        "    log_likelihood = Model.log_likelihood\n",
+        "NotImplementedError: mine has no density of x around its mean (in log_likelihood, models",
+    ),
+}
+
+
+@pytest.mark.parametrize("defect", DENSITIES)
+def test_a_density_that_is_not_that_of_the_draws_is_found(defect: str, tmp_path: Path) -> None:
+    text, told = DENSITIES[defect]
+    head = "import torch\nfrom alibench.models.base import Model\nfrom alibench.models.vae import VAE\n"
+    head += "class Mine(VAE):\n    name, title, source = 'mine', 'Mine', 'me'\n\n"
+    plugins.load(written(tmp_path, head + text), complete=False)
+    case = Case(replace(suite_of("digits"), models=["mine"]), "mine", steps=2)
+    (check,) = (check for check in checkup.USE if check.name == "metrics")
+    found = checkup._result(case, check)
+    assert found is not None
+    assert not found.ok
+    assert told in found.what
 
 
 def test_what_was_trained_elsewhere_is_checked_where_it_can_be(tmp_path: Path) -> None:

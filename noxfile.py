@@ -71,7 +71,9 @@ def regression(session: nox.Session) -> None:
 
 @nox.session
 def gate_study(session: nox.Session) -> None:
-    """Measure the gate itself: `nox -s gate_study -- rates` or `updates` (minutes), `bugs` (ten)."""
+    """Measure the gate itself: `nox -s gate_study -- rates`, `updates` (minutes), `bugs` (ten), or
+    `compare` (minutes).
+    """
     python(session, "-P", "-m", "alibench.benchmarks.studies.study", *(session.posargs or ["rates"]))
 
 

@@ -137,7 +137,7 @@ def collect(
     # Runs of one suite may still be of several settings or data.
     kinds = _distinct([[_settings(run["config"]), run["data_sha256"]] for run in runs])
     if len(kinds) > 1:
-        different = ", ".join(_different(kinds[0][0], kinds[1][0])) or "data"
+        different = ", ".join(different_settings(kinds[0][0], kinds[1][0])) or "data"
         raise BadInput(f"{out}: its runs differ in {different}: a gate needs runs of one kind")
 
     # the runs of a collected folder were asked for part by part
@@ -176,7 +176,7 @@ def _distinct(values: Sequence[Any]) -> list[Any]:
     return list({json.dumps(value, sort_keys=True): value for value in values}.values())
 
 
-def _different(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def different_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the dotted names of settings that differ; what only a newer version knows does not count."""
     paths = [list(accumulate(keys, "{}.{}".format)) for keys, _, _ in changed(before, now, common=True)]
     return [path[-1] for path in paths if not FREE.intersection(path)]
@@ -209,7 +209,7 @@ def _incomparable(baseline: Baseline, current: Baseline) -> str:
         return f"holds numbers by version {old} of the protocols, the runs by version {new}"
     if (baseline.dataset, baseline.data_sha256) != (current.dataset, current.data_sha256):
         return f"was made on other data ('{baseline.dataset}', {baseline.data_sha256[:8]})"
-    if different := _different(baseline.settings, current.settings):
+    if different := different_settings(baseline.settings, current.settings):
         return f"was made with other settings ({', '.join(different)})"
     return ""
 

@@ -1,7 +1,8 @@
 """The report: one page, for a browser without a network, of everything that one or several outputs hold.
 
-It draws what is stored and computes nothing new. What an output lacks (a run that has not finished, a damaged
-file, arrays of an earlier version) is named on the page, a line each, and leaves the rest as it is.
+It draws what is stored; all that it computes is how far several outputs differ. What an output lacks (a run
+that has not finished, a damaged file, arrays of an earlier version) is named on the page, a line each, and
+leaves the rest as it is.
 """
 
 import json
@@ -17,7 +18,18 @@ import pandas as pd
 from alibench.evaluation import files
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.messages import listed
-from alibench.results import charts, drawing, formats, layouts, rows, statistics, stored, tables
+from alibench.results import (
+    charts,
+    compare,
+    compare_tables,
+    drawing,
+    formats,
+    layouts,
+    rows,
+    statistics,
+    stored,
+    tables,
+)
 from alibench.results.cards import Card, card
 from alibench.results.formats import Sheet
 
@@ -113,10 +125,27 @@ def _suite(name: str, number: int, outputs: Sequence[Results]) -> dict[str, Any]
         "anchor": f"suite-{number}",
         "title": config["config"].get("title", name),
         "different_data": _different_data(name, outputs),
+        "compared": _compared(name, outputs),
         "drawn": {title: parts for title, parts in sheets.items() if title in CHARTED},
         "models": [{"cards": of_model} for of_model in cards.values()],
         "tables": {title: parts for title, parts in sheets.items() if title not in CHARTED},
     }
+
+
+def _compared(name: str, outputs: Sequence[Results]) -> list[Sheet]:
+    """Return the tables of a suite's outputs against the first of them; none where nothing is comparable."""
+    several = [
+        compare.Compared(number, output.path, frame, output.origins)
+        for number, output in enumerate(outputs, 1)
+        if len(frame := output.frame[output.frame.suite == name])
+    ]
+    if len(several) < 2:
+        return []
+    # the page says elsewhere that they are of different data
+    try:
+        return list(compare_tables.sheets(several, compare.contrasts(several)).values())
+    except BadInput:
+        return []
 
 
 def _drawing(sheet: Sheet, frame: pd.DataFrame, name: str, key: str) -> dict[str, str]:

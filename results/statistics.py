@@ -30,11 +30,32 @@ def welch(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray) -> f
     """Return the two-sided p of Welch's t-test; for samples without spread 1 if they are equal, else 0."""
     # there is no t without spread
     if np.ptp(a) == 0 and np.ptp(b) == 0:
-        return float(np.mean(a) == np.mean(b))
+        return float(a[0] == b[0])  # means of equal numbers are rounded by how many they are
     (mean_a, std_a, n_a), (mean_b, std_b, n_b) = (
         (float(np.mean(x)), float(np.std(x, ddof=1)), len(x)) for x in (a, b)
     )
     return float(stats.ttest_ind_from_stats(mean_a, std_a, n_a, mean_b, std_b, n_b, equal_var=False).pvalue)
+
+
+def welch_interval(
+    a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, level: float = LEVEL
+) -> tuple[float, float]:
+    """Return Welch's (1 - level) confidence interval of the mean of b less the mean of a.
+
+    NaN for fewer than two values in a sample; for samples without spread the difference itself, twice.
+    """
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if min(len(a), len(b)) < 2:
+        return float("nan"), float("nan")
+    if np.ptp(a) == 0 and np.ptp(b) == 0:
+        return float(b[0] - a[0]), float(b[0] - a[0])
+
+    # Welch and Satterthwaite's degrees of freedom: each sample has a spread of its own.
+    shares = np.array([a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)])
+    freedom = shares.sum() ** 2 / (shares**2 / (len(a) - 1, len(b) - 1)).sum()
+    half = float(stats.t.ppf(1 - level / 2, freedom) * np.sqrt(shares.sum()))
+    difference = float(b.mean() - a.mean())
+    return difference - half, difference + half
 
 
 def equivalence(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray, margin: float) -> float:

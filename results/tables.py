@@ -18,7 +18,7 @@ from alibench.results.formats import Sheet
 from alibench.results.layouts import ARROWS, CATALOGUE, DRAWN_SETTINGS, SPREAD, TABLES, Measure, Table
 from alibench.results.values import against_best, better, of_seeds, own, rivals
 
-__all__ = ["own", "rivals", "runs", "sheet", "spreads", "tables", "wide", "write"]
+__all__ = ["own", "rivals", "runs", "sheet", "shown_p", "spreads", "tables", "wide", "write"]
 
 
 class Filled(NamedTuple):
@@ -193,11 +193,12 @@ def _statistics(
         "std, training seeds": shown(numbers.std()),
         "std, draws of samples": over_draws(rows[rows.labels.isna()]),
         "std, draws of labels": over_draws(rows[rows.labels.notna()]),
-        "p against the best": _p(p.get(rows.model.iloc[0])) if p else "",
+        "p against the best": shown_p(p.get(rows.model.iloc[0])) if p else "",
     }
 
 
-def _p(p: float | None) -> str:
+def shown_p(p: float | None) -> str:
+    """Return a p-value for a reader; none: "not tested"."""
     if p is None:
         return "not tested"
     return f"{p:.1g}" if p >= 1e-4 else "< 0.0001"

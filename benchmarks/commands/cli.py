@@ -29,6 +29,7 @@ HELP = {
     "list": "list models, suites, datasets and metrics",
     "table": "make the tables again from stored rows, without training",
     "report": "make the report again, one page for a browser; of several outputs, side by side",
+    "compare": "compare outputs with the first of them, row by row: which differences are real?",
     "tables": "make the papers' tables and an overview of each dataset, from stored rows, without training",
     "collect": "bring the runs of several machines together and make tables, pictures and report of all",
     "regression": "train fresh seeds of a small suite and compare them with its baseline; exit code 1 if "
@@ -45,8 +46,8 @@ EPILOG = """examples:
 
 exit codes:
   0         done
-  1         a run failed, the gate found a regression, or check or collect found
-            something missing
+  1         a run failed, the gate found a regression, compare --fail-on-worse
+            something worse, or check or collect something missing
   2         bad input: one line, and nothing was written; or no room to write
             what is printed
   3         a run diverged

@@ -1,10 +1,11 @@
-"""How far the regression gate can be trusted, from real runs: `nox -s gate_study -- rates|bugs|updates`.
+"""How far gate and compare can be trusted, from real runs: `nox -s gate_study -- rates|bugs|updates|compare`.
 
     rates   false alarms on disjoint seeds of a pool, and planted shifts that the gate finds
     bugs    plant real mistakes (studies/mistakes.py), train with each, see whether the gate finds it
     updates are the faster updates the plain ones? (studies/equivalence.py)
+    compare how often does `alibench compare` find a difference where there is none? (studies/unchanged.py)
 
-Tables are written next to the baselines. `rates` and `updates` compute from committed values alone, which are
+Tables are written next to the baselines. All but `bugs` compute from committed values alone; the gate's are
 baselines of other seeds, as the pool's by
 
     alibench regression --update-baseline --first-seed 60 --seeds 120 --baseline gate-pool.json
@@ -22,7 +23,7 @@ from rich.console import Console
 from scipy import stats
 
 from alibench.benchmarks.commands.regression import BASELINES
-from alibench.benchmarks.studies import equivalence, mistakes
+from alibench.benchmarks.studies import equivalence, mistakes, unchanged
 from alibench.benchmarks.studies.equivalence import SUITE, WAYS
 from alibench.benchmarks.studies.mistakes import CURRENT
 from alibench.evaluation import files
@@ -192,6 +193,8 @@ def rates(study: Study, console: Console) -> str:
 # -------------------- the command
 def page(what: str, console: Console) -> tuple[str, str]:
     """Return the name of a committed page, and its text made anew."""
+    if what == "compare":
+        return "comparisons.md", unchanged.report(np.random.default_rng(0))
     study = Study(baseline.read(COMMITTED), baseline.read(POOL), np.random.default_rng(0))
     if what == "rates":
         return "error-rates.md", rates(study, console)
@@ -205,8 +208,10 @@ def page(what: str, console: Console) -> tuple[str, str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make one of the tables; return the exit code."""
     program = "python -m alibench.benchmarks.studies.study"
-    parser = argparse.ArgumentParser(prog=program, description="Error rates of the regression gate.")
-    parser.add_argument("what", choices=("rates", "bugs", "updates"))
+    parser = argparse.ArgumentParser(
+        prog=program, description="Error rates of the regression gate, and of compare."
+    )
+    parser.add_argument("what", choices=("rates", "bugs", "updates", "compare"))
     options, console = parser.parse_args(arguments), Console()
     try:
         name, text = page(options.what, console)

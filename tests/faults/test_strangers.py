@@ -139,6 +139,7 @@ OUTPUT: dict[str, Command] = {
     "report in place": words("report out"),
     "table": words("table out"),
     "tables": words("tables --from out --out {to}/tables"),
+    "compare": words("compare out out --out {to}/compared"),
     "collect": words("collect out --out {to}/all"),
     "evaluate": words("evaluate out --dry-run --device cpu"),
     "regression": words("regression --from out --out {to}/gate"),

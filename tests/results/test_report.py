@@ -218,6 +218,8 @@ def test_several_outputs_stand_side_by_side(tmp_path: Path) -> None:
     assert "VAE, a/out" not in page.text
     for number in ("0.0100", "0.0500", "0.0300"):
         assert number in page.text
+    assert "output 2: out less output 1: out" in page.text
+    assert "+0.0400" in page.text
 
 
 def test_outputs_of_different_data_under_one_heading_are_named(tmp_path: Path) -> None:
@@ -226,10 +228,12 @@ def test_outputs_of_different_data_under_one_heading_are_named(tmp_path: Path) -
         stored.write(folder, stored.ORIGIN, stored.read_origin(folder) | {"data_sha256": "1" * 64})
     page, problems = made(first, second)
     assert "different data" not in " ".join([page.text, *problems])
+    assert "Differences between the outputs" in page.text
     page, problems = made(first, second, other)
     line = f"a, b: digits (sha256 {'0' * 16}); c: digits (sha256 {'1' * 16})"
     assert line in page.text
     assert "cannot be compared" in page.text
+    assert "Differences between the outputs" not in page.text
     assert sum(line in problem for problem in problems) == 1
 
 

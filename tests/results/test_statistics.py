@@ -42,6 +42,26 @@ def test_samples_without_spread_are_told_apart_if_they_differ() -> None:
     assert statistics.welch([25.0] * 5, [24.0] * 5) == 0
 
 
+def test_samples_without_spread_are_equal_whatever_their_sizes() -> None:
+    """The mean of three times 0.1 is not that of five, in floating point."""
+    assert np.mean([0.1] * 3) != np.mean([0.1] * 5)
+    assert statistics.welch([0.1] * 3, [0.1] * 5) == 1
+
+
+@pytest.mark.parametrize("sizes", [(2, 2), (5, 5), (5, 12)])
+def test_welchs_interval_agrees_with_scipy(sizes: tuple[int, int]) -> None:
+    rng = np.random.default_rng(sizes[1])
+    a, b = rng.normal(0, 1, sizes[0]), rng.normal(1, 3, sizes[1])
+    for level in (0.05, 0.2):
+        expected = stats.ttest_ind(b, a, equal_var=False).confidence_interval(1 - level)
+        assert statistics.welch_interval(a, b, level) == pytest.approx(tuple(expected), rel=1e-9)
+
+
+def test_welchs_interval_without_spread_is_the_difference_and_one_value_has_none() -> None:
+    assert statistics.welch_interval([25.0] * 5, [24.0] * 6) == (-1, -1)
+    assert all(np.isnan(statistics.welch_interval([1.0], [1.0, 2.0])))
+
+
 def test_holm_steps_down() -> None:
     # by hand: sorted .01 .02 .03 .04; times 4 3 2 1: .04 .06 .06 .04, then never smaller than the one before
     assert statistics.holm([0.03, 0.01, 0.04, 0.02]).tolist() == pytest.approx([0.06, 0.04, 0.06, 0.06])

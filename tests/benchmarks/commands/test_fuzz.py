@@ -502,7 +502,7 @@ def test_a_collection_of_itself_or_of_nothing_that_is_there_is_refused(
 words = st.one_of(names, st.just("x\udcff")).filter(
     lambda word: "\0" not in word and not word.startswith("-")
 )
-COMMANDS = ("run", "evaluate", "list", "table", "tables", "regression", "tune", "fit-extractor")
+COMMANDS = ("run", "evaluate", "list", "table", "compare", "tables", "regression", "tune", "fit-extractor")
 MISSING = ["nowhere", "empty", "text.txt", "text.txt/below", "x" * 300, "~nobody/x", "", ".", "files"]
 MISSING += ["x\udcff", "a\nb"]
 BAD_RUNS = [*MISSING, "garbage", "lists", "folders"]
@@ -584,6 +584,8 @@ LINES: dict[tuple[str, ...], dict[str | None, st.SearchStrategy[str]]] = {
     ("tune",): {None: st.one_of(words, st.sampled_from(["gate", "grid25", "alice_toy", "bytes.toml"]))},
     ("evaluate",): {None: runs},
     ("table",): {None: runs},
+    ("compare",): {None: runs},
+    ("compare", "nowhere"): {None: runs, "--metrics": words},
     ("tables",): {"--from": runs},
     ("regression", "gate"): {
         **TRAINING,

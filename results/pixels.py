@@ -40,7 +40,18 @@ def pairs(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def picture(canvas: np.ndarray) -> Picture:
     """Return pixels (H, W, 1 or 3), uint8, for a page."""
-    return embedded(Image.fromarray(canvas[..., 0] if canvas.shape[2] == 1 else canvas))
+    return embedded(_image(canvas))
+
+
+def png(canvas: np.ndarray) -> bytes:
+    """Return pixels (H, W, 1 or 3), uint8, as the contents of a PNG file."""
+    file = io.BytesIO()
+    _image(canvas).save(file, "png")
+    return file.getvalue()
+
+
+def _image(canvas: np.ndarray) -> Image.Image:
+    return Image.fromarray(canvas[..., 0] if canvas.shape[2] == 1 else canvas)
 
 
 def frames(interpolations: np.ndarray) -> Picture:

@@ -25,6 +25,7 @@ HELP = {
     "run": "train, evaluate, print and write the tables of a suite",
     "tune": "give every model the suite's tuning trials, judged on validation",
     "evaluate": "evaluate trained models again, by other metrics or settings, without training",
+    "sample": "draw samples of a trained run into pictures, an .npz, or one picture",
     "check": "train a model of your own for a moment, and list what it lacks of the contract",
     "list": "list models, suites, datasets and metrics",
     "table": "make the tables again from stored rows, without training",

@@ -19,7 +19,11 @@ def among(*names: str) -> Callable[[click.Context, click.Parameter, str], list[s
 
 
 DIR, FILE = click.Path(file_okay=False, path_type=Path), click.Path(dir_okay=False, path_type=Path)
-TYPES: dict[str, Any] = {"N": int, "SHARE": float, "SECONDS": float, "DIR": DIR, "FILE": FILE}
+PATH = click.Path(path_type=Path)  # either of them
+TYPES: dict[str, Any] = {
+    **{"N": int, "SHARE": float, "SECONDS": float},
+    **{"DIR": DIR, "FILE": FILE, "PATH": PATH},
+}
 
 
 def option(spelling: str, text: str, *names: str, **more: Any) -> Callable[[Declared], Declared]:

@@ -23,6 +23,7 @@ KINDS = {
     **dict.fromkeys(("x", "images", "image", "data"), "x"),
     **dict.fromkeys(("y", "labels", "label", "targets", "target"), "y"),
 }
+CODES = "z"  # the codes of samples, in what `alibench sample` writes: they are left aside
 UNNAMED = {"arr_0": "x", "arr_1": "y"}  # numpy.savez's names for what got none
 IDX_KINDS = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}  # of numbers, in an idx file
 
@@ -48,6 +49,7 @@ class Npz(Source):
     def read(self, files: Mapping[str, str], seed: int) -> Contents:
         """Return the splits."""
         arrays = _read_all(files)
+        arrays.pop(CODES, None)
         try:
             parts, classes, notes = _parts(arrays)
         except ValueError as problem:

@@ -84,11 +84,11 @@ def _array(path: Path) -> np.ndarray:
 
     def make(state: cache.FilesState) -> np.ndarray:
         held = arrays.read(str(path))
-        array = held.get("samples") if len(held) > 1 else next(iter(held.values()), None)
+        array = held.get("samples", held.get("x")) if len(held) > 1 else next(iter(held.values()), None)
         if array is None or not array.ndim or not len(array):
             raise BadInput(
                 f"{shown(path)} holds the arrays {', '.join(held) or 'none'}: one is needed, alone or called "
-                "'samples', that holds some"
+                "'samples' or 'x', that holds some"
             )
         return array
 

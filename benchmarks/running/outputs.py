@@ -279,12 +279,12 @@ def _unused(path: Path) -> Path:
 # -------------------- places that are refused before anything is made
 
 
-def check_apart(path: Path, datasets: Iterable[str]) -> None:
+def check_apart(path: Path, datasets: Iterable[str], option: str = "--out") -> None:
     """Refuse a place where what is written would be read as data. Raises BadInput."""
     for kind, _, place in (name.partition(":") for name in datasets):
         if kind in data_datasets.OPENED and place and data_datasets.OPENED[kind](place).reads(path):
-            problem = f"--out {path} lies in the folder of pictures {place}, and would be read with them"
-            raise BadInput(f"{problem}: name a place outside it by --out; nothing was touched")
+            problem = f"{option} {path} lies in the folder of pictures {place}, and would be read with them"
+            raise BadInput(f"{problem}: name a place outside it by {option}; nothing was touched")
 
 
 def check_place(path: Path, option: str = "--out") -> None:

@@ -147,14 +147,23 @@ def load_run(
     """
     for plugin in plugins:
         load(plugin)
-    runs = find(Path(folder))
+    return model_of(only(Path(folder)), device)
+
+
+def only(folder: Path) -> TrainedRun:
+    """Return the trained run below a command's folder, or in its own. Raises BadInput, also for several."""
+    runs = find(folder)
     if len(runs) > 1:
         names = ", ".join(run.weights.parent.name for run in runs)
         raise BadInput(
             f"{folder} holds {len(runs)} trained runs: name one of them by {folder}/runs/RUN; "
             f"there are: {names}"
         )
-    (run,) = runs
+    return runs[0]
+
+
+def model_of(run: TrainedRun, device: str | torch.device = "cpu") -> Model:
+    """Return a run's model as it was evaluated, without gradients. Raises BadInput."""
     origin, place = run.origin, run.weights.parent
 
     # The model may be a plug-in's that is not loaded.

@@ -9,6 +9,7 @@ from alibench.evaluation.measurement import Column, Measurement
 from alibench.evaluation.metrics import (
     anomaly,
     classifier,
+    copying,
     fidelity,
     health,
     matching,
@@ -37,6 +38,7 @@ METRICS: dict[str, ModuleType] = {
     "anomaly": anomaly,
     "matching": matching,
     "likelihood": likelihood,
+    "copying": copying,
     "health": health,
     "throughput": throughput,
 }
@@ -50,6 +52,7 @@ RESAMPLED = (
     "stacked",
     "matching",
     "likelihood",
+    "copying",
 )  # depend on draws of samples and codes
 
 COLUMNS: dict[str, Column] = {

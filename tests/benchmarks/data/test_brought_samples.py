@@ -115,8 +115,8 @@ REFUSED = {
         "samples of shape (1, 16, 8), the data have (1, 8, 8): give",
     ),
     "flat.npy": (np.zeros((3, 64), np.uint8), "it holds uint8 of shape (3, 64), images must be uint8 of"),
-    "none.npy": (digits(0), "one is needed, alone or called 'samples', that holds some"),
-    "one.npy": (np.array(1.0), "one is needed, alone or called 'samples', that holds some"),
+    "none.npy": (digits(0), "one is needed, alone or called 'samples' or 'x', that holds some"),
+    "one.npy": (np.array(1.0), "one is needed, alone or called 'samples' or 'x', that holds some"),
     "objects.npy": (np.array([{}, {}]), "cannot be read (Object arrays cannot be loaded when"),
 }
 

@@ -168,6 +168,8 @@ TABLES = (
         "Codes of held-out data against the prior, in its deviations. {facts}",
         _plain(*(column.metric for column in CODES)),
         needs="codes_mmd",
+    ),
+    Table(
         "copying",
         "Are samples copies? Their distance to the nearest of train, next to that of held-out data: samples "
         "like these have 1 % of copies, a Z_U within ±3 and a ratio of 1. Copies have more and a Z_U far "

@@ -351,7 +351,7 @@ def make(dataset: str, size: int | None = None, channels: int | None = None) -> 
     reasons = {metric: module.unsupported_reason(data, settings) for metric, module in METRICS.items()}
     left_out = {metric: reason for metric, reason in reasons.items() if reason}
     if without_extractor:
-        left_out["fidelity"] = without_extractor
+        left_out |= dict.fromkeys(("fidelity", "matching"), without_extractor)
     if not any(REGISTRY[name].semi_supervised for name in loading.read(ROWS)[1]["models"]):
         left_out["classifier"] = "it measures models that learn the classes themselves, and no row does"
 

@@ -189,7 +189,7 @@ def test_updates_are_those_of_some_epochs_within_bounds(like: str, pictures: int
 
 def test_pictures_without_classes_are_measured_by_what_needs_none(tmp_path: Path) -> None:
     made = config_pictures.make(f"folder:{noise(tmp_path / 'pictures', [(9, 9)])}")
-    assert made.metrics == ["reconstruction", "likelihood", "health", "throughput"]
+    assert made.metrics == ["reconstruction", "likelihood", "copying", "health", "throughput"]
     assert set(made.left_out) == set(METRICS) - set(made.metrics)
     for metric, reason in made.left_out.items():
         assert metric in made.text

@@ -294,7 +294,8 @@ def test_features_are_those_of_torch_fidelitys_own_extractor(shape: tuple[int, .
 def test_fidelity_by_inception_says_so_and_refuses_fid_of_too_few(weights: Path) -> None:
     data, settings = some((3, 9, 9), classes=0), by(weights)
     assert fidelity.unsupported_reason(data, settings) == ""
-    rows = fidelity.Against.of(data, settings, "test").rows(data.validation.x)
+    against = fidelity.Against.of(data, settings, "test")
+    rows = against.rows(fidelity.Features.of(data.validation.x, against.extractor))
     numbers = {row.metric: row.value for row in rows if row.value is not None}
     assert numbers.keys() == {"inception_score", "kid", "precision", "recall", "density", "coverage"}
     assert numbers["inception_score"] >= 1

@@ -37,7 +37,7 @@ from alibench.evaluation.features import extractors, perceptual
 from alibench.evaluation.features.extractor import Extractor
 from alibench.evaluation.metrics import fidelity, reconstruction, throughput
 from alibench.evaluation.settings import Settings
-from alibench.evaluation.subject import ReferenceInput
+from alibench.evaluation.subject import ReferenceInput, Subject
 from tests.conftest import build
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -487,8 +487,8 @@ def test_only_the_small_classifier_takes_many_images_at_once_and_only_on_an_acce
     loaded = datasets.load("digits")
     many = Split(loaded.test.x.repeat(2, 1, 1, 1), loaded.test.y.repeat(2))
     settings, data = Settings(extractor=extractor), replace(loaded, test=many)
-    against = fidelity.Against.of(data, settings, "test", torch.device(device))
+    fidelity.Against.of(data, settings, "test", torch.device(device))
     assert max(sizes) == size
     sizes.clear()
-    against.rows(many.x)
+    fidelity.of_samples(Subject(build("gan"), data, settings, 0), made)
     assert max(sizes) == size

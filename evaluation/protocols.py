@@ -17,6 +17,7 @@ ALL_IMAGES = "n"
 HALF_THE_IMAGES = "n/2"
 EXTRAPOLATED = "linear in 1/n"
 KERNEL = "unbiased MMD², cubic kernel"
+GAUSSIAN_KERNEL = "biased MMD², Gaussian kernel"
 ONE_SPLIT = "one split"
 RAW_DATA = "raw data"  # in place of an extractor's features
 

@@ -16,11 +16,14 @@ class Settings:
     samples: Amount | None = None
     # of fidelity; none: the split that is scored
     reference: Literal["", "train", "validation", "test"] = ""
-    # of fidelity: the dataset's own "classifier", "inception", or a registered one
+    # of fidelity: the dataset's own "classifier", "inception", "vgg16", "dinov2", "dinov2-base", "clip", or a
+    # registered one
     extractor: str = "classifier"
     # file of Inception's weights; none: the one in ALIBENCH_DATA, downloaded if it is not there
     inception: str = ""
-    # folder of LPIPS's two files of weights; none: ALIBENCH_DATA/extractors, if they are there
+    # file of the weights of dinov2, dinov2-base or clip; none: ALIBENCH_DATA/extractors/NAME.safetensors
+    weights: str = ""
+    # folder of LPIPS's two files of weights, one of them VGG16's; none: ALIBENCH_DATA/extractors
     perceptual: str = ""
 
     # labelled images: of the classifiers on features, and of semi-supervised training

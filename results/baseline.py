@@ -39,7 +39,8 @@ ORIGIN = ("commit", "versions", "device", "command")  # of its runs
 FREE = {
     *("title", "source", "expect", "seeds", "first_seed", "models", "metrics", "gate", "search"),
     *("entry", "entry_recipe"),
-    *("evaluation.inception", "evaluation.perceptual", "evaluation.seconds"),  # of a machine
+    *("evaluation.inception", "evaluation.weights", "evaluation.perceptual"),  # of a machine
+    "evaluation.seconds",
     *("resources", "recipe.execution", "recipe.compile"),  # how it is computed
 }
 

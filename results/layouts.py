@@ -78,7 +78,7 @@ OVERVIEW = Table(
         *_plain("modes_3sigma", "stacked_modes"),
         Measure("reconstruction_error", MEAN_CODE, "reconstruction"),
         Measure("reconstruction_error", DRAWN_CODE, f"reconstruction, {prose(DRAWN_CODE)}"),
-        *_plain("kid", "fid", "inception_score", "classifier_score"),
+        *_plain("kid", "cmmd", "fid", "inception_score", "classifier_score"),
         Measure("svm_accuracy", C_BY_VALIDATION, "SVM accuracy, %"),
         Measure("class_accuracy", title="K+1 accuracy, %"),
         Measure("train_rate"),
@@ -92,7 +92,7 @@ TABLES = (
         (
             *_plain("modes_3sigma", "high_quality", "mode_divergence", "mixture_score"),
             *_plain("stacked_modes", "stacked_divergence"),
-            *_plain("kid", "fid", "inception_score", "classifier_score"),
+            *_plain("kid", "cmmd", "fid", "inception_score", "classifier_score"),
             Measure("reconstruction_error", MEAN_CODE, f"reconstruction, {prose(MEAN_CODE)}"),
             Measure("reconstruction_error", DRAWN_CODE, prose(DRAWN_CODE)),
         ),

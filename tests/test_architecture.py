@@ -34,11 +34,12 @@ ROOMS = ("models", "evaluation", "results", "benchmarks")
 SLOW = {
     "alibench.benchmarks.running.ray",
     "alibench.evaluation.features.inception",
+    "alibench.evaluation.features.vgg16",
     "alibench.results.figures",
     "alibench.results.papers",
     "alibench.results.report",
 }
-EXTRAS = {"ray", "tensorboard"}
+EXTRAS = {"ray", "tensorboard", "timm"}
 LIBRARIES = {"matplotlib", "scipy", "sklearn", "torch", "torch_fidelity", "torchvision"}
 
 

@@ -143,7 +143,8 @@ class Clock:
         # Nothing is timed that takes long, or needs weights that are not there.
         if loaded.images:
             held_out = loaded.test if job.split == "test" else loaded.validation
-            slow = suite.evaluation.extractor == "inception" or extractors.to_come(loaded, suite.evaluation)
+            published = suite.evaluation.extractor in extractors.PUBLISHED
+            slow = published or extractors.to_come(loaded, suite.evaluation)
             if held_out.x.numel() > LARGE or (slow and "fidelity" in suite.metrics):
                 return None
 

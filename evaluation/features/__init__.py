@@ -1,1 +1,1 @@
-"""Networks that turn images into features, which metrics compare: classifiers, Inception, LPIPS."""
+"""Networks that turn images into features, which metrics compare: classifiers, published networks, LPIPS."""

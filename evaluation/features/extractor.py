@@ -9,6 +9,7 @@ from torch import Tensor
 from alibench.evaluation.arithmetic import tf32
 
 CPU = torch.device("cpu")
+GREY = "grey repeated to 3 channels"  # note of images that a network of colour images sees
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 `classifier` is a small network fitted to a dataset's train labels. It stands in for Inception where images
 are too small or too different for it. The one of digits ships with the project; `alibench fit-extractor
 DATASET` makes any. `inception` is torch-fidelity's InceptionV3, with its weights from a file or a verified
-download. Users register others. Every result names the extractor and its weights' hash
+download; `vgg16` is torch-fidelity's too, `dinov2`, `dinov2-base` and `clip` are timm's, with weights that
+the user puts into files. Users register others. Every result names the extractor and its weights' hash
 ("digits-cnn@<hash>"), so that nobody compares such a number with an Inception score or a published FID.
 """
 
@@ -14,14 +15,24 @@ import torch
 from alibench.evaluation import main_script, store
 from alibench.evaluation.data import Data
 from alibench.evaluation.errors import BadInput, check_name
-from alibench.evaluation.features import classifiers, inception_weights
+from alibench.evaluation.features import (
+    classifiers,
+    inception_weights,
+    vgg16_weights,
+    vision_transformers,
+)
 from alibench.evaluation.features.extractor import CPU, Extractor
 from alibench.evaluation.settings import Settings
 
 __all__ = ["Extractor", "expect", "get", "maker", "provenance", "register", "to_come", "unsupported_reason"]
 
 Maker = Callable[[Data, Settings, torch.device], Extractor]
-BUILT_IN: dict[str, Maker] = {"classifier": classifiers.load, "inception": inception_weights.load}
+PUBLISHED: dict[str, Maker] = {  # networks that take long on a CPU
+    "inception": inception_weights.load,
+    "vgg16": vgg16_weights.load,
+    **dict.fromkeys(vision_transformers.ARCHITECTURES, vision_transformers.load),
+}
+BUILT_IN: dict[str, Maker] = {"classifier": classifiers.load, **PUBLISHED}
 MAKERS: dict[str, Maker] = {}
 _EXPECTED = set[str]()  # hashes of data whose classifier will be fitted
 

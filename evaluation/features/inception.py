@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
+from alibench.evaluation.features import weight_files
+
 
 class Inception(FeatureExtractorInceptionV3):
     """torch-fidelity's InceptionV3 with weights from memory: 2,048 features and unbiased logits.
@@ -30,17 +32,7 @@ class Inception(FeatureExtractorInceptionV3):
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
         """Load the weights once their names and shapes are known to be this network's."""
-        # torch lists all differences, hundreds of lines for another network: the first is enough
-        expected = self.state_dict()
-        for name in (*expected, *state_dict):
-            if name not in state_dict:
-                raise ValueError(f"it has no tensor '{name}'")
-            if name not in expected:
-                raise ValueError(f"its tensor '{name}' is not Inception's")
-
-            shape, wanted = tuple(state_dict[name].shape), tuple(expected[name].shape)
-            if shape != wanted:
-                raise ValueError(f"its tensor '{name}' has shape {shape}, Inception's {wanted}")
+        weight_files.check(self.state_dict(), state_dict, "Inception")
         return super().load_state_dict(state_dict, strict, assign)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from alibench.evaluation import files
 from alibench.evaluation.data import Data
 from alibench.evaluation.errors import BadInput
-from alibench.evaluation.features.inception_weights import read_weights
+from alibench.evaluation.features.weight_files import read_weights
 from alibench.evaluation.settings import Settings
 from alibench.evaluation.store import home
 
 VGG, CHANNELS = "vgg16-397923af.pth", "weights-vgg16-lpips.pth"
+VGG_URL = f"https://download.pytorch.org/models/{VGG}"
+CHANNELS_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{CHANNELS}"
 # layers of VGG16 between which features are taken: after each ReLU before a pooling
 TAPS = (0, 4, 9, 16, 23, 30)
 BATCH = 50  # images at once: of 64x64 pixels, VGG's first layers make a megabyte each
@@ -27,13 +29,14 @@ SMALLEST = 16  # pixels: four poolings leave one
 MEAN, STD = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of images in [-1, 1], as LPIPS was fitted
 
 
-def _folder(settings: Settings) -> Path:
+def folder_of(settings: Settings) -> Path:
+    """Return where the files of weights are, or would be."""
     return Path(os.path.expanduser(settings.perceptual)) if settings.perceptual else home() / "extractors"
 
 
 def unsupported_reason(data: Data, settings: Settings) -> str:
     """Say why images have no LPIPS, if so: its weights are not there, or they are too small."""
-    missing = [name for name in (VGG, CHANNELS) if not os.path.exists(_folder(settings) / name)]
+    missing = [name for name in (VGG, CHANNELS) if not os.path.exists(folder_of(settings) / name)]
     if missing:
         place = "the folder" if settings.perceptual else "ALIBENCH_DATA"
         return f"LPIPS's weights are not in {place}: {', '.join(missing)}"
@@ -84,7 +87,7 @@ class Distance(nn.Module):
 
 def load(settings: Settings) -> Distance:
     """Return the distance with the settings' weights. Raises BadInput if they are not LPIPS's."""
-    paths = [_folder(settings) / name for name in (VGG, CHANNELS)]
+    paths = [folder_of(settings) / name for name in (VGG, CHANNELS)]
     try:
         raw = [files.read(path, "arrays") for path in paths]
     except OSError as error:
@@ -92,7 +95,8 @@ def load(settings: Settings) -> Distance:
         raise BadInput(f"{problem}: name their folder by evaluation.perceptual") from None
 
     # Another network's tensors show when they are put in, or when images pass.
-    vgg, channels = (read_weights(path, content) for path, content in zip(paths, raw, strict=True))
+    named = zip(paths, raw, (VGG_URL, CHANNELS_URL), strict=True)
+    vgg, channels = (read_weights(path, content, source) for path, content, source in named)
     try:
         distance = Distance(vgg, channels, files.sha256_of(*raw))
         distance(*torch.zeros(2, 1, 3, SMALLEST, SMALLEST))  # whose channels would show only here

@@ -5,7 +5,8 @@ there. FID is biased by the number of images, so every row of a table, models, r
 many as the reference holds, unless the settings say another number; next to it stand FID at half as many
 (mean of the two halves) and the extrapolation linear in 1/n to infinitely many (Chong and Forsyth 2020). It
 needs four times as many images as features. Only Inception gives the inception score; the same formula with
-another classifier is the classifier score, whose row names the classifier.
+another classifier is the classifier score, whose row names the classifier. Only CLIP gives CMMD; FID by
+DINOv2 is the FD of Stein et al. 2023, precision and recall by VGG16 are those of Kynkäänniemi et al. 2019.
 
 Images pass the extractor once. torch-fidelity's functions are called on features, not on images: its own pass
 takes one path of weights for two extractors, loads them in a way that runs code, and keeps features under
@@ -20,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from alibench.evaluation import files, protocols, store
 from alibench.evaluation.data import Data, Split, as_uint8, unfit
@@ -33,6 +35,7 @@ from alibench.evaluation.subject import ReferenceInput, Subject
 
 COLUMNS = (
     Column("kid", "KID × 1000", "lower", 2),
+    Column("cmmd", "CMMD", "lower", 3),
     Column("fid", "FID", "lower", 2),
     Column("fid_half", "FID at n/2", "lower", 2),
     Column("fid_extrapolated", "FID, n → ∞", "lower", 2),
@@ -46,9 +49,12 @@ COLUMNS = (
 BATCH = 50  # images that pass an extractor at once: Inception enlarges each to 299x299
 SMALL_BATCH = 500  # that pass the dataset's own classifier on an accelerator, which fewer do not fill
 SUBSET = 1000  # images of a subset that KID is computed on, where there are more
+SIGMA = 10.0  # of CMMD's kernel
+CHUNK = 1000  # rows of that kernel that are held at once
 PER_FEATURE = 4  # images for each feature that FID needs
 NEIGHBOURS = 3  # of precision and recall (Kynkäänniemi et al. 2019)
 DENSITY_NEIGHBOURS = 5  # of density and coverage (Naeem et al. 2020)
+CLIP = "clip"  # the extractor of CMMD
 VERSION = "fidelity 1"  # of what the store keeps of the real side
 
 
@@ -69,7 +75,10 @@ def score_of(settings: Settings) -> str:
 
 def columns(settings: Settings) -> tuple[Column, ...]:
     """Return the columns that are filled with the settings' extractor."""
-    return tuple(c for c in COLUMNS if c.metric == score_of(settings) or not c.metric.endswith("_score"))
+    others = {"inception_score", "classifier_score"} - {score_of(settings)}
+    if settings.extractor != CLIP:
+        others.add("cmmd")
+    return tuple(column for column in COLUMNS if column.metric not in others)
 
 
 def call(module: str, function: str, *inputs: Any, **options: Any) -> Any:
@@ -164,6 +173,22 @@ def kernel_distance(fake: Features, real: Features) -> float:
     return 1000 * float(out["kernel_inception_distance_mean"])
 
 
+def clip_distance(fake: Features, real: Features) -> float:
+    """Return CMMD: the squared MMD of embeddings of unit length, in thousandths (Jayasumana et al. 2024).
+
+    The kernel is exp(-|a - b|² / (2 σ²)), σ = 10; the estimate that of their code, which counts each
+    embedding's kernel with itself, so that it is biased and never below 0.
+    """
+    x, y = (F.normalize(features.x.to(real.device).double()) for features in (fake, real))
+
+    def mean(a: Tensor, b: Tensor) -> float:
+        # kernels are close to 1: less 1, which cancels, they keep their digits
+        squared = (torch.cdist(part, b).square() for part in a.split(CHUNK))
+        return sum(float(torch.expm1(-part / (2 * SIGMA**2)).sum()) for part in squared) / (len(a) * len(b))
+
+    return 1000 * (mean(x, x) + mean(y, y) - 2 * mean(x, y))
+
+
 def score(logits: Tensor) -> float:
     """Return exp of p(y|x)'s mean divergence from p(y) (Salimans et al. 2016), over all images at once."""
     options = {"isc_splits": 1, "samples_shuffle": False, "rng_seed": 0, "verbose": False}
@@ -199,6 +224,12 @@ def _kid(fake: Features, real: Features, broken: str) -> list[Measurement]:
     refusal = broken or _too_few("KID", 2, size)
     value = math.nan if refusal else kernel_distance(fake, real)
     return [_cell("kid", value, protocol, refusal, unit="thousandths")]
+
+
+def _cmmd(fake: Features, real: Features, broken: str) -> list[Measurement]:
+    refusal = broken or _too_few("CMMD", 2, min(len(fake), len(real)))
+    value = math.nan if refusal else clip_distance(fake, real)
+    return [_cell("cmmd", value, protocols.GAUSSIAN_KERNEL, refusal, unit="thousandths")]
 
 
 def _fid(fake: Features, real: Features, broken: str) -> list[Measurement]:
@@ -269,6 +300,7 @@ class Against:
         # One pass of the extractor, and a reason against a number for each measure by itself.
         measured = [
             *_kid(fake, real, broken),
+            *(_cmmd(fake, real, broken) if self.settings.extractor == CLIP else ()),
             *_fid(fake, real, broken),
             *_score(fake, score_of(self.settings), broken),
             *_manifold(fake, real, broken),

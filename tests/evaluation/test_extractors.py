@@ -226,7 +226,7 @@ def test_an_extractor_of_the_users_is_found_by_name(digits: Data, monkeypatch: p
     features, logits = found(digits.test.x)
     assert logits is None
     torch.testing.assert_close(features[:, 0], digits.test.x.float().mean((1, 2, 3)) / 255)
-    meant = r"did you mean 'brightness'\? there are: classifier, inception, brightness"
+    meant = rf"did you mean 'brightness'\? there are: {', '.join(extractors.BUILT_IN)}, brightness"
     with pytest.raises(BadInput, match=meant):
         extractors.unsupported_reason(digits, Settings(extractor="brightnes"))
     with pytest.raises(BadInput, match="built in"):

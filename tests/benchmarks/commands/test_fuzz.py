@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from alibench import evaluation, results
 from alibench.benchmarks.commands.cli import main
 from alibench.benchmarks.config import loading
+from alibench.evaluation.features import extractors
 from alibench.evaluation.metrics import COLUMNS, METRICS
 from alibench.models import REGISTRY
 from alibench.models.tables import FAMILIES
@@ -255,8 +256,8 @@ WRONG: dict[str, st.SearchStrategy[Any]] = {
     },
     "evaluation.labels": count(1, 10**6).filter(lambda value: value != "all"),
     "evaluation.reference": one_of("", "train", "validation", "test"),
-    "evaluation.extractor": one_of("classifier", "inception"),
-    **dict.fromkeys(("evaluation.inception", "evaluation.perceptual"), NOT_TEXT),
+    "evaluation.extractor": one_of(*extractors.BUILT_IN),
+    **dict.fromkeys(("evaluation.inception", "evaluation.weights", "evaluation.perceptual"), NOT_TEXT),
     "evaluation.labels_from": one_of("train", "validation"),
     "evaluation.standardise": NOT_TRUTH,
     "evaluation.seconds": number(5e-324, 3600),

@@ -24,6 +24,7 @@ from alibench.results import pixels
 ARRAYS, PICTURE = ".npz", ".png"  # what a file's name ends in
 BATCH = 100  # samples that are drawn at once: all of them always, so that few are the first of many
 SHOWN = 2500  # samples that one picture shows
+WIDE = 32  # pixels that a sample there is wide, at least
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,8 @@ def write(samples: DrawnSamples, places: SamplePlaces) -> None:
     # A square, the last row perhaps not full.
     if places.grid:
         shown = samples.x[:SHOWN]
+        times = -(-WIDE // shown.shape[3])  # a small picture's pixel becomes a square
+        shown = shown.repeat(times, 2).repeat(times, 3)
         files.replace(places.grid, pixels.png(pixels.tile(shown, math.ceil(math.sqrt(len(shown))))))
 
 

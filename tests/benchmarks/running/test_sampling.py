@@ -72,7 +72,9 @@ def test_pictures_arrays_and_a_square_show_the_same_samples(
     assert sorted(path.name for path in Path("made").iterdir()) == [f"{i:05d}.png" for i in range(12)]
     for i, x in enumerate(held["x"]):
         assert np.array_equal(Image.open(f"made/{i:05d}.png"), x[0])
-    assert np.array_equal(Image.open("made.png"), pixels.tile(held["x"], 4)[..., 0])
+    # in the square a pixel of 8x8 digits is 4x4
+    enlarged = np.kron(held["x"], np.ones((4, 4), np.uint8))
+    assert np.array_equal(Image.open("made.png"), pixels.tile(enlarged, 4)[..., 0])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "made.npz", "made.png"]
 
 

@@ -26,6 +26,7 @@ KEYS = {
     "NEAREST_CENTRE": "nearest centre",
     "EXACT_POSTERIOR": "exact posterior",
     "DEQUANTISED": "uniformly dequantised",
+    "GAUSSIAN_KERNEL": "biased MMD², Gaussian kernel",
     "EXACT_DENSITY": "exact density",
     "C_BY_VALIDATION": "C by validation",
     "C_BY_LABELS": "C by labels",

@@ -18,7 +18,7 @@ from alibench.evaluation import files
 from alibench.evaluation.data import Data
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.features.extractor import Extractor
-from alibench.evaluation.metrics.fidelity import Against
+from alibench.evaluation.metrics.fidelity import Against, Features
 from alibench.evaluation.seeds import generator
 from alibench.evaluation.settings import Settings
 
@@ -363,7 +363,8 @@ def held_out_kid(loaded: Data, monkeypatch: pytest.MonkeyPatch) -> float:
     settings = Settings(samples=60)
     monkeypatch.setattr("alibench.evaluation.features.extractors.get", lambda *_: pixels)
     against = Against.of(loaded, settings, "test", torch.device("cpu"))
-    rows = against.rows(loaded.validation.x[: settings.samples])
+    seen = Features.of(loaded.validation.x[: settings.samples], against.extractor)
+    rows = against.rows(seen)
     (kid,) = [row.value for row in rows if row.metric == "kid"]
     assert kid is not None
     return kid

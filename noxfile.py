@@ -85,7 +85,7 @@ def official_log(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests, a process a core, in five minutes on two: `nox -s tests -- [pytest's options]`."""
+    """Run the tests, a process a core; twelve minutes on two slow cores: `nox -s tests -- [OPTIONS]`."""
     python(session, "-m", "pytest", "--numprocesses=auto", "--dist=worksteal", *session.posargs)
 
 

@@ -25,6 +25,7 @@ from alibench.evaluation.features import extractors
 from alibench.evaluation.features.extractor import Extractor
 from alibench.evaluation.measurement import Column, Measurement, not_applicable, not_sampled, refused
 from alibench.evaluation.metrics.fidelity import Features, of_samples
+from alibench.evaluation.metrics.reconstruction import UNTOLD
 from alibench.evaluation.seeds import generator
 from alibench.evaluation.settings import Settings
 from alibench.evaluation.subject import ReferenceInput, Subject
@@ -63,7 +64,7 @@ def measure(subject: Subject) -> list[Measurement]:
     if not model.generative:
         return not_sampled(COLUMNS)
     if not subject.prior_codes.shape[1]:
-        return not_applicable(COLUMNS, "its samples come without their codes")
+        return not_applicable(COLUMNS, UNTOLD)
 
     codes, prior = subject.drawn_codes if model.stochastic else subject.codes, subject.prior_codes
     row: dict[str, Any] = {"split": subject.split}
@@ -144,7 +145,7 @@ def _of_codes(codes: Tensor, prior: Tensor, **row: Any) -> list[Measurement]:
         Measurement("codes_sliced", two_sample.sliced_wasserstein(codes, prior), **row),
         Measurement("codes_worst", two_sample.worst_dimension(codes, prior), **row),
     ]
-    # Without a correlation there is no determinant.
+    # a constant dimension has no correlation, a linear one leaves a determinant of 0
     if math.isfinite(correlation):
         return [*rows, Measurement("codes_correlation", correlation, "nats", **row)]
     constant = "a dimension of the codes is constant" if math.isnan(correlation) else ""
@@ -153,6 +154,11 @@ def _of_codes(codes: Tensor, prior: Tensor, **row: Any) -> list[Measurement]:
 
 
 def _of_pairs(q: Pairs, p: Pairs, **row: Any) -> list[Measurement]:
+    # finite images may have features that are not, and observation noise may be broken
+    for whose, (x, _) in (("held-out data", q), ("the samples", p)):
+        if not bool(x.isfinite().all()):
+            return refused(PAIRS, f"the features of {whose} are not finite", n=len(x), **row)
+
     def told(codes: Callable[[Tensor], Tensor]) -> two_sample.Told:
         return two_sample.told_apart(*(torch.cat([x, codes(z)], 1).float().numpy() for x, z in (q, p)))
 

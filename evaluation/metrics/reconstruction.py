@@ -26,6 +26,7 @@ FITTED = 2**26  # numbers at most, in train samples, that a trivial reconstructo
 CPU = torch.device("cpu")
 OF_IMAGES = ("reconstruction_error", "psnr", "ssim", "lpips")  # points have the first alone
 SSIM_SIZE = 6  # pixels that its window needs on each side
+UNTOLD = "it does not tell the codes of its samples"  # the reason of an object with samples alone
 
 COLUMNS = (
     Column("reconstruction_error", "reconstruction error", "lower", 4),
@@ -172,7 +173,7 @@ def _latent_error(subject: Subject, no_mean: str) -> list[Measurement]:
     """Return |z - E(G(z))|, mean over the code's numbers and as many prior draws as there are samples."""
     reason = no_mean or ("" if subject.model.generative else "its codes follow no prior")
     if not reason and not subject.prior_codes.numel():
-        reason = "it does not tell the codes of its samples"
+        reason = UNTOLD
     if reason:
         return not_applicable(["latent_error"], reason)
 

@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def craft(path: Path, rng: random.Random) -> str:
         # as often above as far below, where most entries are
         depth = rng.randrange(1 + max(map(len, places)))
         place = rng.choice([place for place in places if len(place) == depth])
-        value = rng.choice(VALUES)
+        value = deepcopy(rng.choice(VALUES))  # a list could be put into itself, and would stay changed
         if not place:
             body = value
         else:

@@ -1,6 +1,8 @@
 """ALI and its relatives, compared: what scripts and notebooks need, imported when it is asked for.
 
-    from alibench import load_run, evaluate, table
+    import alibench
+
+    result = alibench.run("digits", models=["ali", "vae"])
 
 The rooms behind it are alibench.models, alibench.evaluation, alibench.results and alibench.benchmarks: the
 folders at the root of the repository. `pyproject.toml` maps them for installations; the links beside this
@@ -12,18 +14,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from alibench.benchmarks.commands.calls import Result, evaluate, run, train
     from alibench.benchmarks.running.trained import load_run
+    from alibench.evaluation.errors import BadInput
     from alibench.evaluation.features.extractors import register
-    from alibench.evaluation.objects import evaluate
     from alibench.results import table
 
-__all__ = ["evaluate", "load_run", "register", "table"]
+__all__ = ["BadInput", "Result", "evaluate", "load_run", "register", "run", "table", "train"]
 
 _HOMES = {
-    "evaluate": "alibench.evaluation.objects",
+    "BadInput": "alibench.evaluation.errors",
+    "Result": "alibench.benchmarks.commands.calls",
+    "evaluate": "alibench.benchmarks.commands.calls",
     "load_run": "alibench.benchmarks.running.trained",
     "register": "alibench.evaluation.features.extractors",
+    "run": "alibench.benchmarks.commands.calls",
     "table": "alibench.results",
+    "train": "alibench.benchmarks.commands.calls",
 }
 
 

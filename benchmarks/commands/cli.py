@@ -124,14 +124,9 @@ def _main(words: list[str]) -> int:
 
     with stdout_for_facts() if as_json else nullcontext():
         try:
-            _check_printable(words)
-            # not COMMANDS.main, which would print pages of usage, and end the process by itself
-            with COMMANDS.make_context("alibench", words) as context:
-                answer: Answer = COMMANDS.invoke(context)
+            answer = answered(words)
         except Exit as end:  # after --help
             return end.exit_code
-        except click.ClickException as mistake:
-            answer = _refusal(BadInput(_line(mistake)))
         except BadInput as mistake:
             answer = _refusal(mistake)
         except KeyboardInterrupt:
@@ -142,14 +137,28 @@ def _main(words: list[str]) -> int:
     return answer.code
 
 
+def answered(words: list[str]) -> Answer:
+    """Carry out a command line; return its answer. Raises BadInput, also for words that cannot be parsed."""
+    _check_printable(words)
+    try:
+        # not COMMANDS.main, which would print pages of usage, and end the process by itself
+        with COMMANDS.make_context("alibench", words) as context:
+            answer: Answer = COMMANDS.invoke(context)
+    except click.ClickException as mistake:
+        raise BadInput(_line(mistake)) from None
+    return answer
+
+
 def _is_first() -> bool:
     """Return whether this process prints: the only one, or the first of those that torchrun started."""
     return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0"
 
 
 def _check_printable(words: list[str]) -> None:
-    """Refuse bytes that are not UTF-8: they arrive as lone surrogates. Raises BadInput."""
+    """Refuse bytes that are not UTF-8, which arrive as lone surrogates, and zeros. Raises BadInput."""
     for word in words:
+        if "\0" in word:
+            raise BadInput(f"the argument '{word}' holds a zero byte: leave it out")
         if any("\ud800" <= sign <= "\udfff" for sign in word):
             problem = f"the argument '{word}' is not valid UTF-8, and cannot be printed"
             raise BadInput(f"{problem}: rename what it names")

@@ -10,12 +10,13 @@ import click
 
 from alibench import models
 from alibench.benchmarks.commands.declaring import Declared, among, grouped, option
-from alibench.benchmarks.config import devices, loading
+from alibench.benchmarks.config import classes, devices, loading
 from alibench.benchmarks.config.loading import Changes
 from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.data import datasets
 from alibench.benchmarks.running import torchrun
 from alibench.benchmarks.running.engine import Engine
+from alibench.benchmarks.running.here import Here
 from alibench.benchmarks.running.local import Local
 from alibench.benchmarks.running.outputs import Destination
 from alibench.benchmarks.training import checkpoints, peers
@@ -131,7 +132,8 @@ class Location:
             from alibench.benchmarks.running.ray import Cluster  # the package is an extra
 
             return Cluster(self.on, self.device, suites)
-        return Local(devices.device(self.device), suites)
+        device = devices.device(self.device)
+        return Here(device) if classes.ADOPTED else Local(device, suites)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,20 @@ def defined(module: ModuleType) -> dict[type[Model], str]:
     ]
     kinds = {*trained, *map(type, objects)}
     others = [kind for kind in classes if kind not in kinds and _takes_part(kind)]
-    return models | {_wrapped(module, thing): _place(module, thing) for thing in [*others, *objects]}
+    return models | {_wrapped(module.__name__, thing): _place(module, thing) for thing in [*others, *objects]}
+
+
+def of_python(thing: Any) -> tuple[type[Model], str]:
+    """Return a class or an object of a program as a model, with its place. Raises BadInput."""
+    if isinstance(thing, type) and issubclass(thing, Model) and "name" in vars(thing):
+        return thing, f"class {thing.__qualname__}"
+    what = f"class {thing.__qualname__}" if isinstance(thing, type) else f"a {type(thing).__name__}"
+    if _takes_part(thing):
+        return _wrapped(thing.__module__, thing), what
+    raise BadInput(
+        f"{what} is not a model: give a name, a class of alibench.models.base.Model with a name, or an "
+        "object with a name and sample(n) or encode(x)"
+    )
 
 
 def _place(module: ModuleType, thing: Any) -> str:
@@ -73,12 +86,12 @@ def _belongs(thing: Any, module: ModuleType) -> bool:
     return type(thing).__module__ == module.__name__ or "name" in getattr(thing, "__dict__", {})
 
 
-def _wrapped(module: ModuleType, thing: Any) -> type[ExternalModel]:
+def _wrapped(module: str, thing: Any) -> type[ExternalModel]:
     """Return a class or an object that was trained elsewhere as a model."""
     # a class is made once in a process, when it is needed: it may read or fit something large
     make = functools.cache(lambda: thing()) if isinstance(thing, type) else lambda: thing
     title, source = getattr(thing, "title", thing.name), getattr(thing, "source", SOURCE)
-    return elsewhere(module.__name__, thing, lambda shape: make(), thing.name, title, source)
+    return elsewhere(module, thing, lambda shape: make(), thing.name, title, source)
 
 
 def elsewhere(

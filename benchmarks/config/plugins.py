@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from alibench.benchmarks.config import blame, definitions
+from alibench.benchmarks.config import blame, classes, definitions
 from alibench.benchmarks.config.blame import ENDS, MODULE, PLACES
 from alibench.benchmarks.data import samples
 from alibench.benchmarks.data.samples import StoredSamples, shown
@@ -132,7 +132,7 @@ def again(plugins: Iterable[Plugin]) -> None:
 @contextmanager
 def meanwhile() -> Iterator[None]:
     """Forget at the end what was loaded since the beginning: one command leaves another nothing."""
-    registries: tuple[dict[Any, Any], ...] = (LOADED, PLACES, REGISTRY, extractors.MAKERS)
+    registries: tuple[dict[Any, Any], ...] = (LOADED, PLACES, REGISTRY, classes.ADOPTED, extractors.MAKERS)
     before, path, modules = [dict(registry) for registry in registries], list(sys.path), set(sys.modules)
     try:
         yield
@@ -172,8 +172,9 @@ def hashes() -> dict[str, str]:
 
 
 def contents() -> dict[str, str]:
-    """Return the sha256 of all else that numbers depend on: files that plug-ins import, stored samples."""
+    """Return the sha256 of all else that numbers depend on: what plug-ins import, classes, stored samples."""
     digests = {str(file): files.sha256(file) for _, file in _neighbours()}
+    digests |= {f"class of {kind.name}": digest for kind, digest in classes.ADOPTED.items()}
     for plugin in LOADED:
         if plugin.name:
             digest = hashlib.sha256()

@@ -6,7 +6,9 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +18,7 @@ from typing import Any
 import torch
 
 from alibench import models
-from alibench.benchmarks.config import compute, plugins
+from alibench.benchmarks.config import classes, compute, plugins
 from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.training import peers
 from alibench.evaluation import files, protocols
@@ -29,6 +31,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # The files that numbers depend on, besides models and evaluation.
 TRAINING = ["data/*", "training/*", "config/*"]
 TRAINING += [f"running/{name}" for name in ("execute", "jobs", "measuring", "worker")]
+
+_words: ContextVar[Sequence[str] | None] = ContextVar("words", default=None)  # of a call from Python
 
 
 @cache
@@ -61,7 +65,8 @@ def code(suites: Iterable[Suite]) -> dict[str, str]:
     """Return the hashes of the files that the numbers of some suites depend on, by path in the project."""
 
     def defining(kind: type[Model]) -> set[Path]:
-        bases = [base for base in kind.__mro__ if issubclass(base, Model)]
+        # a class of a notebook has no file
+        bases = [base for base in kind.__mro__ if issubclass(base, Model) and base not in classes.ADOPTED]
         return {Path(inspect.getfile(base)).resolve() for base in bases}
 
     compared = {models.REGISTRY[suite.entry(name).of] for suite in suites for name in suite.models}
@@ -69,7 +74,8 @@ def code(suites: Iterable[Suite]) -> dict[str, str]:
 
     # What all models share, and no model that is not compared.
     shared = {path for room in ("models", "evaluation") for path in (ROOT / room).rglob("*.py")}
-    others = {Path(inspect.getfile(kind)).resolve() for kind in models.REGISTRY.values()}
+    registered = set(models.REGISTRY.values()) - classes.ADOPTED.keys()
+    others = {Path(inspect.getfile(kind)).resolve() for kind in registered}
     training = {path for pattern in TRAINING for path in ROOT.glob(f"benchmarks/{pattern}.py")}
     return _hashes(asked | (shared - others) | training)
 
@@ -143,5 +149,15 @@ def of(
 
 
 def command() -> list[str]:
-    """Return this process's command, as it can be typed again."""
-    return ["alibench", *sys.argv[1:]]
+    """Return the command that this process carries out, as it can be typed again."""
+    return ["alibench", *(sys.argv[1:] if (words := _words.get()) is None else words)]
+
+
+@contextmanager
+def called(words: Sequence[str]) -> Iterator[None]:
+    """Carry out those words of a command meanwhile, whatever the process was started with."""
+    before = _words.set(words)
+    try:
+        yield
+    finally:
+        _words.reset(before)

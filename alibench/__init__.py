@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from alibench.benchmarks.running.trained import load_run
     from alibench.evaluation.features.extractors import register
     from alibench.evaluation.objects import evaluate
+    from alibench.models.adapter import adversarial_model
     from alibench.results import table
 
-__all__ = ["evaluate", "load_run", "register", "table"]
+__all__ = ["adversarial_model", "evaluate", "load_run", "register", "table"]
 
 _HOMES = {
+    "adversarial_model": "alibench.models.adapter",
     "evaluate": "alibench.evaluation.objects",
     "load_run": "alibench.benchmarks.running.trained",
     "register": "alibench.evaluation.features.extractors",

@@ -18,13 +18,25 @@ if TYPE_CHECKING:
     from alibench.benchmarks.running.trained import load_run
     from alibench.evaluation.errors import BadInput
     from alibench.evaluation.features.extractors import register
+    from alibench.models.adapter import adversarial_model
     from alibench.results import table
 
-__all__ = ["BadInput", "Result", "evaluate", "load_run", "register", "run", "table", "train"]
+__all__ = [
+    "BadInput",
+    "Result",
+    "adversarial_model",
+    "evaluate",
+    "load_run",
+    "register",
+    "run",
+    "table",
+    "train",
+]
 
 _HOMES = {
     "BadInput": "alibench.evaluation.errors",
     "Result": "alibench.benchmarks.commands.calls",
+    "adversarial_model": "alibench.models.adapter",
     "evaluate": "alibench.benchmarks.commands.calls",
     "load_run": "alibench.benchmarks.running.trained",
     "register": "alibench.evaluation.features.extractors",

@@ -13,5 +13,5 @@ REGISTRY: dict[str, type[Model]] = {
     member.name: member
     for module in pkgutil.iter_modules(__path__)
     for _, member in inspect.getmembers(importlib.import_module(f"{__name__}.{module.name}"), inspect.isclass)
-    if issubclass(member, Model) and member is not Model
+    if issubclass(member, Model) and "name" in vars(member)
 }

@@ -57,11 +57,12 @@ def fingerprint(thing: Any) -> str:
 def _code_of(thing: Any, home: str, seen: set[int]) -> Iterator[str]:
     """Yield what a class or a function of the module `home` does, and what it refers to there does."""
     function = inspect.unwrap(getattr(thing, "fget", None) or getattr(thing, "__func__", thing))
-    if id(function) in seen or getattr(function, "__module__", home) != home:
-        return
-    seen.add(id(function))
+    if isinstance(function, type | FunctionType):
+        # what is not the user's is known by the libraries' versions
+        if id(function) in seen or function.__module__ != home:
+            return
+        seen.add(id(function))
 
-    # what is not the user's is known by the libraries' versions
     if isinstance(function, type):
         for base in function.__mro__:
             for name, member in sorted(vars(base).items()) if base.__module__ == home else ():
@@ -70,11 +71,15 @@ def _code_of(thing: Any, home: str, seen: set[int]) -> Iterator[str]:
     elif isinstance(function, FunctionType):
         yield from _text(function.__code__)
         cells = [cell.cell_contents for cell in function.__closure__ or ()]
-        named = (function.__globals__.get(name) for name in _names(function.__code__))
+        named = (function.__globals__.get(name) for name in sorted(_names(function.__code__)))
         for other in [*cells, *(function.__defaults__ or ()), *named]:
-            if callable(other):
-                yield from _code_of(other, home, seen)
-    elif isinstance(function, str | int | float | tuple | dict):
+            yield from _code_of(other, home, seen)
+
+    # values, and what is in them
+    elif isinstance(function, dict | tuple | list):
+        for part in function.items() if isinstance(function, dict) else function:
+            yield from _code_of(part, home, seen)
+    elif isinstance(function, str | int | float):
         yield repr(function)
 
 

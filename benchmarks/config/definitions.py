@@ -69,7 +69,8 @@ def _place(module: ModuleType, thing: Any) -> str:
     if not isinstance(thing, type):
         return where
     try:
-        return f"{where}, line {inspect.getsourcelines(thing)[1]}"
+        # a class that a function made may say its line, as every class does since Python 3.13
+        return f"{where}, line {vars(thing).get('__firstlineno__') or inspect.getsourcelines(thing)[1]}"
     except OSError:
         # made by a call of type
         return where

@@ -225,7 +225,9 @@ class Suite:
         except TooLarge as problem:
             raise BadInput(f"{where}: {problem}: set a smaller latent, or smaller images by --size") from None
         except Unfit as problem:
-            raise BadInput(f"{where}: {problem}") from None
+            if kind not in blame.PLACES:
+                raise BadInput(f"{where}: {problem}") from None
+            raise blame.Blamed(f"{blame.PLACES[kind]}: {where}: {problem}") from None
         except BadInput:
             raise
         except Exception as error:

@@ -30,7 +30,7 @@ from alibench.models.networks import Networks
 from alibench.models.tables import FAMILIES
 from tests.benchmarks.config.test_plugins import EXAMPLES, written
 
-PLAIN = EXAMPLES / "plain_torch.py"
+PLAIN, MODULES = EXAMPLES / "plain_torch.py", EXAMPLES / "own_modules.py"
 CPU = torch.device("cpu")
 
 
@@ -51,14 +51,16 @@ def stir() -> None:
 # ------------------------------------------------------------------------------------------------ the seed
 
 
-def test_networks_of_plain_torch_start_from_the_seed() -> None:
-    suite, name = suite_with(PLAIN)
+@pytest.mark.parametrize("file", [PLAIN, MODULES])
+def test_networks_of_plain_torch_start_from_the_seed(file: Path) -> None:
+    suite, name = suite_with(file)
     built = []
     for seed in (0, 0, 1):
         stir()
         built.append(suite.build(name, seed).state_dict())
     assert all(torch.equal(built[0][key], built[1][key]) for key in built[0])
-    assert not any(torch.equal(built[0][key], built[2][key]) for key in built[0] if key.endswith("weight"))
+    drawn = [key for key, value in built[0].items() if key.endswith("weight") and value.dim() > 1]
+    assert not any(torch.equal(built[0][key], built[2][key]) for key in drawn)
 
 
 def test_building_leaves_the_global_generator_as_it_was_and_our_weights_too() -> None:
@@ -95,10 +97,11 @@ def trained(
     return model.state_dict()
 
 
+@pytest.mark.parametrize("file", [PLAIN, MODULES])
 def test_dropout_is_resumed_and_recorded_to_the_bit(
-    digits: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    file: Path, digits: Data, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    suite, name = suite_with(PLAIN)
+    suite, name = suite_with(file)
     before = torch.get_rng_state()
     expected = trained(suite, name, digits)
     stir()

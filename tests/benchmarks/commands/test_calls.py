@@ -157,6 +157,17 @@ def test_a_fingerprint_changes_with_what_the_class_does_and_with_nothing_else() 
     first = classes.fingerprint(written(body.format(add=1, gap="")))
     assert classes.fingerprint(written(body.format(add=1, gap="\n\n\n"))) == first
     assert classes.fingerprint(written(body.format(add=2, gap=""))) != first
+
+    # an adapter's networks are the user's, too; so are an object's weights
+    def encoder(shape: tuple[int, ...], latent: int, hidden: int = 3) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(hidden, latent))
+
+    def model(make: Any) -> type:
+        return alibench.adversarial_model("m", encoder=make, decoder=encoder, discriminator=encoder)
+
+    once = classes.fingerprint(model(encoder))
+    assert classes.fingerprint(model(encoder)) == once
+    assert classes.fingerprint(model(lambda shape, latent: encoder(shape, latent, 4))) != once
     layer = torch.nn.Linear(2, 2)
     before = classes.fingerprint(layer)
     torch.nn.init.zeros_(layer.weight)

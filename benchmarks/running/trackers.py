@@ -145,7 +145,10 @@ class WeightsAndBiases:
     def __init__(self, run: TrackedRun, folder: Path) -> None:
         import wandb
 
-        files.subfolder(folder, "artifacts", "staging")  # refuses a link, which W&B would follow
+        # A link in the place of W&B's own folders is refused: it would be followed.
+        files.subfolder(folder, "artifacts", "staging")
+
+        # The identity first: whatever a killed process sent is found by it.
         identity = known(folder, run.name) or uuid.uuid4().hex
         keep(folder, run.name, identity)
         self.wandb = wandb
@@ -156,8 +159,10 @@ class WeightsAndBiases:
             id=identity,
             resume="allow",
             config=dict(run.settings),
-            mode="offline" if self.is_nameless() else None,
-            reinit="create_new",  # stacked seeds have runs side by side
+            mode="offline" if self.lacks_login() else None,
+            # Stacked seeds have runs side by side.
+            reinit="create_new",
+            # Links of parallel runs to the latest would replace one another.
             settings=wandb.Settings(symlink=False),
         )
 
@@ -166,17 +171,20 @@ class WeightsAndBiases:
         """Return the suite as its project, the output as its place, and that it neither prints nor waits."""
         return {
             "WANDB_PROJECT": run.project,
-            "WANDB_DIR": str(folder.parent.absolute()),  # it makes the folder wandb there
+            # It makes its folder wandb in the one, and keeps parts of tables in the other.
+            "WANDB_DIR": str(folder.parent.absolute()),
             "WANDB_DATA_DIR": str(folder.absolute()),
+            # The command's own output stays as it is.
             "WANDB_SILENT": "true",
             "WANDB_CONSOLE": "off",
+            # Without a limit a lost network would be waited for.
             "WANDB_FINISH_TIMEOUT": SECONDS,
             "WANDB_FINISH_TIMEOUT_RAISES": "true",
         }
 
     @staticmethod
-    def is_nameless() -> bool:
-        """Return whether it would ask who is there: nobody is logged in, and no mode is set."""
+    def lacks_login() -> bool:
+        """Return whether it would ask for a login: nobody is logged in, and no mode is set."""
         import wandb
 
         asks = wandb.setup().settings.mode == "online"
@@ -251,10 +259,13 @@ class MLflow:
         """Return a new run with its settings."""
         from mlflow.entities import Param
 
+        # The experiment is that of all runs of the suite.
         name = os.environ["MLFLOW_EXPERIMENT_NAME"]
         experiment = self.client.get_experiment_by_name(name)
         place = experiment.experiment_id if experiment else self.client.create_experiment(name)
         begun = self.client.create_run(place, run_name=run.name)
+
+        # Settings once: they cannot be changed later.
         params = [Param(_allowed(key), value) for key, value in flat(run.settings).items()]
         for first in range(0, len(params), PARAMS):
             self.client.log_batch(begun.info.run_id, params=params[first : first + PARAMS])
@@ -278,6 +289,7 @@ class MLflow:
 
     def publish(self, tables: Mapping[str, Lines], pictures: Sequence[Path]) -> None:
         """Write tables as CSV, and pictures. Raises files.Unsafe if a store in the output leads out of it."""
+        # A store has its own place in it, and keeps it when the output is moved.
         place = Path(url2pathname(urlsplit(self.run.info.artifact_uri).path))
         if self.is_local and not place.resolve().is_relative_to(self.folder.resolve()):
             raise files.Unsafe(self.folder, f"was made to keep files in {place}: remove it")

@@ -85,6 +85,7 @@ class Tracking:
 
     def __call__(self, record: Mapping[str, float | str]) -> None:
         """Write a record: "loss encoder" as loss/encoder, and so on."""
+        # Steps grow over phases.
         step = self.starts[str(record["phase"])] + int(record["step"])
         curves = {name: value for name, value in record.items() if name not in ("phase", "step")}
         values = {name.replace(" ", "/", 1): float(value) for name, value in curves.items()}
@@ -109,6 +110,8 @@ class Tracking:
                 yield folder
         except Exception as error:
             say(f"{self.run.name} is not tracked by {name} any more ({_reason(error)}); nothing else changes")
+
+            # Its own end may fail for the same reason.
             if tracker := self.trackers.pop(name, None):
                 with suppress(Exception):
                     tracker.close(False)
@@ -138,7 +141,7 @@ def remark(out: Path, names: Sequence[TrackerName]) -> None:
         return
     # What fails here fails for each run again, with a line.
     with suppress(Exception), _environment(TrackedRun(out, "", "", {}), "wandb") as folder:
-        if WeightsAndBiases.is_nameless():
+        if WeightsAndBiases.lacks_login():
             remedy = "'wandb login' and 'wandb sync' send them"
             say(f"nobody is logged in to wandb here, so runs are kept in {folder}: {remedy}")
 
@@ -147,6 +150,7 @@ def publish(
     out: Path, names: Sequence[TrackerName], suites: Sequence[Suite], tables: Mapping[str, Lines]
 ) -> None:
     """Write the tables and pictures of an output to trackers: those of each suite as its run SUITE-tables."""
+    # A suite's name may begin another's: the longest owns the table.
     owner = {
         table: max((s.name for s in suites if table.startswith(f"{s.name}-")), key=len, default="")
         for table in tables

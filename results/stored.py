@@ -25,7 +25,7 @@ from alibench.evaluation.files import Count, Damaged, Line, Name, RunName, Seed,
 
 # files of an output, the version of each format, and the key of its body
 PLAN, ORIGIN, ROWS, CURVES = "plan.json", "run.json", "rows.json", "curves.csv"
-WRITTEN = ("runs", "tables", "figures", "tensorboard", "slurm")  # folders in an output
+WRITTEN = ("runs", "tables", "figures", "tensorboard", "wandb", "mlflow", "slurm")  # folders in an output
 VERSIONS = {PLAN: 1, ORIGIN: 2, ROWS: 1}
 KINDS = {PLAN: "plan", ORIGIN: "run", ROWS: "rows"}
 LARGEST_NUMBER = 1e30  # a value beyond it is a failure of what was measured, not a measurement

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from alibench.benchmarks.commands.options import Effort
 from alibench.benchmarks.commands.publishing import publish
-from alibench.benchmarks.running import forecast, outputs, runner
+from alibench.benchmarks.running import forecast, outputs, runner, tracking
 from alibench.benchmarks.running.answers import Answer
 from alibench.benchmarks.running.engine import Engine
 from alibench.benchmarks.running.jobs import Job, Workplace
@@ -45,8 +45,7 @@ def carry_out(
     Raises BadInput before anything is written.
     """
     path = outputs.destined(destination, task.name, task.plan, task.bytes)
-    device, every, tensorboard = str(engine.device), effort.checkpoint_every, effort.tensorboard
-    place = Workplace(path, device, every=every, tensorboard=tensorboard)
+    place = Workplace(path, str(engine.device), every=effort.checkpoint_every, track=effort.trackers)
     foreseen = task.jobs(place)
 
     # All that can be refused or shown without the folder.
@@ -64,6 +63,7 @@ def carry_out(
             files.replace(out.path / file, text)
         if task.begins:
             console.print(task.begins, highlight=False)
+        tracking.remark(out.path, effort.trackers)
 
         jobs = task.jobs(replace(place, out=out.path, command=out.command))
         if isinstance(engine, Array):
@@ -71,7 +71,10 @@ def carry_out(
         outcomes = runner.run(jobs, engine, console, effort.retries)
         if finish:
             return finish(out, outcomes)
-        return ended(out, outcomes, console, publish(out.path, console))
+        published = publish(out.path, console)
+        suites = {job.suite.name: job.suite for job in jobs}
+        tracking.publish(out.path, effort.trackers, list(suites.values()), published["tables"])
+        return ended(out, outcomes, console, published)
 
 
 def ended(out: Output, outcomes: Outcomes, console: Console, facts: Mapping[str, Any]) -> Answer:

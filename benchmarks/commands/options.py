@@ -3,7 +3,6 @@
 import glob
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import click
@@ -14,11 +13,12 @@ from alibench.benchmarks.config import classes, devices, loading
 from alibench.benchmarks.config.loading import Changes
 from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.data import datasets
-from alibench.benchmarks.running import torchrun
+from alibench.benchmarks.running import torchrun, tracking
 from alibench.benchmarks.running.engine import Engine
 from alibench.benchmarks.running.here import Here
 from alibench.benchmarks.running.local import Local
 from alibench.benchmarks.running.outputs import Destination
+from alibench.benchmarks.running.trackers import TRACKERS, TrackerName
 from alibench.benchmarks.training import checkpoints, peers
 from alibench.evaluation.errors import BadInput
 
@@ -75,6 +75,13 @@ retries = option(
 tensorboard = option(
     "--tensorboard",
     "also write the curves as TensorBoard's events, for 'tensorboard --logdir DIR'; needs its package",
+)
+track = option(
+    "--track NAME",
+    "also send curves, tables and pictures to tensorboard, wandb or mlflow, whose package is needed; may be "
+    "repeated",
+    multiple=True,
+    type=click.Choice(list(TRACKERS)),
 )
 
 
@@ -143,12 +150,21 @@ class Effort:
     retries: int
     checkpoint_every: float = checkpoints.EVERY
     tensorboard: bool = False
+    track: tuple[TrackerName, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.checkpoint_every >= 0:  # NaN is not in a range
             raise BadInput(f"--checkpoint-every {self.checkpoint_every:g}: seconds, 0 or more")
-        if self.tensorboard and find_spec("tensorboard") is None:
-            raise BadInput("--tensorboard needs the package tensorboard: pip install tensorboard")
+        for name in self.trackers:
+            if reason := tracking.missing(name):
+                option = f"--track {name}" if name in self.track else f"--{name}"
+                raise BadInput(f"{option} {reason}")
+
+    @property
+    def trackers(self) -> tuple[TrackerName, ...]:
+        """All that are asked for, each once."""
+        asked: tuple[TrackerName, ...] = ("tensorboard",) if self.tensorboard else ()
+        return tuple(dict.fromkeys((*asked, *self.track)))
 
 
 selection = grouped(

@@ -47,6 +47,7 @@ EXAMPLES = (
 @option("--submit", "with --on slurm: also send the array that is written")
 @options.effort
 @options.tensorboard
+@options.track
 @options.plugins
 @options.samples
 def command(

@@ -41,6 +41,7 @@ EXAMPLES = (
 @options.machine()
 @options.effort
 @options.tensorboard
+@options.track
 @options.plugins
 def command(
     console: Console, selection: Selection, destination: Destination, machine: Location, effort: Effort

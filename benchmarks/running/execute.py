@@ -6,7 +6,7 @@ evaluation from the trained model.
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from alibench.benchmarks.running.outcomes import OK, Outcome, Status
 from alibench.benchmarks.training import peers
 from alibench.benchmarks.training.checkpoints import Checkpoints
 from alibench.benchmarks.training.loop import train_together
-from alibench.benchmarks.training.outcomes import Diverged, Failed, Log, Member, Trained, silent
+from alibench.benchmarks.training.outcomes import Diverged, Failed, Member, Trained
 from alibench.benchmarks.training.processes import ALONE, Alone
 from alibench.benchmarks.training.recipe import steps_of
 from alibench.benchmarks.training.stopping import Request
@@ -121,10 +121,8 @@ def _train(
     # Trackers are closed whatever happens.
     with ExitStack() as stack:
         stack.enter_context(_smaller_batches(device, recipe.batch, len(jobs)))
-        folders = [files.subfolder(job.out, "tensorboard", job.run_id) for job in jobs if job.tensorboard]
-        boards = [tracking.TensorBoard(folder, starts) for folder in folders]
-        open_boards = [stack.enter_context(closing(board)) for board in boards]
-        logs: Sequence[Log] = open_boards or [silent] * len(jobs)
+        runs = [tracking.Tracking(tracking.tracked(job), job.track, starts) for job in jobs]
+        logs = [stack.enter_context(run) for run in runs]
         each = zip(models, seeds, labelled, logs, strict=True)
         members = [Member(model, seed, labels, log) for model, seed, labels, log in each]
         data = suite.load().train

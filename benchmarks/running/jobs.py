@@ -14,6 +14,7 @@ from alibench.benchmarks.config import blame, compute
 from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.running import trained
 from alibench.benchmarks.running.outcomes import OK, Outcome, Status
+from alibench.benchmarks.running.trackers import TrackerName
 from alibench.benchmarks.training import checkpoints, counting
 from alibench.benchmarks.training.recipe import steps_of
 from alibench.evaluation import files
@@ -44,8 +45,7 @@ class Job:
     weights: Path | None = None
     step: int | None = None  # that they were trained to
     every: float = checkpoints.EVERY  # seconds between checkpoints
-    # Whether its curves are also written for TensorBoard, below `out`.
-    tensorboard: bool = False
+    track: tuple[TrackerName, ...] = ()  # which trackers get its curves
 
     @property
     def run_id(self) -> str:
@@ -107,10 +107,10 @@ class Workplace:
     device: str
     command: tuple[str, ...] = ()  # that began the folder
     every: float = checkpoints.EVERY  # seconds between checkpoints
-    tensorboard: bool = False
+    track: tuple[TrackerName, ...] = ()
 
     def _job(self, kind: str, suite: Suite, name: str, seed: int, **more: Any) -> Job:
-        how = {"every": self.every, "tensorboard": self.tensorboard, **more}
+        how = {"every": self.every, "track": self.track, **more}
         suite = suite if kind == "references" else suite.of_seed(seed)
         return Job(kind, suite, name, seed, self.out, self.device, self.command, **how)  # type: ignore[arg-type]
 

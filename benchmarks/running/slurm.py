@@ -31,6 +31,7 @@ from alibench.benchmarks.running.answers import Answer
 from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.running.outcomes import STOPPED
 from alibench.benchmarks.running.outputs import Output
+from alibench.benchmarks.running.trackers import TrackerName
 from alibench.benchmarks.training.stopping import Request
 from alibench.evaluation import files, sealed
 from alibench.evaluation.errors import BadInput
@@ -38,7 +39,7 @@ from alibench.evaluation.messages import say
 from alibench.results import differences
 
 FOLDER = "slurm"  # in a command's folder
-VERSION = 1  # of array-N.json
+VERSION = 2  # of array-N.json
 LONGEST = 1000  # elements of an array: SLURM's own default allows 1,001
 TOGETHER = 256  # elements that run at a time, if --slurm array_parallelism=... says nothing
 MINUTES = 24 * 60  # of an element, if --slurm time=... says nothing
@@ -54,7 +55,7 @@ class ArrayFile(msgspec.Struct):
     command: list[str]
     device: str
     every: Annotated[float, Meta(ge=0)]
-    tensorboard: bool
+    track: list[TrackerName]
     plugins: list[tuple[str, str]]  # path and name of each source
     elements: list[tuple[str, files.Name, files.Name, files.Seed]]  # kind, suite, model, seed
 
@@ -117,7 +118,7 @@ class Array:
                 "command": first.command,
                 "device": str(self.device),
                 "every": first.every,
-                "tensorboard": first.tensorboard,
+                "track": first.track,
                 "plugins": [(str(source.path), source.name) for source in plugins.LOADED],
                 "elements": [(job.kind, job.suite.name, job.name, job.seed) for job in elements],
             }
@@ -257,7 +258,7 @@ def _job(path: Path, index: int) -> Job:
         raise BadInput(f"{out} was begun with something else: {different}")
 
     kind, suite, name, seed = array["elements"][index]
-    common = {"every": array["every"], "tensorboard": array["tensorboard"]}
+    common = {"every": array["every"], "track": tuple(array["track"])}
     return Job(kind, suites[suite], name, seed, out, str(device), tuple(array["command"]), **common)
 
 

@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alibench.benchmarks.running.trained import load_run
+    from alibench.benchmarks.running.loaded import load_run
     from alibench.evaluation.features.extractors import register
     from alibench.evaluation.objects import evaluate
     from alibench.results import table
@@ -21,7 +21,7 @@ __all__ = ["evaluate", "load_run", "register", "table"]
 
 _HOMES = {
     "evaluate": "alibench.evaluation.objects",
-    "load_run": "alibench.benchmarks.running.trained",
+    "load_run": "alibench.benchmarks.running.loaded",
     "register": "alibench.evaluation.features.extractors",
     "table": "alibench.results",
 }

@@ -39,7 +39,7 @@ SLOW = {
     "alibench.results.papers",
     "alibench.results.report",
 }
-EXTRAS = {"ray", "tensorboard", "timm"}
+EXTRAS = {"onnxruntime", "ray", "tensorboard", "timm"}
 LIBRARIES = {"matplotlib", "scipy", "sklearn", "torch", "torch_fidelity", "torchvision"}
 
 

@@ -82,7 +82,8 @@ def _about(card: Card) -> Iterator[str]:
 
 
 def _metrics(card: Card) -> Iterator[str]:
-    lines = {}
+    # A line for each way in which something was measured.
+    lines: dict[int, list[str]] = {}
     for number in card["metrics"]:
         column = CATALOGUE.get(number["metric"])
         title = column.title + ARROWS[column.better] if column else number["metric"]
@@ -118,6 +119,7 @@ def _training(card: Card) -> Iterator[str]:
 def _use(card: Card) -> Iterator[str]:
     yield "In this folder, with `alibench` installed:"
     yield _block(_loading(card))
+    # Programs need none of that.
     kinds = {kind for kind in ("pt2", "onnx") if any(name.endswith(f".{kind}") for name in card["files"])}
     if "pt2" in kinds:
         yield "With torch alone; load no such file of a stranger's, since torch's loader may run code:"
@@ -128,6 +130,7 @@ def _use(card: Card) -> Iterator[str]:
 
 
 def _files(card: Card) -> Iterator[str]:
+    # This page has no hash: it is there to be edited.
     frame = pd.DataFrame({"sha256": card["files"]}).rename_axis("file")
     yield formats.table(frame)
     yield f"{CARD} has layer tables, settings and unrounded numbers."
@@ -165,6 +168,7 @@ def _loading(card: Card) -> Iterator[str]:
     if f"{OTHERS}.safetensors" in card["files"]:
         yield f'model.load_state_dict(load_file("{OTHERS}.safetensors"), strict=False)'
 
+    # What it does, as far as this model can.
     y = ""
     yield ""
     if model["conditional"]:

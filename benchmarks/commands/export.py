@@ -15,7 +15,7 @@ from alibench.benchmarks.running.answers import Answer
 ABOUT = "DIR is one run (DIR/runs/RUN), or a folder that --out named, if it has one run."
 EXAMPLES = (
     "alibench export out/runs/digits-ali-seed0 --out digits-ali",
-    "alibench export out/runs/digits-ali-seed0 --out digits-ali --torch-export --onnx",
+    "alibench export out/runs/digits-ali-seed0 --out digits-ali --onnx",
 )
 
 

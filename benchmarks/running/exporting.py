@@ -14,7 +14,6 @@ import os
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +49,7 @@ def export(run: TrainedRun, out: str | Path, torch_export: bool = False, onnx: b
     outputs.check_space(path, (1 + torch_export + onnx) * run.weights.stat().st_size)
     metrics, model = _metrics(run), trained.model_of(run)
 
+    # The card comes last: it has the hashes of all others.
     with files.new_folder(path) as folder:
         states = by_network(model)
         for name, state in states.items():
@@ -171,8 +171,8 @@ def _described(network: nn.Module) -> dict[str, Any]:
         "tables": {
             name: {
                 "input": stack.shape,
-                "rows": [asdict(layer.row) for layer in stack.layers],
-                "style": asdict(stack.layers[0].style),
+                "rows": [layer.row for layer in stack.layers],
+                "style": stack.layers[0].style,
             }
             for name, stack in stacks.items()
         },
@@ -181,6 +181,7 @@ def _described(network: nn.Module) -> dict[str, Any]:
 
 def _plain(network: nn.Module) -> dict[str, Any]:
     """Return a network's attributes that JSON can hold."""
+    # neither what torch keeps in each module nor what is not plain
     settings = {}
     for name, value in vars(network).items():
         if not name.startswith("_") and name != "training":

@@ -78,6 +78,7 @@ def inputs(model: Model, run: TrainedRun, side: Side, n: int) -> tuple[Tensor, .
     else:
         h = torch.randn(n, *shape, generator=rng) * run.origin["data_scale"]
 
+    # Labels take turns.
     if not model.conditional:
         return (h,)
     labels = run.origin["data_labels"]
@@ -95,6 +96,8 @@ def write(folder: Path, run: TrainedRun, model: Model, side: Side, programs: Pro
         # what torch's own code is warned of says nothing to a reader
         warnings.simplefilter("ignore")
         traced = _traced(network, inputs(model, run, side, TRACED))
+
+        # a batch of another size
         batch = inputs(model, run, side, CHECKED)
         expected = network(*batch)
 
@@ -170,6 +173,7 @@ def _write_onnx(path: Path, program: torch.export.ExportedProgram, batch: tuple[
     import onnxruntime  # the package is an extra
 
     names = (["x", "z"] if path.stem == "encoder" else ["z", "x"]) + ["y"] * (len(batch) - 1)
+    # one file, weights within
     translated = torch.onnx.export(
         program,
         input_names=[names[0], *names[2:]],
@@ -181,6 +185,7 @@ def _write_onnx(path: Path, program: torch.export.ExportedProgram, batch: tuple[
     assert translated is not None
     files.replace(path, translated.model_proto.SerializeToString())
 
+    # by the file itself
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     taken = {put.name: h.numpy() for put, h in zip(session.get_inputs(), batch, strict=True)}
     return torch.from_numpy(session.run(None, taken)[0])

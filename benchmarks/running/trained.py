@@ -94,7 +94,7 @@ class TrainedRun:
     def attributes(self) -> bool:
         """Whether the labels of its data are binary attributes rather than classes."""
         dataset = self.origin["config"]["dataset"]
-        return dataset in PUBLISHED and PUBLISHED[dataset].attributes
+        return dataset in PUBLISHED and bool(PUBLISHED[dataset].attributes)
 
 
 def find(folder: Path) -> list[TrainedRun]:

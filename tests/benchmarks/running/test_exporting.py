@@ -268,6 +268,7 @@ def test_programs_hold_no_other_network_and_no_path_of_this_machine(exported: Pa
         assert 0 <= differences[f"{side}.pt2"] < programs.TOLERANCE
 
 
+@pytest.mark.commands
 def test_onnx_computes_what_the_model_does(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

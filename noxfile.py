@@ -103,6 +103,14 @@ def commands(session: nox.Session) -> None:
 
 
 @nox.session
+def extras(session: nox.Session) -> None:
+    """Install what only some need (trackers, ONNX) into the shared environment, and run its tests."""
+    python(session, "-m", "pip", "install", "--quiet", "--editable", f"{ROOT}[wandb,mlflow,onnx]")
+    places = ("tests/benchmarks/running/test_tracking.py", "tests/benchmarks/running/test_exporting.py")
+    python(session, "-m", "pytest", *places, *session.posargs)
+
+
+@nox.session
 def slow(session: nox.Session) -> None:
     """Run the tests that train to a result and take longer."""
     python(session, "-m", "pytest", "-m", "slow", *session.posargs)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from alibench.benchmarks.commands.calls import Result, evaluate, run, train
-    from alibench.benchmarks.running.trained import load_run
+    from alibench.benchmarks.running.loaded import load_run
     from alibench.evaluation.errors import BadInput
     from alibench.evaluation.features.extractors import register
     from alibench.models.adapter import adversarial_model
@@ -38,7 +38,7 @@ _HOMES = {
     "Result": "alibench.benchmarks.commands.calls",
     "adversarial_model": "alibench.models.adapter",
     "evaluate": "alibench.benchmarks.commands.calls",
-    "load_run": "alibench.benchmarks.running.trained",
+    "load_run": "alibench.benchmarks.running.loaded",
     "register": "alibench.evaluation.features.extractors",
     "run": "alibench.benchmarks.commands.calls",
     "table": "alibench.results",

@@ -212,6 +212,23 @@ def replace(path: Path, content: bytes | str) -> None:
     sync_folder(path.parent)
 
 
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder to fill, which is renamed to `path` at the end, whole or not at all. Raises OSError.
+
+    What is written into it has to be on the disk by then, as `replace` leaves it.
+    """
+    remove_parts(path.parent, of_the_dead=True)
+    part = part_of(path)
+    try:
+        part.mkdir()
+        yield part
+        part.rename(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    sync_folder(path.parent)
+
+
 _PART = re.compile(r"\..+\.[0-9a-f]{8}\.(?P<host>[^.]+)-(?P<process>\d+)\.part", re.DOTALL)
 LONGEST_NAME = 255  # bytes of a file's name
 

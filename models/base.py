@@ -40,8 +40,9 @@ Data and latents must be continuous: encoder and decoder learn from the gradient
 z, and the encoder's draw is differentiated by reparametrisation. A discrete x or z has no such gradient.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -137,6 +138,9 @@ class Model(nn.Module):
     # then log sigma; and z (B, latent) -> x (B, ...).
     encoder: Encoder
     decoder: Decoder
+
+    # Writes the run that it was loaded from into files for others; of what `load_run` returns alone.
+    export: Callable[..., Path]
 
     def __init__(self, networks: Networks) -> None:
         super().__init__()

@@ -226,11 +226,14 @@ def read_origin(folder: Path, named: bool = True) -> dict[str, Any]:
     return origin
 
 
-def read_run(folder: Path, suite: str | None = None) -> list[dict[str, Any]]:
-    """Return the rows of one run, as `StoredRow` has them. Raises Damaged, also for rows of another suite."""
+def read_run(folder: Path, suite: str | None = None, run_id: str | None = None) -> list[dict[str, Any]]:
+    """Return the rows of one run, as `StoredRow` has them: of `run_id`, else of what the folder is called by.
+
+    Raises Damaged, also for rows of another run or suite.
+    """
     rows: list[dict[str, Any]] = _read_of_run(folder, ROWS)
     for row in rows:
-        if row["run_id"] != folder.name:
+        if row["run_id"] != (run_id or folder.name):
             raise Damaged(f"{folder / ROWS} holds rows of the run '{row['run_id']}': {AGAIN}")
         if suite is not None and row["suite"] != suite:
             where = f"{folder / ROWS} holds rows of suite '{row['suite']}'"

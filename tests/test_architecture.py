@@ -39,7 +39,7 @@ SLOW = {
     "alibench.results.papers",
     "alibench.results.report",
 }
-EXTRAS = {"mlflow", "ray", "tensorboard", "timm", "wandb"}
+EXTRAS = {"mlflow", "onnxruntime", "ray", "tensorboard", "timm", "wandb"}
 LIBRARIES = {"matplotlib", "scipy", "sklearn", "torch", "torch_fidelity", "torchvision"}
 
 

@@ -21,7 +21,7 @@ from alibench.benchmarks.config import plugins as plugin_files
 from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.data import datasets, given
 from alibench.benchmarks.data.samples import StoredSamples
-from alibench.benchmarks.running import provenance, trained
+from alibench.benchmarks.running import loaded, provenance, trained
 from alibench.benchmarks.training import loop
 from alibench.benchmarks.training.outcomes import Log, silent
 from alibench.benchmarks.training.recipe import Recipe
@@ -75,7 +75,7 @@ class Result:
             for path in self.plugins:
                 plugin_files.load(path)
             classes.adopt(self.models)
-            return trained.model_of(runs[name], device)
+            return loaded.load_run(runs[name].weights.parent, device)
 
     def _repr_html_(self) -> str:
         """Return the tables' first for a notebook."""
@@ -154,7 +154,7 @@ def train(
     where = devices.device(device)
     if isinstance(model, Model):
         whole = recipe if isinstance(recipe, Recipe) else parsing.parse(recipe or {}, Recipe, "recipe")
-        split, labelled = _loaded(data).train, None
+        split, labelled = _data(data).train, None
     else:
         with plugin_files.meanwhile():
             (name,) = classes.adopt([model])
@@ -189,13 +189,13 @@ def evaluate(
     one that the data do not allow, or a model that can do nothing.
     """
     # Samples are a model that can do nothing else.
-    loaded = _loaded(data)
+    held = _data(data)
     if given.is_array(model) or isinstance(model, str | Path):
-        model = StoredSamples(given.samples_path(model), loaded.shape)
+        model = StoredSamples(given.samples_path(model), held.shape)
     chosen = (
         settings if isinstance(settings, Settings) else parsing.parse(settings or {}, Settings, "settings")
     )
-    return objects.evaluate(model, loaded, metrics, chosen, seed, split, device)
+    return objects.evaluate(model, held, metrics, chosen, seed, split, device)
 
 
 # -------------------- what calls mean
@@ -256,7 +256,7 @@ def _recipe(suite: Suite, name: str, seed: int, recipe: Recipe | Mapping[str, An
     return changed
 
 
-def _loaded(data: Any) -> Data:
+def _data(data: Any) -> Data:
     return data if isinstance(data, Data) else datasets.load(given.name_of(data))
 
 

@@ -26,6 +26,7 @@ HELP = {
     "tune": "give every model the suite's tuning trials, judged on validation",
     "evaluate": "evaluate trained models again, by other metrics or settings, without training",
     "sample": "draw samples of a trained run into pictures, an .npz, or one picture",
+    "export": "write a trained run for others: weights by network, a card, ONNX or torch programs",
     "check": "train a model of your own for a moment, and list what it lacks of the contract",
     "list": "list models, suites, datasets and metrics",
     "table": "make the tables again from stored rows, without training",

@@ -223,7 +223,7 @@ def _store(
         dataset=suite.load().name,
         seed=None if for_suite else job.seed,
         step=step,
-        weights="as given" if job.elsewhere and not for_suite else averaged,
+        weights=trained.AS_GIVEN if job.elsewhere and not for_suite else averaged,
     )
 
     # Reports compare the curves with this hash.

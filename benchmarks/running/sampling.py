@@ -3,7 +3,6 @@
 import io
 import math
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from alibench.benchmarks.data.published import PUBLISHED
 from alibench.benchmarks.running import outputs
 from alibench.benchmarks.running.trained import TrainedRun
 from alibench.evaluation import files
@@ -43,7 +41,7 @@ class SamplePlaces:
             raise BadInput(f"--grid {self.grid}: a picture is written as PNG: name a file that ends in .png")
         for option, path in (("--out", self.out), ("--grid", self.grid)):
             if path:
-                _check_new(path, option, self.is_folder and path is self.out)
+                check_new(path, option, self.is_folder and path is self.out)
         # The first to be written would be in the way of the second.
         if self.out and self.grid and self.out.resolve() == self.grid.resolve():
             raise BadInput(f"--out and --grid are both {self.out}: name two places")
@@ -70,7 +68,7 @@ class SamplePlaces:
                 outputs.check_space(path, n * math.prod(shape))
 
 
-def _check_new(path: Path, option: str, empty: bool) -> None:
+def check_new(path: Path, option: str, empty: bool) -> None:
     """Refuse a place that holds something; `empty`: an empty folder may be there. Raises BadInput."""
     if not path.parent.is_dir():
         raise BadInput(f"{option} {path}: there is no folder {path.parent}: make it, or name another place")
@@ -129,8 +127,7 @@ def draw(model: Model, run: TrainedRun, n: int, seed: int, device: torch.device)
 
 def _classes(run: TrainedRun) -> int:
     """Return how many classes a conditional model is told. Raises BadInput for attributes."""
-    dataset = run.origin["config"]["dataset"]
-    if dataset in PUBLISHED and PUBLISHED[dataset].attributes:
+    if run.attributes:
         remedy = "choose them in Python, load_run(DIR).sample(n, rng, y)"
         raise BadInput(f"{run.origin['run_id']} is told attributes, which do not take turns: {remedy}")
     return int(run.origin["data_labels"])
@@ -150,27 +147,23 @@ def write(samples: DrawnSamples, places: SamplePlaces) -> None:
         np.savez(file, **arrays | ({} if samples.y is None else {"y": samples.y}))
         files.replace(places.out, file.getvalue())
 
-    # A square, the last row perhaps not full.
     if places.grid:
-        shown = samples.x[:SHOWN]
-        times = -(-WIDE // shown.shape[3])  # a small picture's pixel becomes a square
-        shown = shown.repeat(times, 2).repeat(times, 3)
-        files.replace(places.grid, pixels.png(pixels.tile(shown, math.ceil(math.sqrt(len(shown))))))
+        files.replace(places.grid, square(samples.x[:SHOWN]))
+
+
+def square(images: np.ndarray) -> bytes:
+    """Return uint8 images (N, C, H, W) as a PNG, in a square whose last row is perhaps not full."""
+    times = -(-WIDE // images.shape[3])  # a small picture's pixel becomes a square
+    shown = images.repeat(times, 2).repeat(times, 3)
+    return pixels.png(pixels.tile(shown, math.ceil(math.sqrt(len(shown)))))
 
 
 def _write_pictures(images: np.ndarray, folder: Path) -> None:
     """Write images (N, C, H, W) as 00000.png, 00001.png, ... into a new folder. Raises OSError."""
-    files.remove_parts(folder.parent, of_the_dead=True)
-    part = files.part_of(folder)
-    try:
-        part.mkdir()
+    with files.new_folder(folder) as part:
         for number, image in enumerate(images):
             with (part / f"{number:05d}{PICTURE}").open("xb") as file:
                 file.write(pixels.png(image.transpose(1, 2, 0)))
                 # a folder that is renamed into its place must be whole even if the machine fails
                 file.flush()
                 os.fsync(file.fileno())
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    files.sync_folder(folder.parent)

@@ -7,7 +7,7 @@ the weights' hash, so that an interrupted evaluation needs no training; and `cur
 import csv
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from alibench.benchmarks.config import loading, schema
-from alibench.benchmarks.config.plugins import check_model, load
+from alibench.benchmarks.config.plugins import check_model
+from alibench.benchmarks.data.published import PUBLISHED
 from alibench.benchmarks.training.outcomes import Diverged, Trained
 from alibench.evaluation import files, sealed
 from alibench.evaluation.errors import BadInput
@@ -27,6 +28,7 @@ from alibench.results import stored
 
 WEIGHTS, TRAINING = "model.safetensors", "training.json"  # in a run's folder
 VERSION = 1  # of the files
+AS_GIVEN = "as given"  # the weights of a model that was trained elsewhere
 
 
 class Kept(msgspec.Struct):
@@ -88,6 +90,12 @@ class TrainedRun:
     origin: dict[str, Any]  # its run.json
     weights: Path
 
+    @property
+    def attributes(self) -> bool:
+        """Whether the labels of its data are binary attributes rather than classes."""
+        dataset = self.origin["config"]["dataset"]
+        return dataset in PUBLISHED and bool(PUBLISHED[dataset].attributes)
+
 
 def find(folder: Path) -> list[TrainedRun]:
     """Return the trained runs below a command's folder, or the one in its own folder.
@@ -100,10 +108,24 @@ def find(folder: Path) -> list[TrainedRun]:
         place for place in places if all(os.path.lexists(place / file) for file in (WEIGHTS, stored.ORIGIN))
     ]
     if not trained:
+        if single:
+            _check_kept(folder)
         raise BadInput(
             f"{folder} holds no trained runs ({WEIGHTS}): name a folder that 'alibench run --out' made"
         )
     return [_read(place, named=not single) for place in trained]
+
+
+def _check_kept(place: Path) -> None:
+    """Refuse a run of a model that was trained elsewhere, whose weights are its owner's. Raises BadInput."""
+    try:
+        origin = stored.read_origin(place, named=False)
+    except files.Damaged as problem:
+        raise BadInput(str(problem)) from None
+    if origin["weights"] == AS_GIVEN:
+        raise BadInput(
+            f"{origin['run_id']}: no weights are kept of {origin['title']}: name a run that is trained"
+        )
 
 
 def _read(place: Path, named: bool) -> TrainedRun:
@@ -131,25 +153,6 @@ def fill(model: Model, path: Path) -> None:
         raise BadInput(f"{path} does not fit the model of this version ({line[:200]})") from None
 
 
-def load_run(
-    folder: str | Path, device: str | torch.device = "cpu", plugins: Iterable[str | Path] = ()
-) -> Model:
-    """Return the trained model of a run: `load_run("DIR/runs/RUN")`, or `load_run("DIR")` if DIR has one run.
-
-    It needs no dataset, gives no gradients and is as it was evaluated (models/base.py says what it can do):
-
-        model, rng = load_run("DIR/runs/digits-ali-seed0"), torch.Generator().manual_seed(0)
-        x = model.sample(16, rng)  # (16, C, H, W) in [0, 1], or (16, D)
-        z, again = model.encode(x), model.reconstruct(x)  # (16, latent), mean codes; (16, C, H, W)
-
-    `plugins` are the files that define the user's models. Raises BadInput for a folder without a run, with
-    several, with a damaged one, or with an unknown model.
-    """
-    for plugin in plugins:
-        load(plugin)
-    return model_of(only(Path(folder)), device)
-
-
 def only(folder: Path) -> TrainedRun:
     """Return the trained run below a command's folder, or in its own. Raises BadInput, also for several."""
     runs = find(folder)
@@ -164,8 +167,13 @@ def only(folder: Path) -> TrainedRun:
 
 def model_of(run: TrainedRun, device: str | torch.device = "cpu") -> Model:
     """Return a run's model as it was evaluated, without gradients. Raises BadInput."""
-    origin, place = run.origin, run.weights.parent
+    model = untrained(run.origin, run.weights.parent)
+    fill(model, run.weights)
+    return model.to(device).eval().requires_grad_(False)
 
+
+def untrained(origin: Mapping[str, Any], place: Path) -> Model:
+    """Return the model of a run.json with first weights; `place` is named in messages. Raises BadInput."""
     # The model may be a plug-in's that is not loaded.
     suite = loading.of_run(origin)
     known_as = suite.model.get(origin["model"], schema.Entry()).of or origin["model"]
@@ -175,6 +183,4 @@ def model_of(run: TrainedRun, device: str | torch.device = "cpu") -> Model:
     shape, scale, labels = (origin.get(f"data_{name}") for name in ("shape", "scale", "labels"))
     if shape is None or scale is None or labels is None:
         raise BadInput(f"{place} does not say what its data were like: run this run again")
-    model = suite.build_for(tuple(shape), scale, labels, origin["model"], origin["seed"])
-    fill(model, run.weights)
-    return model.to(device).eval().requires_grad_(False)
+    return suite.build_for(tuple(shape), scale, labels, origin["model"], origin["seed"])

@@ -67,7 +67,7 @@ def of_run(folder: Path) -> dict[str, float]:
     """Return the log's numbers of one trained BiGAN. Raises BadInput, or files.Damaged."""
     origin = stored.read_origin(folder)
     data, settings = loading.of_run(origin).load(), Settings(labels="all")
-    subject = Subject(trained.load_run(folder), data, settings, origin["seed"], "validation")
+    subject = Subject(trained.model_of(trained.only(folder)), data, settings, origin["seed"], "validation")
     return {**losses(stored.read_curves(folder, origin)), **distances(subject)}
 
 

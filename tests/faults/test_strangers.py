@@ -36,7 +36,7 @@ from tests.strangers import craft, craft_tensors, listing, mislead, opened, rewr
 
 pytestmark = pytest.mark.faults
 SECONDS = 5  # that an input may take
-ROUND = 9 * 14 + 5  # inputs of which every command has one of every kind of file that it reads
+ROUND = 11 * 14 + 5  # inputs of which every command has one of every kind of file that it reads
 FEW = ("--models", "ali", "vae", "--seeds", "1", *(f"--set={key}" for key in ("steps=20", "batch=10")))
 FEW += ('--set=metrics=["reconstruction"]',)
 HOSTILE = "import os; open(os.environ['RAN'], 'w').write(__name__)"  # a module, or a plug-in next to it
@@ -144,6 +144,7 @@ OUTPUT: dict[str, Command] = {
     "evaluate": words("evaluate out --dry-run --device cpu"),
     "regression": words("regression --from out --out {to}/gate"),
     "sample": words(f"sample out/{RUN} --grid {{to}}/made.png --device cpu"),
+    "export": words(f"export out/{RUN} --out {{to}}/exported"),
     "load_run": lambda place, to: loaded(place / "out" / RUN),
 }
 GATE = {"regression": words("regression --from gate --baseline mine.baseline.json --out {to}/gate")}

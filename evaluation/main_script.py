@@ -48,6 +48,13 @@ def problem(extractor: str) -> str:
     """Say why processes that are started now could not do runs with an extractor; nothing if they can."""
     path, here, registered_at = file(), line(), REGISTERED.get(extractor)
 
+    # as `python - < script` names it; with a specification it is imported by name
+    main = sys.modules["__main__"]
+    named = getattr(main, "__file__", None)
+    if path is None and named and getattr(main, "__spec__", None) is None:
+        return (
+            f"this script, {named}, is not a file that the processes that do runs could import: save it in one"
+        )
     if path is None and registered_at is not None:
         return (
             f"extractor '{extractor}' was registered in a notebook or by python -c, where the processes that "

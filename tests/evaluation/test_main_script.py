@@ -111,3 +111,11 @@ def test_a_plug_in_brings_an_extractor_to_the_workers(
     with pytest.raises(BadInput, match="defines no model"):
         plugins.load(written(tmp_path, HEAD, "other.py"))
     assert capsys.readouterr().err == ""
+
+
+def test_a_script_that_came_by_a_pipe_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("__main__")
+    module.__file__ = "<stdin>"
+    monkeypatch.setitem(sys.modules, "__main__", module)
+    with pytest.raises(BadInput, match="<stdin>, is not a file"):
+        run("inception")

@@ -19,6 +19,7 @@ SAMPLES = 100  # ALI's figures: a 10x10 grid
 PAIRS = 50
 POINTS = 5000
 CODES = 1000  # of images, for the picture of the latent space
+EXTREMES = 8  # images of the largest error, and as many of the smallest
 LARGEST_SIDE = 2048  # pixels of an image that is drawn
 FLOATS, LABELS = (torch.float16, torch.float32, torch.float64), (torch.int32, torch.int64, torch.uint8)
 # interpolations between two images (True) or two points each, and steps, ends included
@@ -62,6 +63,30 @@ def arrays(subject: Subject) -> dict[str, Tensor]:
     return arrays
 
 
+def extremes(errors: np.ndarray) -> np.ndarray:
+    """Return which of some errors (N,) are the largest, from the largest on, then the smallest as many.
+
+    They are 2 EXTREMES, of fewer errors all but perhaps one; of equal ones the first counts as larger.
+    """
+    n = min(EXTREMES, len(errors) // 2)
+    order = np.argsort(-errors, kind="stable")
+    return np.concatenate([order[:n], order[::-1][:n]])
+
+
+def extreme_arrays(subject: Subject, errors: Tensor) -> dict[str, Tensor]:
+    """Return the images of `extremes` and their reconstructions through mean codes, uint8 (n, C, H, W).
+
+    `errors` (N,) are those of the held-out split. Of points, and of fewer than two images, there are none.
+    """
+    chosen = torch.from_numpy(extremes(errors.numpy()))
+    if not subject.data.images or not len(chosen):
+        return {}
+    return {
+        "extremes": subject.held_out.x[chosen],
+        "extreme_reconstructions": as_uint8(subject.reconstructions[chosen]),
+    }
+
+
 def _interpolated(subject: Subject, ends: Tensor) -> Tensor:
     """Return x between codes (N, L), taken two by two, for the labels of the first of the two."""
     first, second = ends[: len(ends) // 2 * 2].unflatten(0, (-1, 2)).unbind(1)
@@ -93,10 +118,12 @@ def read(folder: Path) -> dict[str, np.ndarray]:
 def _problem(arrays: Mapping[str, Tensor]) -> str:
     """Say what keeps tensors from being the return value of `arrays`; nothing, if they could be."""
     known = {"x", "y", "codes", "reconstructions", "latent", "latent_y", "interpolations", "samples"}
-    if unknown := sorted(arrays.keys() - known):
+    if unknown := sorted(arrays.keys() - known - {"extremes", "extreme_reconstructions"}):
         return f"unknown array '{unknown[0]}'"
     if {"x", "y"} - arrays.keys() or ("latent" in arrays) != ("latent_y" in arrays):
         return "x, or the classes of x or of latent, are not there"
+    if ("extremes" in arrays) != ("extreme_reconstructions" in arrays):
+        return "extremes, or their reconstructions, are not there"
 
     # Each array by itself, then what two of them must have in common.
     x = arrays["x"]
@@ -120,6 +147,8 @@ def _misfits(arrays: Mapping[str, Tensor]) -> Iterator[str]:
         "x": (None, *one),
         "reconstructions": (*x.shape[:1], *one),
         "samples": (None, *one),
+        "extremes": (None, *one),
+        "extreme_reconstructions": (*arrays.get("extremes", x).shape[:1], *one),
         "interpolations": (None, STEPS, *one),
         "codes": (*x.shape[:1], None),
         "latent": (None, None),

@@ -62,7 +62,8 @@ def card(
         remedy = "'alibench evaluate' makes them from a trained run"
         made.problems.append(f"No arrays are kept of it ({pictures.NAME}): {remedy}.")
     else:
-        problems += _add_pictures(made, folders[shown], origins[row.run_id], key)
+        place = folders[shown]
+        problems += _add_pictures(made, place, origins[place.name], key)
     curves, unread = _curves(made.title, folders, origins, key)
     made.figures += curves
 
@@ -82,12 +83,13 @@ def card(
 
 def _add_pictures(card: Card, folder: Path, origin: Mapping[str, Any], key: str) -> list[str]:
     """Add what the arrays of a run show to a card; return their problems."""
-    path = folder / pictures.NAME
+    path, problems = folder / pictures.NAME, list[str]()
     try:
         arrays = pictures.read(folder)
         if arrays["x"].ndim == 4:
             latent = _latent(card.title, arrays, origin.get("data_classes", ()), key)
             card.figures += [*_images(card.title, arrays), *latent]
+            problems += _add_extremes(card, arrays, folder, origin, key)
         else:
             card.figures += [*_points(card.title, arrays, key)]
     except (files.Damaged, OSError, KeyError) as damage:
@@ -99,6 +101,32 @@ def _add_pictures(card: Card, folder: Path, origin: Mapping[str, Any], key: str)
     if "interpolations" not in arrays and "reconstructions" in arrays:
         remedy = "an earlier version evaluated this run; 'alibench evaluate' adds them"
         card.problems.append(f"No interpolations: {remedy}.")
+    return problems
+
+
+def _add_extremes(card: Card, arrays: Arrays, folder: Path, origin: Mapping[str, Any], key: str) -> list[str]:
+    """Add the worst and the best reconstructions to a card, if they were kept; return what is wrong."""
+    if origin.get("per_image_sha256") is None:
+        return []
+    try:
+        errors = stored.read_per_image(folder, origin).error.to_numpy()
+        chosen = pictures.extremes(errors)
+        if len(arrays.get("extremes", ())) != len(chosen):
+            raise files.Damaged(f"{folder / pictures.NAME} shows other images than {stored.PER_IMAGE} names")
+    except files.Damaged as problem:
+        remedy = "evaluate this run again with --per-image"
+        return [f"{problem}: no worst and best reconstructions of {card.title}; {remedy}"]
+
+    # of a single image there is no best and worst
+    if len(chosen):
+        each, drawn = len(chosen) // 2, figures.extremes(arrays, errors[chosen])
+        caption = (
+            f"The {each} worst and the {each} best of {len(errors):,} held-out images, each above its "
+            f"reconstruction; beneath it the squared error per pixel. All are in {stored.PER_IMAGE}."
+        )
+        alt = f"worst and best reconstructions of {card.title}"
+        text = drawing.svg(drawn, f"extremes {key}")
+        card.figures.append(Figure(alt, caption, drawing=text, shape="broad"))
     return []
 
 

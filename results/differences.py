@@ -49,6 +49,7 @@ def differences(begun: Mapping[str, Any], now: Mapping[str, Any], when: str = "n
 
         # hashes say nothing to a reader
         said = {"code": f"{name} (its code)", "data": f"the data of suite '{name}'", "device": "the device"}
+        said["per_image"] = "--per-image"
         values = "" if kind in ("code", "data") else f" ({before!r}, {when} {after!r})"
         named.append(said.get(kind, name) + values)
     return listed(named)

@@ -20,6 +20,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from alibench.evaluation import files, pictures
 from alibench.results.pixels import Picture, embedded, pairs, tile
 
+BROAD = 800  # pixels of the page that a broad figure takes
 FLAT = 1e-9  # of the largest code: below this a number of the code does not vary
 
 Panel = tuple[str, np.ndarray, slice]  # title, points (N, 2), and which of the codes they are
@@ -146,6 +147,30 @@ def _axes(codes: np.ndarray, y: np.ndarray) -> tuple[list[Panel], str]:
             "; next to them the two linear discriminants, fitted on every other code and drawn with the rest"
         )
     return panels, about
+
+
+def extremes(arrays: Mapping[str, np.ndarray], errors: Sequence[float]) -> Figure:
+    """Draw the worst, then the best reconstructions, each below its original and with its error beneath."""
+    originals, decoded = arrays["extremes"], arrays["extreme_reconstructions"]
+    n, (height, width) = len(originals) // 2, originals.shape[2:]
+    inch = 7.2 / pictures.EXTREMES  # of an image
+    high = 2 * inch * height / width
+    with styled():
+        figure = Figure(figsize=(n * inch + 0.2, 2 * high + 1.3), layout="constrained")
+        halves = {"largest errors": slice(None, n), "smallest errors": slice(n, None)}
+        for axes, (title, half) in zip(figure.subplots(2), halves.items(), strict=True):
+            canvas = tile(np.concatenate([originals[half], decoded[half]]), n)
+            grey = canvas.shape[2] == 1
+            # pixel by pixel, unless they are more than the page shows
+            exact = {"interpolation": "none"} if canvas.shape[1] < BROAD else {}
+            look = {"cmap": "gray" if grey else None, "vmin": 0, "vmax": 255, **exact}
+            axes.imshow(canvas[..., 0] if grey else canvas, **look)
+            axes.set_xticks((width + 1) * (np.arange(n) + 0.5), [f"{error:#.3g}" for error in errors[half]])
+            axes.set_yticks([])
+            axes.tick_params(length=0)
+            axes.spines[:].set_visible(False)
+            axes.set_title(title)
+    return figure
 
 
 def curves(by_seed: Mapping[int, pd.DataFrame]) -> Figure:

@@ -1,4 +1,4 @@
-"""The files of an output folder: plan.json, and in each run's folder run.json, rows.json and curves.csv.
+"""The files of an output folder: plan.json, and in each run's folder run.json, rows.json and tables of CSV.
 
 A folder may be anyone's. Whoever reads one of these files reads it here, by one schema: names that become
 paths are names, numbers are finite, and a folder in `runs/` is called by the run that it holds, since a
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+import numpy as np
 import pandas as pd
 from msgspec import Meta
 
@@ -25,6 +26,8 @@ from alibench.evaluation.files import Count, Damaged, Line, Name, RunName, Seed,
 
 # files of an output, the version of each format, and the key of its body
 PLAN, ORIGIN, ROWS, CURVES = "plan.json", "run.json", "rows.json", "curves.csv"
+PER_IMAGE = "per_image.csv"
+MEASURES = ("error", "psnr", "ssim", "lpips")  # its columns after index and label, as far as there are some
 WRITTEN = ("runs", "tables", "figures", "tensorboard", "wandb", "mlflow", "slurm")  # folders in an output
 VERSIONS = {PLAN: 1, ORIGIN: 2, ROWS: 1}
 KINDS = {PLAN: "plan", ORIGIN: "run", ROWS: "rows"}
@@ -117,6 +120,7 @@ class Origin(msgspec.Struct, forbid_unknown_fields=True):
     weights_sha256: Sha256 | None
     command: str
     curves_sha256: Sha256 | None = None
+    per_image_sha256: Sha256 | None = None  # none: no errors of single images are kept
     drawn: dict[str, float] = {}
     data_splits: str = ""
     data_shape: Annotated[list[Side], Meta(min_length=1, max_length=3)] | None = None
@@ -154,6 +158,7 @@ class Plan(msgspec.Struct, forbid_unknown_fields=True):
     plugins: dict[str, str] = {}
     runs: list[RunName] | None = None
     weights: dict[RunName, Sha256] | None = None
+    per_image: bool = False
 
     def __post_init__(self) -> None:
         for name, suite in self.suites.items():
@@ -247,11 +252,7 @@ def read_curves(folder: Path, origin: Mapping[str, Any]) -> pd.DataFrame:
     Raises Damaged, or OSError: FileNotFoundError if the run kept none.
     """
     path = folder / CURVES
-    raw = files.read(path, links=False)
-    kept = origin.get("curves_sha256")  # absent from older files
-    # The file is what its run wrote, byte by byte.
-    if kept is not None and hashlib.sha256(raw).hexdigest() != kept:
-        raise Damaged(f"{path} is not what its run wrote")
+    raw = _read_as_written(path, origin.get("curves_sha256"))  # absent from older files
 
     try:
         frame = pd.read_csv(io.BytesIO(raw), encoding_errors="strict")
@@ -266,6 +267,52 @@ def read_curves(folder: Path, origin: Mapping[str, Any]) -> pd.DataFrame:
     if not are_numbers or not (numbers.isna() | (numbers.abs() <= LARGEST_NUMBER)).to_numpy().all():
         raise Damaged(f"{path} cannot be read (a column holds something other than numbers)")
     return frame.assign(phase=frame.phase.map(lambda phase: files.one_line(str(phase))))
+
+
+def _read_as_written(path: Path, sha256: str | None) -> bytes:
+    """Return a file of a run, as its run wrote it where the hash is known. Raises Damaged, or OSError."""
+    raw = files.read(path, links=False)
+    if sha256 is not None and hashlib.sha256(raw).hexdigest() != sha256:
+        raise Damaged(f"{path} is not what its run wrote")
+    return raw
+
+
+def write_per_image(folder: Path, measures: Mapping[str, np.ndarray], labels: np.ndarray | None) -> None:
+    """Write what `read_per_image` reads: MEASURES (N,) and perhaps classes (N,). Raises OSError."""
+    index = np.arange(len(measures["error"]))
+    frame = pd.DataFrame({"index": index, **({} if labels is None else {"label": labels}), **measures})
+    files.replace(folder / PER_IMAGE, frame.to_csv(index=False, lineterminator="\n"))
+
+
+def read_per_image(folder: Path, origin: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a run's errors of single images: `index`, perhaps `label`, MEASURES; a line a held-out sample.
+
+    Raises Damaged.
+    """
+    path = folder / PER_IMAGE
+    try:
+        raw = _read_as_written(path, origin.get("per_image_sha256"))
+    except OSError as error:
+        raise Damaged(f"{path} cannot be read ({error.strerror})") from None
+
+    # the columns first: a table of thousands would take long
+    header, _, lines = raw.partition(b"\n")
+    names = header.decode(errors="replace").rstrip("\r").split(",")
+    known = [name for name in ("index", "label", *MEASURES) if name in names]
+    if names != known or not {"index", "error"} <= set(names) or not lines.strip():
+        raise Damaged(f"{path} cannot be read (it has no errors by index)")
+
+    # numbers alone, as many in each line
+    try:
+        numbers = np.loadtxt(io.BytesIO(lines), delimiter=",", comments=None, ndmin=2)
+        frame = pd.DataFrame(numbers, columns=names)
+    except ValueError as error:
+        raise Damaged(f"{path} cannot be read ({files.one_line(str(error))})") from None
+    if not (np.abs(numbers) <= LARGEST_NUMBER).all() or (frame.error < 0).any():
+        raise Damaged(f"{path} cannot be read (it holds numbers that no error can be)")
+    if not np.array_equal(frame["index"], np.arange(len(frame))):
+        raise Damaged(f"{path} cannot be read (its lines are not numbered from 0)")
+    return frame
 
 
 def check_links(out: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -28,6 +29,7 @@ ABOUT = "DIR is a folder that --out named, or one run of it (DIR/runs/RUN)."
 EXAMPLES = (
     "alibench evaluate out --metrics svm neighbours",
     "alibench evaluate out/runs/digits-ali-seed0 --set evaluation.labels=200",
+    "alibench evaluate out --metrics reconstruction --per-image",
     "alibench evaluate from-a-colleague --data folder:pictures",
 )
 
@@ -39,6 +41,7 @@ class EvaluationChanges:
     metrics: tuple[str, ...]
     overrides: tuple[str, ...]
     data: str | None
+    per_image: bool
 
 
 @click.command("evaluate", cls=Command, about=ABOUT, examples=EXAMPLES)
@@ -53,6 +56,7 @@ class EvaluationChanges:
         "where the data lie now, if they moved since training: folder:PATH or npz:PATH",
         shell_complete=options.DATA,
     ),
+    option("--per-image", "keep the reconstruction error of each held-out sample: per_image.csv of a run"),
 )
 @options.destination
 @options.machine()
@@ -74,11 +78,15 @@ def command(
     engine = machine.engine(list(suites.values()))
 
     def jobs(place: Workplace) -> list[Job]:
-        return [*place.evaluations(suites, runs), *place.references(suites.values())]
+        measured = place.evaluations(suites, runs, changes.per_image)
+        return [*measured, *place.references(suites.values())]
 
+    # finished runs would not get what a resumed command asks for
     weights = {run.origin["run_id"]: run.origin["weights_sha256"] for run in runs}
-    plan = outputs.plan(suites.values(), engine.device, weights=weights, plugins=plugins.contents())
-    task = Task("evaluation", plan, jobs, space.A_RUN * len(runs))
+    asked: dict[str, Any] = {"weights": weights, **({"per_image": True} if changes.per_image else {})}
+    plan = outputs.plan(suites.values(), engine.device, **asked, plugins=plugins.contents())
+    needed = sum(space.evaluation(suites[run.origin["suite"]], changes.per_image) for run in runs)
+    task = Task("evaluation", plan, jobs, needed)
     return carry_out(task, engine, destination, effort, console)
 
 

@@ -226,10 +226,12 @@ def _store(
         weights=trained.AS_GIVEN if job.elsewhere and not for_suite else averaged,
     )
 
-    # Reports compare the curves with this hash.
+    # Reports compare curves and errors of single images with these hashes.
     origin = provenance.of(suite, job.name, job.seed, list(job.command), torch.device(job.device), weights)
-    curves = job.folder / stored.CURVES
+    curves, per_image = job.folder / stored.CURVES, job.folder / stored.PER_IMAGE
     if job.kind == "run" and curves.exists():
         origin["curves_sha256"] = files.sha256(curves)
+    if job.per_image and per_image.exists():
+        origin["per_image_sha256"] = files.sha256(per_image)
     rows.write(job.folder, run, map(asdict, measurements), origin | {"resumed": list(resumed)})
     return OK

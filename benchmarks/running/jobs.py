@@ -46,6 +46,7 @@ class Job:
     step: int | None = None  # that they were trained to
     every: float = checkpoints.EVERY  # seconds between checkpoints
     track: tuple[TrackerName, ...] = ()  # which trackers get its curves
+    per_image: bool = False  # whether errors of single images are kept, of an evaluation
 
     @property
     def run_id(self) -> str:
@@ -131,16 +132,18 @@ class Workplace:
         timed = [suite for suite in suites if "throughput" in suite.metrics]
         return [self._job("throughput", suite, name, 0) for suite in timed for name in suite.models]
 
-    def evaluations(self, suites: dict[str, Suite], runs: Iterable[trained.TrainedRun]) -> list[Job]:
+    def evaluations(
+        self, suites: dict[str, Suite], runs: Iterable[trained.TrainedRun], per_image: bool = False
+    ) -> list[Job]:
         """Return the job of each trained run, then those of models that were trained elsewhere."""
         # Weights are named by absolute paths: an engine may work in another folder.
         jobs = []
         for run in runs:
             suite, name, seed, step = (run.origin[key] for key in ("suite", "model", "seed", "step"))
-            kept = {"weights": run.weights.absolute(), "step": step}
+            kept = {"weights": run.weights.absolute(), "step": step, "per_image": per_image}
             jobs.append(self._job("evaluation", suites[suite], name, seed, **kept))
         return jobs + [
-            self._job("evaluation", suite, name, suite.first_seed)
+            self._job("evaluation", suite, name, suite.first_seed, per_image=per_image)
             for suite in suites.values()
             for name in suite.models
             if suite.kind(name).elsewhere

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from alibench.benchmarks.config import compute, plugins
 from alibench.benchmarks.config.schema import Suite
@@ -13,11 +14,13 @@ from alibench.benchmarks.training.outcomes import Trained
 from alibench.benchmarks.training.trainer import Trainer
 from alibench.evaluation import pictures
 from alibench.evaluation.measurement import Column, Measurement
-from alibench.evaluation.metrics import METRICS, measure, throughput
+from alibench.evaluation.messages import say
+from alibench.evaluation.metrics import METRICS, measure, reconstruction, throughput
 from alibench.evaluation.seeds import generator
 from alibench.evaluation.subject import ReferenceInput, Subject
 from alibench.models import REGISTRY
 from alibench.models.base import Model
+from alibench.results import stored
 from alibench.results.layouts import BUDGET
 
 ELSEWHERE = "it was trained elsewhere"
@@ -38,8 +41,30 @@ def trained_model(job: Job, model: Model) -> list[Measurement]:
     """Measure a trained model, and keep the arrays that its pictures are drawn from."""
     evaluated = subject(job, model)
     measured = measure(evaluated, quality(job))
-    pictures.write(job.folder, pictures.arrays(evaluated))
+    arrays = pictures.arrays(evaluated)
+    if job.per_image:
+        arrays |= _keep_per_image(job, evaluated)
+    pictures.write(job.folder, arrays)
     return measured
+
+
+def _keep_per_image(job: Job, evaluated: Subject) -> dict[str, Tensor]:
+    """Keep the reconstruction errors of single images; return the arrays that show the extreme ones.
+
+    Of a model that has none nothing is kept, and a line says why.
+    """
+    measures, reason = reconstruction.by_sample(evaluated)
+    if measures is None:
+        say(f"{job.run_id}: no {stored.PER_IMAGE} is kept: {reason}")
+        (job.folder / stored.PER_IMAGE).unlink(missing_ok=True)
+        return {}
+
+    numbers = {name: getattr(measures, name) for name in stored.MEASURES}
+    columns = {name: part.double().numpy() for name, part in numbers.items() if part is not None}
+    y = evaluated.held_out.y
+    has_classes = y.dim() == 1 and bool((y >= 0).all())
+    stored.write_per_image(job.folder, columns, y.numpy() if has_classes else None)
+    return pictures.extreme_arrays(evaluated, measures.error)
 
 
 def empty(

@@ -9,6 +9,15 @@ from alibench.evaluation import pictures
 
 A_RUN = 1_000_000  # bytes of a run's rows, provenance and curves, and its share of tables and pictures
 
+A_LINE = 100  # bytes of a sample in per_image.csv
+
+
+def evaluation(suite: Suite, per_image: bool) -> int:
+    """Return the bytes that measuring a trained run needs, roughly, maybe with errors of single images."""
+    held_out = suite.load().test
+    images = 4 * pictures.EXTREMES * held_out.x[0].nbytes if suite.load().images else 0
+    return A_RUN + per_image * (A_LINE * len(held_out) + images)
+
 
 def disk(suites: Iterable[Suite], at_once: int) -> int:
     """Return the bytes that all runs of some suites need, `at_once` of them training; rather too many."""

@@ -7,6 +7,7 @@ latent error is the other cycle, z to x and back.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from alibench.evaluation.features import perceptual
 from alibench.evaluation.measurement import Column, Measurement, not_applicable, refused
 from alibench.evaluation.settings import Settings
 from alibench.evaluation.subject import ReferenceInput, Subject
+from alibench.models.base import Model
 
 FITTED = 2**26  # numbers at most, in train samples, that a trivial reconstructor is fitted on
 CPU = torch.device("cpu")
@@ -99,32 +101,58 @@ def ssim(x: Tensor, x_hat: Tensor) -> Tensor:
 Fields = dict[str, Any]  # of a Measurement, which several have in common
 
 
-def _compared(source: Subject | ReferenceInput, x_hat: Tensor, fields: Fields) -> list[Measurement]:
-    """Return the measures of reconstructions of held-out data, each row with the fields."""
+@dataclass(frozen=True)
+class BySample:
+    """Measures of reconstructions, a number for each sample (N,), on the CPU; none where a row has none."""
+
+    error: Tensor  # squared, as `errors` returns it
+    psnr: Tensor | None = None
+    ssim: Tensor | None = None
+    lpips: Tensor | None = None
+    extractor: str = ""  # of LPIPS
+
+
+def _by_sample(source: Subject | ReferenceInput, x_hat: Tensor) -> BySample:
+    """Return the measures of reconstructions of held-out data."""
     x, images = source.held_out.x, source.data.images
     squares = errors(x, x_hat, images)
+    if not images:
+        return BySample(squares)
+    decibels = psnr(squares) if squares.min() > 0 else None
+    similarities = ssim(x, x_hat) if min(source.data.shape[1:]) >= SSIM_SIZE else None
+
+    # the only measure that is slow on a CPU
+    if perceptual.unsupported_reason(source.data, source.settings):
+        return BySample(squares, decibels, similarities)
+    distance = perceptual.load(source.settings).to(source.device)
+    distances = _by_batch(x, x_hat, distance, perceptual.BATCH, source.device)
+    return BySample(squares, decibels, similarities, distances, distance.identity)
+
+
+def _compared(source: Subject | ReferenceInput, measures: BySample, fields: Fields) -> list[Measurement]:
+    """Return the means over held-out data, each row with the fields."""
+    images = source.data.images
     unit = "per pixel, [0, 1]" if images else "squared distance"
-    rows = [Measurement("reconstruction_error", float(squares.mean()), unit, **fields)]
+    rows = [Measurement("reconstruction_error", float(measures.error.mean()), unit, **fields)]
     if not images:
         return rows
 
-    if squares.min() > 0:
-        rows.append(Measurement("psnr", float(psnr(squares).mean()), "dB", **fields))
+    if measures.psnr is not None:
+        rows.append(Measurement("psnr", float(measures.psnr.mean()), "dB", **fields))
     else:
         rows += refused(["psnr"], "an image is reconstructed exactly: PSNR is infinite", unit="dB", **fields)
 
-    if min(source.data.shape[1:]) >= SSIM_SIZE:
-        rows.append(Measurement("ssim", float(ssim(x, x_hat).mean()), **fields))
+    if measures.ssim is not None:
+        rows.append(Measurement("ssim", float(measures.ssim.mean()), **fields))
     else:
         reason = f"images are smaller than SSIM's window: {SSIM_SIZE} pixels are needed"
         rows += not_applicable(["ssim"], reason, **fields)
 
-    if reason := perceptual.unsupported_reason(source.data, source.settings):
+    if measures.lpips is None:
+        reason = perceptual.unsupported_reason(source.data, source.settings)
         return rows + not_applicable(["lpips"], reason, **fields)
-    # the only measure that is slow on a CPU
-    distance = perceptual.load(source.settings).to(source.device)
-    distances = _by_batch(x, x_hat, distance, perceptual.BATCH, source.device)
-    return [*rows, Measurement("lpips", float(distances.mean()), extractor=distance.identity, **fields)]
+    mean = float(measures.lpips.mean())
+    return [*rows, Measurement("lpips", mean, extractor=measures.extractor, **fields)]
 
 
 def _refused(data: Data, reason: str, fields: Fields) -> list[Measurement]:
@@ -132,15 +160,40 @@ def _refused(data: Data, reason: str, fields: Fields) -> list[Measurement]:
     return refused(OF_IMAGES if data.images else OF_IMAGES[:1], reason, **fields)
 
 
+def by_sample(subject: Subject) -> tuple[BySample | None, str]:
+    """Return the measures of each held-out sample through its mean code, whose means the rows hold.
+
+    None, and the reason, for a model that has no such row.
+    """
+    model = subject.model
+    if reason := _no_reconstruction(model) or _no_mean_code(model):
+        return None, reason
+    if reason := unfit(subject.reconstructions, subject.data.images):
+        return None, f"reconstructions cannot be measured: {reason}"
+    return _once(subject, subject.reconstructions, protocols.MEAN_CODE), ""
+
+
+def _once(subject: Subject, x_hat: Tensor, protocol: str) -> BySample:
+    return subject.once(f"reconstructions, {protocol}", lambda: _by_sample(subject, x_hat))
+
+
+def _no_reconstruction(model: Model) -> str:
+    if model.inference == "none":
+        return "it has no encoder"
+    return "" if model.inverts else "it has no decoder"
+
+
+def _no_mean_code(model: Model) -> str:
+    return "the encoder draws by its input, so its mean code has no closed form" if model.implicit else ""
+
+
 def measure(subject: Subject) -> list[Measurement]:
     """Return errors through mean and drawn codes, the latent error, and the posterior's deviation."""
     model, n = subject.model, len(subject.held_out)
-    if model.inference == "none" or not model.inverts:
-        return not_applicable(
-            COLUMNS, "it has no encoder" if model.inference == "none" else "it has no decoder"
-        )
+    if reason := _no_reconstruction(model):
+        return not_applicable(COLUMNS, reason)
     deterministic = "" if model.stochastic or model.draws_x else "encoder and decoder are deterministic"
-    no_mean = "the encoder draws by its input, so its mean code has no closed form" if model.implicit else ""
+    no_mean = _no_mean_code(model)
 
     def rows(x_hat: Callable[[], Tensor], protocol: str, reason: str) -> list[Measurement]:
         fields = {"n": n, "split": subject.split, "protocol": protocol}
@@ -149,7 +202,7 @@ def measure(subject: Subject) -> list[Measurement]:
         reconstructed = x_hat()
         if bad := unfit(reconstructed, subject.data.images):
             return _refused(subject.data, bad, fields)
-        return _compared(subject, reconstructed, fields)
+        return _compared(subject, _once(subject, reconstructed, protocol), fields)
 
     # Called only where there is no reason against it: a model may be unable to.
     measured = [
@@ -160,7 +213,7 @@ def measure(subject: Subject) -> list[Measurement]:
     if model.likelihood:
         fields = {"n": n, "split": subject.split, "protocol": protocols.MEAN_CODE}
         fields["reference"] = subject.observed_name
-        measured += _compared(subject, subject.observed_reconstructions, fields)
+        measured += _compared(subject, _by_sample(subject, subject.observed_reconstructions), fields)
 
     sigma = subject.posterior_deviation  # zero, if the encoder's noise is lost
     if sigma is None:
@@ -221,8 +274,9 @@ def references(source: ReferenceInput) -> list[Measurement]:
     projected = pca.inverse_transform(pca.transform(x.flatten(1).double().numpy()))
 
     # In the order of the tables.
-    rows += _compared(source, x_train.mean(0).expand_as(x), fields("mean"))
+    rows += _compared(source, _by_sample(source, x_train.mean(0).expand_as(x)), fields("mean"))
     if by_class is not None:
-        rows += _compared(source, by_class, of_class)
+        rows += _compared(source, _by_sample(source, by_class), of_class)
     components = fields("PCA", f"{pca.n_components_} components")
-    return rows + _compared(source, x.new_tensor(np.asarray(projected)).view_as(x), components)
+    x_hat = x.new_tensor(np.asarray(projected)).view_as(x)
+    return rows + _compared(source, _by_sample(source, x_hat), components)

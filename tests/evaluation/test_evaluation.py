@@ -277,6 +277,43 @@ def test_an_exact_reconstruction_has_no_psnr(digits: Data) -> None:
     assert "infinite" in psnr.reason
 
 
+def test_the_rows_are_means_of_what_each_sample_has(digits: Data) -> None:
+    subject = Subject(build("bigan"), digits, FEW, 0)
+    measures, reason = reconstruction.by_sample(subject)
+    assert measures is not None
+    assert (reason, measures.lpips) == ("", None)  # whose weights are not there
+    x = as_float(digits.test.x)
+    with torch.no_grad():
+        difference = (x.double() - subject.model.reconstruct(x).double()).numpy()
+    errors = (difference**2).mean((1, 2, 3))
+    np.testing.assert_allclose(measures.error, errors, rtol=1e-6)
+    np.testing.assert_allclose(measures.psnr, 10 * np.log10(1 / errors), rtol=1e-6)
+
+    rows = reconstruction.measure(subject)
+    each = {"reconstruction_error": measures.error, "psnr": measures.psnr, "ssim": measures.ssim}
+    for metric, numbers in each.items():
+        assert numbers is not None
+        assert numbers.shape == (355,)
+        assert value(rows, metric, protocol="mean code") == pytest.approx(float(numbers.mean()), rel=1e-12)
+    # the rows cost them, and nobody after that
+    assert reconstruction.by_sample(subject)[0] is measures
+
+
+def test_what_has_no_row_has_no_measure_of_a_sample(digits: Data) -> None:
+    toy = Subject(REGISTRY["ali"](networks("alice_toy", 2)), load("alice_toy"), POINTS, 0)
+    encodes = ObjectModel(SimpleNamespace(encode=lambda x: x.flatten(1)))
+    for subject, told in (
+        (Subject(build("ssgan"), digits, FEW, 0), "it has no encoder"),
+        (Subject(encodes, digits, FEW, 0), "it has no decoder"),
+        (toy, "its mean code has no closed form"),
+        (Subject(Broken(1.5), digits, FEW, 0), "images lie outside [0, 1]"),
+        (Subject(Broken(float("nan")), digits, FEW, 0), "355 of 355 are not finite"),
+    ):
+        measures, reason = reconstruction.by_sample(subject)
+        assert measures is None
+        assert told in reason
+
+
 def test_on_the_plane_squared_distances_are_summed_over_coordinates() -> None:
     x = torch.zeros(4, 2)
     assert reconstruction.errors(x, x + torch.tensor([3.0, 4.0]), images=False).tolist() == [25.0] * 4

@@ -16,7 +16,7 @@ from PIL import Image
 from scipy import stats
 
 from alibench.benchmarks.commands.cli import main
-from alibench.evaluation import pictures
+from alibench.evaluation import files, pictures
 from alibench.evaluation.data import Data, as_uint8
 from alibench.evaluation.measurement import Measurement
 from alibench.evaluation.settings import Settings
@@ -110,6 +110,12 @@ def test_a_model_without_an_encoder_interpolates_between_draws_of_the_prior(digi
         found = pictures.arrays(subject)
         assert torch.equal(found["interpolations"][:, 0], found["samples"][0 : 2 * pictures.LINES[True] : 2])
         assert "latent" not in found
+
+
+def test_extremes_are_the_largest_then_the_smallest_errors() -> None:
+    assert pictures.extremes(np.array([1.0, 5, 3, 3, 9])).tolist() == [4, 1, 0, 3]
+    assert pictures.extremes(np.arange(100.0)).tolist() == [*range(99, 91, -1), *range(8)]
+    assert pictures.extremes(np.array([1.0])).tolist() == []
 
 
 # ------------------------------------------------------------------------------------------------ pictures
@@ -300,6 +306,117 @@ def test_damaged_or_missing_pictures_leave_the_numbers(tmp_path: Path) -> None:
     assert str(curves / "curves.csv") in " ".join(problems)
     for number in ("0.0100", "0.0300", "0.0200"):
         assert number in page.text
+
+
+ERRORS = {"error": np.linspace(0.4, 0.0004, 50)}
+
+
+def with_errors(out: Path) -> Path:
+    """Store a run with errors of its images, and the extreme ones; return its folder."""
+    folder = output(out, {"ali": [0.01]}) / "runs" / "digits-ali-seed0"
+    stored.write_per_image(folder, ERRORS, None)
+    signed(folder)
+    arrays = {name: torch.from_numpy(array) for name, array in pictures.read(folder).items()}
+    chosen = arrays["x"][torch.from_numpy(pictures.extremes(ERRORS["error"]))]
+    pictures.write(folder, {**arrays, "extremes": chosen, "extreme_reconstructions": chosen})
+    return folder
+
+
+def signed(folder: Path) -> dict[str, Any]:
+    """Let a run name the hash of its errors, as they are now."""
+    sha256 = files.sha256(folder / stored.PER_IMAGE)
+    named = {**stored.read_origin(folder), "per_image_sha256": sha256}
+    stored.write(folder, stored.ORIGIN, named)
+    return named
+
+
+def test_the_worst_and_the_best_stand_with_their_errors(tmp_path: Path) -> None:
+    folder = with_errors(tmp_path)
+    page, problems = made(tmp_path)
+    assert problems == []
+    assert "The 8 worst and the 8 best of 50 held-out images" in page.text
+    assert [word for word in page.words if word.endswith("est errors")] == [
+        "largest errors",
+        "smallest errors",
+    ]
+    shown = [word for word in page.words if word in {f"{error:#.3g}" for error in ERRORS["error"]}]
+    assert shown == [f"{error:#.3g}" for error in ERRORS["error"][[*range(8), *range(49, 41, -1)]]]
+    # a file of which run.json knows nothing is not shown
+    origin = stored.read_origin(folder)
+    stored.write(folder, stored.ORIGIN, {**origin, "per_image_sha256": None})
+    page, problems = made(tmp_path)
+    assert problems == []
+    assert "8 worst" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "it has no errors by index"),
+        ("index,error\n", "it has no errors by index"),
+        ("index,label\n0,1\n", "it has no errors by index"),
+        ("error,index\n0.5,0\n", "it has no errors by index"),
+        ("index,error,<script>\n0,0.5,1\n", "it has no errors by index"),
+        (",".join(map(str, range(10**6))) + "\n0,1\n", "it has no errors by index"),
+        ("index,error\n0,0.5\n1,nan\n", "numbers that no error can be"),
+        ("index,error\n0,0.5\n1,inf\n", "numbers that no error can be"),
+        ("index,error\n0,0.5\n1,1e31\n", "numbers that no error can be"),
+        ("index,error\n0,0.5\n1,-0.5\n", "numbers that no error can be"),
+        ("index,error\n0,0.5\n2,0.5\n", "its lines are not numbered from 0"),
+        ("index,error\n0,0.5\n0,0.5\n", "its lines are not numbered from 0"),
+        ("index,error\n0,0.5\n1,\n", "cannot be read ("),
+        ("index,error\n0,0.5\n1,0.5,7\n", "cannot be read ("),
+        ("index,error\n0,0.5,1\n1,0.5,7\n", "cannot be read ("),
+        ("index,error\n0,0.5\n1,\x1b[31m\n", "cannot be read ("),
+    ],
+)
+def test_errors_that_nobody_wrote_are_refused_in_a_line(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / stored.PER_IMAGE).write_text(text)
+    sha256 = files.sha256(tmp_path / stored.PER_IMAGE)
+    with pytest.raises(files.Damaged) as refused:
+        stored.read_per_image(tmp_path, {"per_image_sha256": sha256})
+    message = str(refused.value)
+    assert message.startswith(f"{tmp_path / stored.PER_IMAGE} cannot be read")
+    assert said in message
+    assert message == files.one_line(message)
+
+
+def test_errors_that_are_gone_or_a_link_are_named(tmp_path: Path) -> None:
+    path = tmp_path / stored.PER_IMAGE
+    with pytest.raises(files.Damaged, match=r"cannot be read \(No such file or directory\)"):
+        stored.read_per_image(tmp_path, {})
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(files.Damaged, match=r"cannot be read \(is a symbolic link"):
+        stored.read_per_image(tmp_path, {})
+
+
+def test_errors_come_back_to_the_last_digit(tmp_path: Path) -> None:
+    numbers = {name: np.random.RandomState(0).rand(9) ** 20 for name in stored.MEASURES}
+    stored.write_per_image(tmp_path, numbers, np.arange(9) % 3)
+    frame = stored.read_per_image(tmp_path, {})
+    assert list(frame.columns) == ["index", "label", *stored.MEASURES]
+    for name, column in numbers.items():
+        assert np.array_equal(frame[name], column)
+
+
+def test_damaged_errors_of_images_are_a_line_and_the_rest_stays(tmp_path: Path) -> None:
+    folder = with_errors(tmp_path)
+    path = folder / stored.PER_IMAGE
+    whole = path.read_text()
+
+    def broken(said: str) -> None:
+        page, (problem,) = made(tmp_path)
+        assert said in problem
+        assert "no worst and best reconstructions of ALI; evaluate this run again with" in problem
+        assert problem in page.text
+        assert "8 worst" not in page.text
+        assert "Pairs of a held-out image" in page.text
+
+    path.write_text(whole.replace("0.4", "0.3", 1))
+    broken(f"{path} is not what its run wrote")
+    path.write_text("".join(whole.splitlines(True)[:5]))  # of other images than the arrays
+    signed(folder)
+    broken(f"{folder / pictures.NAME} shows other images than {stored.PER_IMAGE} names")
 
 
 def test_the_command_writes_beside_the_rows_or_where_it_is_told(tmp_path: Path) -> None:

@@ -20,13 +20,13 @@ ENVIRONMENT = ROOT / ".nox" / "env"
 BIN = ENVIRONMENT / ("Scripts" if os.name == "nt" else "bin")
 
 
-def environment(session: nox.Session) -> str:
-    """Return the shared environment's python, made or renewed first if it has to be."""
-    installed = ENVIRONMENT / "installed"
+def environment(session: nox.Session, extra: str = "dev") -> str:
+    """Return the shared environment's python with an extra's packages, made or renewed first if need be."""
+    installed = ENVIRONMENT / f"installed-{extra}"
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode()).hexdigest()
     if not installed.exists() or installed.read_text() != wanted:
         session.run(sys.executable, "-m", "venv", str(ENVIRONMENT), external=True)
-        session.run(str(BIN / "python"), "-m", "pip", "install", "--quiet", "--editable", f"{ROOT}[dev]")
+        session.run(str(BIN / "python"), "-m", "pip", "install", "--quiet", "--editable", f"{ROOT}[{extra}]")
         installed.write_text(wanted)
     return str(BIN / "python")
 
@@ -150,6 +150,13 @@ def gpu(session: nox.Session) -> None:
     """
     own = {"PYTHON": environment(session)}
     session.run("bash", "tests/gpu/all.sh", *session.posargs, env=own, external=True, interrupt_timeout=None)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation's site into site/; a broken link fails: `nox -s docs -- [--site-dir DIR]`."""
+    words = ("-P", "-m", "mkdocs", "build", "--strict", *session.posargs)
+    session.run(environment(session, "docs"), *words, interrupt_timeout=None)
 
 
 @nox.session

@@ -53,7 +53,8 @@ def problem(extractor: str) -> str:
     named = getattr(main, "__file__", None)
     if path is None and named and getattr(main, "__spec__", None) is None:
         return (
-            f"this script, {named}, is not a file that the processes that do runs could import: save it in one"
+            f"this script, {named}, is not a file that the processes that do runs could import: save it "
+            "in one"
         )
     if path is None and registered_at is not None:
         return (

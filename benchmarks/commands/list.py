@@ -22,14 +22,14 @@ EXAMPLES = ("alibench list", "alibench list --plugin my_model.py", "alibench lis
 def command(console: Console) -> Answer:
     """Carry out the command."""
     facts = {
-        "models": [_model(kind) for kind in models.REGISTRY.values()],
+        "models": [model_facts(kind) for kind in models.REGISTRY.values()],
         "suites": [_suite(name) for name in loading.builtin()],
         "data_sets": [
-            *({"name": name, "what": _summary(make)} for name, make in datasets.DATASETS.items()),
+            *({"name": name, "what": summary(make)} for name, make in datasets.DATASETS.items()),
             *({"name": name, "what": what} for name, what in datasets.OPEN.items()),
         ],
         "metrics": [
-            {"name": name, "measures": [column.title for column in m.COLUMNS], "what": _summary(m)}
+            {"name": name, "measures": [column.title for column in m.COLUMNS], "what": summary(m)}
             for name, m in METRICS.items()
         ],
     }
@@ -45,7 +45,8 @@ def command(console: Console) -> Answer:
     return Answer(facts=facts)
 
 
-def _model(kind: type[models.Model]) -> dict[str, Any]:
+def model_facts(kind: type[models.Model]) -> dict[str, Any]:
+    """Return what a model says of itself: name, title, what it can do, source."""
     return {
         **{"name": kind.name, "title": kind.title, "encoder": kind.inference, "draws_z": kind.stochastic},
         **{"samples": kind.generative, "likelihood": kind.likelihood, "told_labels": kind.conditional},
@@ -58,7 +59,7 @@ def _suite(name: str) -> dict[str, Any]:
     return {"name": name, "title": table["title"], "expect": table["expect"]}
 
 
-def _summary(documented: Any) -> str:
+def summary(documented: Any) -> str:
     """Return the first line of a docstring."""
     return (documented.__doc__ or "").split("\n")[0]
 

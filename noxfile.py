@@ -1,8 +1,8 @@
 """Everything a person or CI runs. `nox -l` lists the sessions; arguments after `--` are passed on.
 
-All sessions share one environment, .nox/env: it is installed by the first of them and again only when
-pyproject.toml changes, so torch is downloaded once and a second session starts at once, also without a
-network.
+All sessions but `lowest` share one environment, .nox/env: it is installed by the first of them and again
+only when pyproject.toml changes, so torch is downloaded once and a second session starts at once, also
+without a network.
 """
 
 import hashlib
@@ -87,6 +87,18 @@ def official_log(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests, a process a core; twelve minutes on two slow cores: `nox -s tests -- [OPTIONS]`."""
     python(session, "-m", "pytest", "--numprocesses=auto", "--dist=worksteal", *session.posargs)
+
+
+@nox.session(python="3.11", venv_backend="venv", reuse_venv=True)
+def lowest(session: nox.Session) -> None:
+    """Run quick tests with the lowest versions that pyproject.toml allows: `nox -s lowest -- [OPTIONS]`."""
+    install = ("uv", "pip", "install")
+    session.install("uv")
+    session.run(*install, "--resolution", "lowest-direct", "--editable", ".")
+    session.run(*install, "pytest", "pytest-benchmark", "pytest-xdist", "hypothesis")
+
+    folders = ("models", "evaluation", "results", "benchmarks/config")
+    session.run("python", "-m", "pytest", *(f"tests/{folder}" for folder in folders), *session.posargs)
 
 
 @nox.session

@@ -33,7 +33,7 @@ def made(web: tuple[ModuleType, ModuleType]) -> dict[str, str]:
 
 
 def test_the_navigation_has_every_page_once(made: dict[str, str]) -> None:
-    written = [page.name for page in (ROOT / "docs").glob("*.md")]
+    written = [page.name for kind in ("*.md", "*.ipynb") for page in (ROOT / "docs").glob(kind)]
     _, _, nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")
     entries = re.findall(r"- [^:]+: (\S+)$", nav, re.MULTILINE)
     in_folders = [page for entry in entries if entry.endswith("/") for page in made if page.startswith(entry)]
@@ -64,7 +64,7 @@ def test_pages_say_what_is_known_of_ali_and_of_accuracy(made: dict[str, str]) ->
 
 def test_the_python_page_has_all_that_alibench_offers(made: dict[str, str]) -> None:
     for name in alibench.__all__:
-        assert re.search(rf"^::: alibench\.\S+\.{name}$", made["python.md"], re.MULTILINE)
+        assert re.search(rf"^::: alibench\.\S+\.{name}$", made["api.md"], re.MULTILINE)
 
 
 def test_committed_results_have_titles_and_pictures_of_their_own(made: dict[str, str]) -> None:

@@ -29,7 +29,7 @@ def made() -> dict[str, str]:
         **{f"models/{name}.md": model_page(model) for name, model in models.REGISTRY.items()},
         "metrics/index.md": metric_overview(),
         **{f"metrics/{name}.md": metric_page(name, module) for name, module in METRICS.items()},
-        "python.md": python_calls(),
+        "api.md": python_calls(),
         **results(),
     }
 
@@ -92,7 +92,7 @@ def python_calls() -> str:
     """Return the page of what `alibench` offers to scripts and notebooks, from its `__all__`."""
     calls = [getattr(alibench, name) for name in alibench.__all__]
     names = [f"{call.__module__}.{call.__qualname__}" for call in calls]
-    first = f"# Python\n\n```python\nfrom alibench import {', '.join(alibench.__all__)}\n```\n"
+    first = f"# What alibench offers\n\n```python\nfrom alibench import {', '.join(alibench.__all__)}\n```\n"
     return first + "".join(
         _docstrings(name, show_root_heading=True, show_root_toc_entry=True) for name in names
     )

@@ -108,11 +108,11 @@ def _training(card: Card) -> Iterator[str]:
     data = f"{in_markdown(run['dataset'])}, {in_markdown(run['data_splits'])}; sha256 {run['data_sha256']}"
     suite = f"Suite {in_markdown(run['suite'])}, networks {in_markdown(config['networks'])}"
     yield f"Data: {data}. {suite}, {steps}{weights}."
-    settings = {**config["entry_recipe"], **card["model"]["options"]}
-    yield ", ".join(f"{name} {in_markdown(value)}" for name, value in settings.items())
+    settings = {**card["model"]["recipe"], **card["model"]["options"]}
+    yield ", ".join(in_markdown(f"{name} {value}") for name, value in settings.items())
     # indented, so that nothing in it ends the block
     yield f"    {' '.join(run['command'].split())}"
-    versions = ", ".join(f"{name} {in_markdown(version)}" for name, version in run["versions"].items())
+    versions = ", ".join(in_markdown(f"{name} {version}") for name, version in run["versions"].items())
     yield f"Commit {in_markdown(run['commit'])}; {versions}; on {in_markdown(run['device'])}."
 
 

@@ -14,6 +14,7 @@ import os
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import msgspec
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from alibench.benchmarks.config import blame
+from alibench.benchmarks.config import blame, loading
 from alibench.benchmarks.running import outputs, programs, sampling, trained
 from alibench.benchmarks.running.answers import as_json
 from alibench.benchmarks.running.programs import SIDES, Programs
@@ -45,9 +46,9 @@ def export(run: TrainedRun, out: str | Path, torch_export: bool = False, onnx: b
     # All that can be refused before the first file.
     path, asked = Path(out), Programs(torch_export, onnx)
     sampling.check_new(path, "--out", empty=True)
+    metrics, model = _metrics(run), trained.model_of(run)
     outputs.check_apart(path, [run.origin["config"]["dataset"]])
     outputs.check_space(path, (1 + torch_export + onnx) * run.weights.stat().st_size)
-    metrics, model = _metrics(run), trained.model_of(run)
 
     # The card comes last: it has the hashes of all others.
     with files.new_folder(path) as folder:
@@ -135,7 +136,11 @@ def _metrics(run: TrainedRun) -> list[dict[str, Any]]:
 def _card(run: TrainedRun, model: Model) -> dict[str, Any]:
     """Return what is known of a run before anything is measured of its files."""
     kind, origin = type(model), run.origin
-    known_as = origin["config"]["model"].get(origin["model"], {})
+    # older files lack some of it
+    suite, recipe = loading.of_run(origin), origin["config"].get("entry_recipe")
+    if not isinstance(recipe, dict):
+        recipe = asdict(suite.recipe_of(origin["model"], origin["seed"]))
+    hashes = {Path(name).name: sha256 for name, sha256 in origin.get("plugins", {}).items()}
     file = Path(inspect.getfile(kind))
     classes = {"file": file.name, "file_sha256": files.sha256(file), "is_users": kind in blame.PLACES}
     return {
@@ -143,12 +148,14 @@ def _card(run: TrainedRun, model: Model) -> dict[str, Any]:
         # where its user keeps plug-ins and outputs is nobody's business
         "run": {
             **origin,
-            "plugins": {Path(name).name: sha256 for name, sha256 in origin["plugins"].items()},
+            "plugins": hashes,
+            "data_splits": origin.get("data_splits", ""),
             "command": rows.anew(shlex.split(origin["command"])),
         },
         "model": {
             "source": model.source,
-            "options": known_as.get("options", {}),
+            "options": suite.entry(origin["model"]).options,
+            "recipe": recipe,
             **classes,
             "generative": model.generative,
             "encodes": model.inference != "none",

@@ -48,16 +48,13 @@ class Drawing(Wrapped):
         return self.encoder(x) + torch.randn(len(x), 1)
 
 class BranchingBiGAN(BiGAN):
-    name, title, source = "branching", "BiGAN, *two* [ways]", "me 2026"
+    name, title, source, wrapped = "branching", "BiGAN, two ways", "me 2026", Branching
     def __init__(self, networks: Networks) -> None:
         super().__init__(networks)
-        self.encoder = Branching(self.encoder)
+        self.encoder = self.wrapped(self.encoder)
 
-class DrawingBiGAN(BiGAN):
-    name, title, source = "drawing", "BiGAN, drawing", "me 2026"
-    def __init__(self, networks: Networks) -> None:
-        super().__init__(networks)
-        self.encoder = Drawing(self.encoder)
+class DrawingBiGAN(BranchingBiGAN):
+    name, title, source, wrapped = "drawing", "BiGAN, drawing", "me 2026", Drawing
 """
 
 
@@ -397,10 +394,25 @@ def test_a_page_is_plain_text_whatever_a_run_is_called(runs: Path) -> None:
     assert "This run was not evaluated." in page
 
 
+def test_a_run_of_an_earlier_version_lacks_some_of_it(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = dict(trained.only(runs / "digits-ali-seed0").origin)
+    for name in ("plugins", "data_splits"):
+        del origin[name]
+    origin["config"] = {k: v for k, v in origin["config"].items() if k not in ("model", "entry_recipe")}
+    (tmp_path / "run").mkdir()
+    shutil.copy(runs / "digits-ali-seed0" / trained.WEIGHTS, tmp_path / "run")
+    stored.write(tmp_path / "run", stored.ORIGIN, origin)
+    made = load_run(tmp_path / "run").export(tmp_path / "made")
+    assert card_of(made)["model"]["recipe"]["steps"] == origin["config"]["recipe"]["steps"]
+    assert "This run was not evaluated." in (made / "README.md").read_text()
+    assert used(made, monkeypatch)["x"].shape == (16, 1, 8, 8)
+
+
 def test_json_names_the_files(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
-    words = [str(runs / "digits-ae-seed0"), "--out", str(tmp_path / "empty"), "--json"]
-    assert main(["export", *words]) == 0
+    assert main(["export", str(runs / "digits-ae-seed0"), "--out", str(tmp_path / "empty"), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     names = ["README.md", "card.json", "decoder.safetensors", "encoder.safetensors"]
     assert facts["files"] == names == sorted(path.name for path in (tmp_path / "empty").iterdir())

@@ -71,7 +71,7 @@ def carry_out(
         outcomes = runner.run(jobs, engine, console, effort.retries)
         if finish:
             return finish(out, outcomes)
-        return ended(out, outcomes, console, publish(out.path, console))
+        return ended(out, outcomes, console, publish(out.path, console, destination.all_tables))
 
 
 def ended(out: Output, outcomes: Outcomes, console: Console, facts: Mapping[str, Any]) -> Answer:

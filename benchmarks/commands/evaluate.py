@@ -55,6 +55,7 @@ class EvaluationChanges:
     ),
 )
 @options.destination
+@options.all_tables
 @options.machine()
 @grouped("effort", Effort, options.retries)
 @options.plugins

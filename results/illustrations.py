@@ -25,8 +25,6 @@ from alibench.results.formats import Sheet
 # Resolved: the folder may be imported by the link in alibench/.
 ROOT = Path(__file__).resolve().parents[1]
 SHOWN = "mnist"  # of results/reference/, in README
-# of an overview's columns
-LEFT_OUT = ("reconstruction, drawn code ↓", "training, samples/s ↑")
 LOG = papers.REFERENCE / "mnist_bigan" / "log.csv"  # BiGAN's training next to its authors' log
 PAGES = ("README.md", "docs/papers.md", "docs/results.md")
 PLACE = re.compile(r"(<!-- (\S+), made by nox -s pictures -->\n\n).*?(\n\n<!-- end -->)", re.DOTALL)
@@ -98,15 +96,10 @@ def _player(axes: Axes, y: float, names: Sequence[str], colour: str, away: float
     _arrow(axes, (7.75, y + away), (7.75, y + away * 0.6))
 
 
-def short(frame: pd.DataFrame) -> Sheet:
-    """Return the overview of a suite's rows without the columns that pages leave out."""
-    sheet = tables.sheet(frame, layouts.OVERVIEW)
+def _sheet(frame: pd.DataFrame, layout: layouts.Table) -> Sheet:
+    sheet = tables.sheet(frame, layout)
     assert sheet is not None
-    assert sheet.seeds is not None
-    kept, best, seeds = (
-        part.drop(columns=list(LEFT_OUT), errors="ignore") for part in (sheet.frame, sheet.best, sheet.seeds)
-    )
-    return Sheet(sheet.caption, kept, best, seeds=seeds)
+    return sheet
 
 
 def block(name: str) -> str:
@@ -114,20 +107,17 @@ def block(name: str) -> str:
     folder, _, table = name.partition("/")
     if not table:
         sheet = papers.sheets(papers.read(papers.folders()))[name]
-    elif table == layouts.OVERVIEW.name:
-        sheet = short(rows.read(papers.REFERENCE / folder))
     else:
-        (layout,) = (layout for layout in layouts.TABLES if layout.name == table)
-        whole = tables.sheet(rows.read(papers.REFERENCE / folder), layout)
-        assert whole is not None
-        sheet = whole
+        shown = (layouts.BRIEF, *layouts.TABLES)
+        layout = next(layout for layout in shown if layout.name == table)
+        sheet = _sheet(rows.read(papers.REFERENCE / folder), layout)
     return formats.markdown(sheet._replace(caption="")).strip()
 
 
 def spread() -> Figure:
     """Draw README's figure: the numbers of its table, each seed."""
     frame = rows.read(papers.REFERENCE / SHOWN)
-    sheet, models = short(frame), set(frame[tables.rivals(frame)].title)
+    sheet, models = _sheet(frame, layouts.BRIEF), set(frame[tables.rivals(frame)].title)
     figure = charts.spread(sheet, [title for title in sheet.frame.index if title in models])
     assert figure is not None
     return figure

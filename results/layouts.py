@@ -1,6 +1,6 @@
 """The tables and their columns; a column's title and better direction are its metric's."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from alibench.evaluation.measurement import Column
 from alibench.evaluation.metrics import COLUMNS
@@ -75,13 +75,22 @@ OVERVIEW = Table(
     "overview",
     "The models at a glance. {facts}",
     (
-        *_plain("modes_3sigma", "stacked_modes"),
+        *_plain("modes_3sigma", "stacked_modes", "anomaly_auroc", "anomaly_f1"),
         Measure("reconstruction_error", MEAN_CODE, "reconstruction"),
         Measure("reconstruction_error", DRAWN_CODE, f"reconstruction, {prose(DRAWN_CODE)}"),
         *_plain("kid", "cmmd", "fid", "inception_score", "classifier_score"),
         Measure("svm_accuracy", C_BY_VALIDATION, "SVM accuracy, %"),
         Measure("class_accuracy", title="K+1 accuracy, %"),
         Measure("train_rate"),
+    ),
+)
+# what README, other pages and a terminal show of it
+BRIEF = replace(
+    OVERVIEW,
+    measures=tuple(
+        measure
+        for measure in OVERVIEW.measures
+        if measure.protocol != DRAWN_CODE and measure.metric != "train_rate"
     ),
 )
 TABLES = (

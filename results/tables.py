@@ -15,10 +15,10 @@ from alibench.evaluation.metrics import COLUMNS
 from alibench.results import formats, statistics
 from alibench.results.captions import caption
 from alibench.results.formats import Sheet
-from alibench.results.layouts import ARROWS, CATALOGUE, DRAWN_SETTINGS, SPREAD, TABLES, Measure, Table
+from alibench.results.layouts import ARROWS, BRIEF, CATALOGUE, DRAWN_SETTINGS, SPREAD, TABLES, Measure, Table
 from alibench.results.values import against_best, better, of_seeds, own, rivals
 
-__all__ = ["own", "rivals", "runs", "sheet", "shown_p", "spreads", "tables", "wide", "write"]
+__all__ = ["own", "rivals", "runs", "sheet", "shown_p", "spreads", "summaries", "tables", "wide", "write"]
 
 
 class Filled(NamedTuple):
@@ -223,6 +223,15 @@ def tables(rows: pd.DataFrame) -> dict[str, Sheet]:
                 "p: Welch's t, Holm over all pairs of models."
             )
             sheets[f"{suite}-statistics"] = formats.plain(text, frame)
+    return sheets
+
+
+def summaries(rows: pd.DataFrame) -> dict[str, Sheet]:
+    """Return the brief overview of each suite by name; of a suite without one, all its tables."""
+    sheets = dict[str, Sheet]()
+    for suite, of_suite in rows.groupby("suite"):
+        overview = sheet(of_suite, BRIEF)
+        sheets |= tables(of_suite) if overview is None else {f"{suite}-{BRIEF.name}": overview}
     return sheets
 
 

@@ -33,7 +33,13 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # a dry run makes a round with every model, also by the papers' networks, and times an evaluation
 ROUND, MEASURED = ("--set", "batch=10"), ("--set", "evaluation.draws=1", "--set", "evaluation.labels=50")
-QUICKLY = {"run": (*ROUND, *MEASURED), "tune": (*ROUND, *MEASURED), "evaluate": MEASURED, "regression": ()}
+QUICKLY = {
+    "run": (*ROUND, *MEASURED),
+    "tune": (*ROUND, *MEASURED),
+    "evaluate": MEASURED,
+    "regression": (),
+    "demo": (),
+}
 HERE = {
     "--device cuda": "--device cpu",
     "cifar10-jpeg": "pictures",

@@ -71,7 +71,7 @@ def carry_out(
         outcomes = runner.run(jobs, engine, console, effort.retries)
         if finish:
             return finish(out, outcomes)
-        published = publish(out.path, console)
+        published = publish(out.path, console, destination.all_tables)
         suites = {job.suite.name: job.suite for job in jobs}
         tracking.publish(out.path, effort.trackers, list(suites.values()), published["tables"])
         return ended(out, outcomes, console, published)

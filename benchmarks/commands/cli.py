@@ -22,7 +22,8 @@ COMPLETE = "_ALIBENCH_COMPLETE"  # the variable by which a shell asks for comple
 # The commands: the module of each is its name in this folder. Help texts stand here, so that the group's help
 # imports none of them.
 HELP = {
-    "run": "train, evaluate, print and write the tables of a suite",
+    "demo": "train ALI and a VAE on small digits and show the report, in at most two minutes",
+    "run": "train and evaluate the models of a suite, make its tables, pictures and report",
     "tune": "give every model the suite's tuning trials, judged on validation",
     "evaluate": "evaluate trained models again, by other metrics or settings, without training",
     "sample": "draw samples of a trained run into pictures, an .npz, or one picture",
@@ -40,9 +41,14 @@ HELP = {
     "new-suite": "look at pictures of your own and write a suite for them, to be changed and run",
     "completion": "print a script that completes commands, options, suites and metrics in a shell",
 }
+# what the command prints without words
+FIRST = """alibench demo          two models on small digits, a report in two minutes
+alibench run digits    a whole suite; 'alibench list' names all suites
+alibench report DIR    the report of earlier runs, of several DIRs side by side
+alibench --help        all commands; 'alibench COMMAND --help' describes one"""
 EPILOG = """examples:
   alibench list                               # suites, models, metrics, data
-  alibench run quick                          # train, evaluate, show tables
+  alibench run quick                          # train, evaluate, make tables
   alibench run digits --models ali --dry-run  # how long would it take?
   alibench evaluate out --metrics svm         # measure again what run made
 
@@ -117,6 +123,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(words: list[str]) -> int:
     """Carry out a command line, and print the JSON document if one is asked for; return the exit code."""
+    if not words:
+        print(FIRST)
+        return 0
+
     # Also of words that cannot be parsed: a program gets its document in any case.
     as_json = "--json" in words
     if isinstance(sys.stdout, io.TextIOWrapper):

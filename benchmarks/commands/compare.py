@@ -56,7 +56,7 @@ def command(
     show(console, made)
     counts = compare_tables.counts(contrasts)
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    line(console, f"\n{len(contrasts)} rows: {said}")
+    line(console, f"{len(contrasts)} rows: {said}")
     if out is not None:
         line(console, f"Everything is in {out}: tables.md, tables.html, tables/")
     facts = {

@@ -59,6 +59,7 @@ class EvaluationChanges:
     option("--per-image", "keep the reconstruction error of each held-out sample: per_image.csv of a run"),
 )
 @options.destination
+@options.all_tables
 @options.machine()
 @grouped("effort", Effort, options.retries)
 @options.plugins

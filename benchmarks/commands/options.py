@@ -189,6 +189,8 @@ destination = grouped(
     option("--force", "resume even where suite, code or a library changed since the folder was begun"),
     option("--dry-run", "print what would be done, how long it would take, what it would write; do none"),
 )
+# a field of Destination, where the command prints tables
+all_tables = option("--all", "print all tables at the end; default: the overview of each suite", "all_tables")
 effort = grouped(
     "effort",
     Effort,

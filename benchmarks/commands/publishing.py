@@ -1,11 +1,13 @@
 """What a folder of runs is made into, and shown as: tables, pictures and the report."""
 
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -21,10 +23,11 @@ REPORT = "report.html"
 def publish(
     out: Path,
     console: Console,
+    all_tables: bool = False,
     damaged: Callable[[Path, rows.Damaged], None] | None = None,
     known: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """Make tables, pictures and report of the runs in a folder; show and return them.
+    """Make tables, pictures and report of the runs in a folder; print a summary or all tables; return all.
 
     `known` are beginnings of what was printed already. Raises rows.Damaged, if `damaged` does not take it.
     """
@@ -43,8 +46,8 @@ def publish(
             say(problem)
 
     # Then the terminal.
-    show(console, made)
-    line(console, f"\nEverything is in {out}: {REPORT}, tables.md, tables.html, rows.csv, figures/, runs/")
+    show_of(out, frame, made, all_tables, console)
+    line(console, f"Everything is in {out}: {REPORT}, tables.md, tables.html, rows.csv, figures/, runs/")
     return {"tables": as_facts(made), "report": out / REPORT}
 
 
@@ -70,22 +73,35 @@ def draw(out: Path, frame: pd.DataFrame) -> None:
         drawn.add(name)
 
 
-def show(console: Console, made: Mapping[str, Sheet]) -> None:
-    """Print tables, the best cells bold."""
-    for name, sheet in made.items():
-        # Rich would read square brackets in cells as markup, so cells are Text.
-        caption = "\n".join([sheet.caption, *sheet.notes])
-        left = {"caption_justify": "left", "title_justify": "left"}
-        table = Table(title=name, caption=caption, title_style="bold", **left)  # type: ignore[arg-type]
-        table.add_column(_first(sheet))
-        for column in sheet.frame.columns:
-            table.add_column(column, justify="right")
+def show_of(
+    out: Path, frame: pd.DataFrame, made: Mapping[str, Sheet], all_tables: bool, console: Console
+) -> None:
+    """Print all tables that were made of a folder's rows, or a summary and how to see all."""
+    shown = made if all_tables else tables.summaries(frame)
+    show(console, shown)
+    if shown.keys() != made.keys():
+        line(console, f"All tables: {shlex.join(['alibench', 'table', str(out), '--all'])}")
 
+
+def show(console: Console, made: Mapping[str, Sheet]) -> None:
+    """Print tables, the best cells bold, captions and notes below in the console's width."""
+    for name, sheet in made.items():
+        # Nothing is cut off where a terminal is narrow.
+        look: dict[str, Any] = {"box": SIMPLE_HEAD, "pad_edge": False, "show_edge": False}
+        table = Table(title=name, title_style="bold", title_justify="left", **look)
+        table.add_column(_first(sheet), overflow="fold")
+        for column in sheet.frame.columns:
+            table.add_column(column, justify="right", overflow="fold")
+
+        # Rich would read square brackets in cells as markup, so cells are Text.
         cells = zip(sheet.frame.index, sheet.frame.to_numpy(), sheet.best.to_numpy(), strict=True)
         for index, texts, best in cells:
             bold = zip(texts, best, strict=True)
             table.add_row(str(index), *(Text(text, "bold" if is_best else "") for text, is_best in bold))
         console.print(table)
+        for text in filter(None, (sheet.caption, *sheet.notes)):
+            console.print(text, markup=False, highlight=False)
+        console.print()
 
 
 def as_facts(made: Mapping[str, Sheet]) -> dict[str, list[dict[str, str]]]:

@@ -1,5 +1,6 @@
 """`alibench run`: train and evaluate the models of a suite, make its tables."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from alibench.benchmarks.commands.declaring import option
 from alibench.benchmarks.commands.options import Effort, Location, Selection
 from alibench.benchmarks.commands.publishing import line
 from alibench.benchmarks.config import devices, loading, pictures, plugins
+from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.running import outputs, space
 from alibench.benchmarks.running.answers import Answer
 from alibench.benchmarks.running.engine import Engine
@@ -38,6 +40,7 @@ EXAMPLES = (
 @options.selection
 @option("--seeds N", "seeds 0 to N-1; default: the suite's number")
 @options.destination
+@options.all_tables
 @options.machine(arrays=True)
 @option(
     "--slurm KEY=VALUE",
@@ -72,16 +75,36 @@ def command(
     if not selection.models:
         suites = checkup.beside(suites, plugins.names(elsewhere=True))
 
-    # The engine, and whether all of it can be done there.
+    # The engine.
     if machine.on == "slurm":
         engine: Engine | Array = Array(machine.device, machine.submit, machine.slurm)
     else:
         engine = machine.engine(suites)
-    suites = devices.resolved(suites, engine.device, alone=peers.world() == 1)
     for model, _ in samples:
         if selection.models and model not in selection.models:
             both = f"name '{model}' in --models too, or leave --models out"
             raise BadInput(f"--samples {model}=...: {both}")
+
+    folder, kept = (made.name, {"suite.toml": made.text}) if made else (Path(selection.suite).stem, {})
+    return train(folder, suites, engine, destination, effort, console, kept)
+
+
+def train(
+    name: str,
+    suites: Sequence[Suite],
+    engine: Engine | Array,
+    destination: Destination,
+    effort: Effort,
+    console: Console,
+    kept: Mapping[str, str],
+) -> Answer:
+    """Train and measure every run of some suites, then make tables and report.
+
+    `name` is that of a fresh folder, `kept` what lies next to the runs, file -> text. Raises BadInput before
+    anything is written.
+    """
+    # Whether all of it can be done there.
+    suites = devices.resolved(suites, engine.device, alone=peers.world() == 1)
     checkup.rehearse(suites)
     checkup.remark(suites)
 
@@ -94,6 +117,5 @@ def command(
         f"{s.name}-{model}-seed{seed}" for s in suites for model in s.models for seed in s.seeds_of(model)
     ]
     plan = outputs.plan(suites, engine.device, runs=runs, plugins=plugins.contents())
-    folder, kept = (made.name, {"suite.toml": made.text}) if made else (Path(selection.suite).stem, {})
-    task = Task(folder, plan, jobs, space.disk(suites, engine.size), kept)
+    task = Task(name, plan, jobs, space.disk(suites, engine.size), kept)
     return carry_out(task, engine, destination, effort, console)

@@ -24,5 +24,5 @@ def command(console: Console, sources: tuple[Path, ...], out: Path | None) -> An
     folder = outputs.fresh(out, "tables")
     formats.write(folder, made)
     show(console, made)
-    line(console, f"\nEverything is in {folder}: tables.md, tables.html, tables/")
+    line(console, f"Everything is in {folder}: tables.md, tables.html, tables/")
     return Answer(facts={"out": folder, "tables": as_facts(made)})

@@ -48,6 +48,7 @@ class Destination:
     # Resume although something else is asked for than the folder was begun with.
     force: bool = False
     dry_run: bool = False
+    all_tables: bool = False  # printed; else each suite's overview
 
     def __post_init__(self) -> None:
         if self.resume and self.fresh:

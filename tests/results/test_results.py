@@ -16,7 +16,7 @@ from alibench.benchmarks.config import loading
 from alibench.evaluation import files, pictures
 from alibench.evaluation.measurement import Measurement
 from alibench.models import REGISTRY
-from alibench.results import figures, formats, layouts, pixels, rows, tables, values
+from alibench.results import figures, formats, layouts, papers, pixels, rows, tables, values
 from tests.conftest import origin
 from tests.results.conftest import store
 
@@ -168,6 +168,27 @@ def test_a_table_says_what_a_negative_kid_means(tmp_path: Path) -> None:
 def test_the_two_rules_of_counting_modes_never_share_a_table() -> None:
     for table in layouts.TABLES:
         assert not {"modes_paper", "modes_3sigma"} <= {measure.metric for measure in table.measures}
+
+
+def test_a_suite_is_summed_up_by_the_columns_of_readme() -> None:
+    summed_up = tables.summaries(rows.read(papers.REFERENCE / "quick"))
+    columns = {name: [title[:-2] for title in sheet.frame.columns[1:]] for name, sheet in summed_up.items()}
+    assert columns == {
+        "digits-overview": [
+            *("reconstruction", "KID × 1000", "FID", "classifier score", "SVM accuracy, %"),
+        ],
+        "grid25_easy-overview": ["modes, ≥ 20 of 10,000 within 3σ", "reconstruction"],
+    }
+    # what is left out is not in the notes either
+    assert not any("speed" in sheet.caption for sheet in summed_up.values())
+
+
+def test_a_suite_without_an_overview_is_summed_up_by_all_its_tables(tmp_path: Path) -> None:
+    store(tmp_path, "ali", 0, [Measurement("nn_accuracy", 70.0)], suite="digits-near")
+    store(tmp_path, "ali", 0, [Measurement("fid", 1.0), Measurement("nn_accuracy", 70.0)])
+    store(tmp_path, "ali", 0, [Measurement("anomaly_auroc", 90.0)], suite="kdd")
+    summed_up = tables.summaries(rows.read(tmp_path))
+    assert summed_up.keys() == {"digits-overview", "digits-near-neighbours", "kdd-overview"}
 
 
 def test_every_run_with_drawn_settings_has_a_line(tmp_path: Path) -> None:

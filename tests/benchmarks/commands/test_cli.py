@@ -161,7 +161,7 @@ def test_a_trained_model_is_evaluated_again_without_training(
     ]
     pd.testing.assert_frame_equal(*quality, check_exact=True)
     assert set(second[second.kind != "quality"].metric) == set()
-    assert "digits-quality" in capsys.readouterr().out
+    assert "digits-overview" in capsys.readouterr().out
     assert (out / "figures" / "digits-ali.png").stat().st_size > 10_000
     for run in ("digits-ali-seed0", "digits-gan-seed1"):
         told = [rows.read_origin(folder / "runs" / run) for folder in (finished, out)]

@@ -61,7 +61,12 @@ class Mine(BiGAN):
     name, title, source = "mine", "Mine", "me"
 """
 SMALL = ["--set", "metrics=['reconstruction']", "--set", "steps=10"]
-FEW = {"run": SMALL, "tune": [*SMALL, "--set", "search.judged_by=['reconstruction_error']"], "evaluate": []}
+FEW = {
+    "run": SMALL,
+    "tune": [*SMALL, "--set", "search.judged_by=['reconstruction_error']"],
+    "evaluate": [],
+    "demo": [],
+}
 
 
 def parsed(words: list[str]) -> dict[str, Any]:
@@ -158,7 +163,7 @@ def test_help_imports_neither_torch_nor_any_command() -> None:
     program = """
 import sys
 from alibench.benchmarks.commands.cli import main
-assert main(["--help"]) == 0 and main(["rnu"]) == 2
+assert main([]) == main(["--help"]) == 0 and main(["rnu"]) == 2
 print(*{name.partition(".")[0] for name in sys.modules})
 print(*(name for name in sys.modules if name.startswith("alibench.benchmarks.commands.")))
 """
@@ -168,6 +173,16 @@ print(*(name for name in sys.modules if name.startswith("alibench.benchmarks.com
     *_, libraries, commands = done.stdout.splitlines()
     assert not {"torch", "numpy", "pandas", "sklearn", "matplotlib", "scipy"} & set(libraries.split())
     assert commands == "alibench.benchmarks.commands.streams alibench.benchmarks.commands.cli"
+
+
+def test_without_words_four_lines_say_what_to_type() -> None:
+    code, told, said = call([])
+    lines = told.splitlines()
+    assert (code, said, len(lines)) == (0, "", 4)
+    assert max(map(len, lines)) <= 80
+    first = [shlex.split(line.partition("  ")[0]) for line in lines]
+    assert all(parsed(words[1:]) for words in first[:3])
+    assert first[3] == ["alibench", "--help"]
 
 
 def test_an_option_takes_one_word_or_all_up_to_the_next_option() -> None:
@@ -328,6 +343,23 @@ def test_tables_are_told_cell_by_cell(place: Path) -> None:
     code, out, _ = call(["tables", "--from", "out", "--out", "paper", "--json"])
     assert (code, strict(out)["out"]) == (0, "paper")
     assert strict(out)["tables"]
+
+
+def test_the_overview_is_printed_and_all_tables_where_they_are_asked_for(place: Path) -> None:
+    def titles(printed: str) -> set[str]:
+        return set(re.findall(r"^(digits-[\w-]+) *$", printed, re.M))
+
+    code, overview, _ = call(["table", "out"])
+    assert (code, titles(overview)) == (0, {"digits-overview"})
+    assert "tables.md" in overview
+    (line,) = re.findall(r"^All tables: alibench (.*)$", overview, re.M)
+    code, printed, _ = call(shlex.split(line))
+    assert code == 0
+    assert titles(printed) == {path.stem for path in (place / "out" / "tables").glob("*.csv")}
+    assert "All tables" not in printed
+    code, out, said = call(["table", "out", "--json"])
+    assert titles(said) == {"digits-overview"}
+    assert strict(out)["tables"].keys() == titles(printed)
 
 
 def test_a_gate_that_trains_nothing_has_no_dry_run() -> None:

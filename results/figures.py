@@ -155,6 +155,7 @@ def extremes(arrays: Mapping[str, np.ndarray], errors: Sequence[float]) -> Figur
     n, (height, width) = len(originals) // 2, originals.shape[2:]
     inch = 7.2 / pictures.EXTREMES  # of an image
     high = 2 * inch * height / width
+    # two pictures of two rows, a number below each column
     with styled():
         figure = Figure(figsize=(n * inch + 0.2, 2 * high + 1.3), layout="constrained")
         halves = {"largest errors": slice(None, n), "smallest errors": slice(n, None)}

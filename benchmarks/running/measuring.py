@@ -59,6 +59,7 @@ def _keep_per_image(job: Job, evaluated: Subject) -> dict[str, Tensor]:
         (job.folder / stored.PER_IMAGE).unlink(missing_ok=True)
         return {}
 
+    # A column for each measure that these data have.
     numbers = {name: getattr(measures, name) for name in stored.MEASURES}
     columns = {name: part.double().numpy() for name, part in numbers.items() if part is not None}
     y = evaluated.held_out.y

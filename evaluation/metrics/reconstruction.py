@@ -114,6 +114,7 @@ class BySample:
 
 def _by_sample(source: Subject | ReferenceInput, x_hat: Tensor) -> BySample:
     """Return the measures of reconstructions of held-out data."""
+    # what costs next to nothing
     x, images = source.held_out.x, source.data.images
     squares = errors(x, x_hat, images)
     if not images:

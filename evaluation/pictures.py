@@ -137,6 +137,7 @@ def _problem(arrays: Mapping[str, Tensor]) -> str:
 
 def _misfits(arrays: Mapping[str, Tensor]) -> Iterator[str]:
     """Yield the arrays whose type, shape or values do not go with x."""
+    # all arrays go with x, which must be what can be drawn
     x = arrays["x"]
     one, images = x.shape[1:], x.dim() == 4
     if images:
@@ -154,6 +155,7 @@ def _misfits(arrays: Mapping[str, Tensor]) -> Iterator[str]:
         "latent": (None, None),
     }
 
+    # labels have the length of what they belong to
     for name, tensor in arrays.items():
         if name in shapes:
             kinds = (torch.uint8,) if images and name not in ("codes", "latent") else FLOATS

@@ -65,6 +65,7 @@ def fill() -> None:
 @contextmanager
 def watched() -> Iterator[None]:
     """Raise Unwritable, at the end at the latest, if a stream of this process cannot be written."""
+    # The streams with a note of the first failure in each.
     fill()
     before, sinks = (sys.stdout, sys.stderr), list[_Sink]()
     for number, name in enumerate(STREAMS, 1):
@@ -78,6 +79,7 @@ def watched() -> Iterator[None]:
             setattr(sys, name, io.TextIOWrapper(sinks[-1], **look))
     opened = [getattr(sys, sink.stream) for sink in sinks]
 
+    # What is still in them is written at the end, and may fail then.
     try:
         yield
     finally:

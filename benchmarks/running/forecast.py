@@ -140,6 +140,7 @@ def _entry(group: Sequence[Job], clock: Clock) -> EntryFacts:
     if not job.trains:
         return entry
 
+    # stacked seeds share the time of their rounds
     recipe = compute.recipe_of(suite, job.name, job.seed, clock.gflop)
     phases = suite.shapes(job.name).phases
     steps, rounds = [steps_of(phase, recipe) for phase in phases], clock.rounds(group, recipe, phases)

@@ -138,6 +138,7 @@ def _compared(source: Subject | ReferenceInput, measures: BySample, fields: Fiel
     if not images:
         return rows
 
+    # a measure that cannot be made is a row with its reason
     if measures.psnr is not None:
         rows.append(Measurement("psnr", float(measures.psnr.mean()), "dB", **fields))
     else:

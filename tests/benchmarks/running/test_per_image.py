@@ -79,6 +79,7 @@ def test_a_model_without_an_encoder_leaves_no_file_and_a_line(
     assert "extremes" not in pictures.read(folder)
 
 
+@pytest.mark.commands
 @pytest.mark.usefixtures("here")
 def test_the_command_keeps_them_and_a_folder_has_them_from_the_beginning(
     quick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -93,8 +93,8 @@ def tests(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """Run quick tests with the lowest versions that pyproject.toml allows: `nox -s lowest -- [OPTIONS]`."""
     install = ("uv", "pip", "install")
-    session.install("uv")
-    session.run(*install, "--resolution", "lowest-direct", "--editable", ".")
+    session.run("python", "-m", "pip", "install", "--quiet", "uv")
+    session.run(*install, "--upgrade", "--resolution", "lowest-direct", "--editable", ".")
     session.run(*install, "pytest", "pytest-benchmark", "pytest-xdist", "hypothesis")
 
     folders = ("models", "evaluation", "results", "benchmarks/config")

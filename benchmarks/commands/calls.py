@@ -4,6 +4,7 @@ A call of `run` carries out the command of the same words, so that both leave th
 resume what the other began.
 """
 
+import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -78,9 +79,10 @@ class Result:
             return loaded.load_run(runs[name].weights.parent, device)
 
     def _repr_html_(self) -> str:
-        """Return the tables' first for a notebook."""
-        name, frame = next(iter(self.tables.items()), ("no run is finished", pd.DataFrame()))
-        return f"<p>{name}</p>{frame.to_html()}<p>{self.out}</p>"
+        """Return the summary for a notebook."""
+        shown = tables.summaries(self.rows)
+        parts = [f"<p><b>{name}</b></p>{sheet.frame.to_html()}" for name, sheet in shown.items()]
+        return "".join([*parts, f"<p>{html.escape(str(self.out))}</p>"])
 
 
 class RunOptions(TypedDict, total=False):

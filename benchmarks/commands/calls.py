@@ -4,13 +4,14 @@ A call of `run` carries out the command of the same words, so that both leave th
 resume what the other began.
 """
 
+import functools
 import html
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack
 
 import pandas as pd
 import torch
@@ -32,9 +33,13 @@ from alibench.evaluation.errors import BadInput, check_name
 from alibench.evaluation.messages import say
 from alibench.evaluation.representation import one_core_a_thread
 from alibench.evaluation.settings import Settings
+from alibench.models import REGISTRY
 from alibench.models.base import Model
 from alibench.results import rows, tables
 
+Given = ParamSpec("Given")
+Made = TypeVar("Made")
+NAMED = ("suite", "models", "seeds", "steps", "data", "out")  # arguments of run, next to RunOptions
 INTERRUPTED = (130, 143)  # exit codes of a command that was ended
 NOTHING = "name a suite (alibench.run('digits')), or give data (alibench.run(data='folder:pictures'))"
 SERIAL = (
@@ -73,16 +78,27 @@ class Result:
         if (name := f"{model}, seed {seed}") not in runs:
             raise BadInput(f"there is no run of {name}; there are: {'; '.join(runs)}")
         with plugin_files.meanwhile():
-            for path in self.plugins:
-                plugin_files.load(path)
-            classes.adopt(self.models)
-            return loaded.load_run(runs[name].weights.parent, device)
+            return loaded.load_run(runs[name].weights.parent, device, self.plugins, self.models)
 
     def _repr_html_(self) -> str:
         """Return the summary for a notebook."""
         shown = tables.summaries(self.rows)
         parts = [f"<p><b>{name}</b></p>{sheet.frame.to_html()}" for name, sheet in shown.items()]
         return "".join([*parts, f"<p>{html.escape(str(self.out))}</p>"])
+
+
+def _in_short(call: Callable[Given, Made]) -> Callable[Given, Made]:
+    """Return a call whose refusals have no traceback through the project: the line says all."""
+
+    @functools.wraps(call)
+    def called(*arguments: Given.args, **named: Given.kwargs) -> Made:
+        try:
+            return call(*arguments, **named)
+        except BadInput as problem:
+            refusal = BadInput(str(problem))
+        raise refusal
+
+    return called
 
 
 class RunOptions(TypedDict, total=False):
@@ -94,8 +110,11 @@ class RunOptions(TypedDict, total=False):
     plugins: Sequence[str | Path]  # files with models of the user's
     device: str
     resume: bool  # what was begun in `out`
+    fresh: bool  # start over next to it, in out-2 and so on, if it was begun
+    force: bool  # with resume: also where suite, code or a library changed since
 
 
+@_in_short
 def run(
     suite: str | Path | None = None,
     models: Sequence[Any] = (),
@@ -117,7 +136,9 @@ def run(
     BadInput before anything is written, and KeyboardInterrupt if it is interrupted: `resume` resumes it.
     """
     for name in options:
-        check_name(name, RunOptions.__annotations__, "alibench.run has no option")
+        check_name(name, [*NAMED, *RunOptions.__annotations__], "alibench.run has no argument")
+    if isinstance(models, str | type) or not isinstance(models, Iterable):
+        models = [models]
     # The call as a command's words, with the models of the user's known meanwhile.
     with plugin_files.meanwhile():
         names = classes.adopt(models)
@@ -134,6 +155,7 @@ def run(
     return Result(answer.facts["out"], answer.facts["runs"], tuple(models), tuple(options.get("plugins", ())))
 
 
+@_in_short
 def train(
     model: Any,
     data: Any,
@@ -160,6 +182,7 @@ def train(
     else:
         with plugin_files.meanwhile():
             (name,) = classes.adopt([model])
+            plugin_files.check_model(name, REGISTRY, "unknown model")
             fitting = replace(_suite(suite, data), models=[name])
             checkup.rehearse([fitting])
             (fitting,) = devices.resolved([fitting], where)
@@ -174,6 +197,7 @@ def train(
     return trained_model
 
 
+@_in_short
 def evaluate(
     model: Any,
     data: Any,
@@ -207,6 +231,10 @@ def _subject(suite: str | Path | None, data: Any) -> list[str]:
     """Return the words that name a suite and its data. Raises BadInput."""
     if suite is None:
         return [_suite_name(data)]
+    if not isinstance(suite, str | Path):
+        raise BadInput(
+            f"the first argument names a suite, and is a {type(suite).__name__}: give data by data="
+        )
     return [str(suite), *([] if data is None else ["--data", given.name_of(data)])]
 
 
@@ -224,7 +252,8 @@ def _words(options: RunOptions, steps: int | None, single: Mapping[str, Any]) ->
         *(("--plugin", path) for path in options.get("plugins", ())),
         *((name, value) for name, value in single.items() if value is not None),
     ]
-    return [str(word) for pair in pairs for word in pair] + ["--resume"] * options.get("resume", False)
+    flags = [f"--{name}" for name in ("resume", "fresh", "force") if options.get(name)]
+    return [str(word) for pair in pairs for word in pair] + flags
 
 
 def _suite_name(data: Any) -> str:

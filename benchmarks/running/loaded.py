@@ -3,16 +3,21 @@
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from alibench.benchmarks.config import classes
 from alibench.benchmarks.config import plugins as user_models
 from alibench.benchmarks.running import exporting, trained
 from alibench.models.base import Model
 
 
 def load_run(
-    folder: str | Path, device: str | torch.device = "cpu", plugins: Iterable[str | Path] = ()
+    folder: str | Path,
+    device: str | torch.device = "cpu",
+    plugins: Iterable[str | Path] = (),
+    models: Iterable[Any] = (),
 ) -> Model:
     """Return the trained model of a run: `load_run("DIR/runs/RUN")`, or `load_run("DIR")` if DIR has one run.
 
@@ -23,13 +28,15 @@ def load_run(
         z, again = model.encode(x), model.reconstruct(x)  # (16, latent), mean codes; (16, C, H, W)
         model.export("digits-ali")  # a new folder for others: weights, card.json, README.md (exporting.py)
 
-    `plugins` are the files that define the user's models. Raises BadInput for a folder without a run, with
-    several, with a damaged one, or with an unknown model.
+    `plugins` are the files that define the user's models, `models` their classes where there is no file.
+    Raises BadInput for a folder without a run, with several, with a damaged one, or with an unknown model.
     """
     for plugin in plugins:
         user_models.load(plugin)
     run = trained.only(Path(folder))
-    model = trained.model_of(run, device)
+    with user_models.meanwhile():
+        classes.adopt(models)
+        model = trained.model_of(run, device)
     # of the run, whatever is done to the model meanwhile
     model.export = partial(exporting.export, run)
     return model

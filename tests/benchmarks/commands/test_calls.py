@@ -1,6 +1,7 @@
 """The suite from Python: the same runs, rows and refusals as by the command line."""
 
 import sys
+import traceback
 import types
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,9 @@ def test_a_result_has_outcomes_rows_tables_report_and_models(result: alibench.Re
     model = result.load("mine", seed=0)
     assert type(model) is Mine
     assert model.sample(3, torch.Generator().manual_seed(0)).shape == (3, 1, 8, 8)
+    assert "mine" not in REGISTRY
+    again = alibench.load_run(result.out / "runs" / "digits-mine-seed0", models=[Mine])
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
     assert "mine" not in REGISTRY
     with pytest.raises(BadInput, match="no run of mine, seed 1; there are: ali, seed 0"):
         result.load("mine", seed=1)
@@ -184,7 +188,11 @@ def test_a_fingerprint_changes_with_what_the_class_does_and_with_nothing_else() 
         ({"suite": "digits", "models": [type("ali", (ALI,), {"name": "ali"})]}, "the name 'ali' is taken"),
         ({"suite": "digits", "seeds": 0}, "seeds"),
         ({"suite": "digits", "steps": -1}, "steps"),
-        ({"suite": "digits", "setting": {}}, "no option 'setting'; did you mean 'settings'"),
+        ({"suite": "digits", "setting": {}}, "no argument 'setting'; did you mean 'settings'"),
+        ({"suite": "digits", "seed": 1}, "no argument 'seed'; did you mean 'seeds'"),
+        ({"suite": "digits", "models": "aly"}, "did you mean 'ali'"),
+        ({"suite": (np.zeros((9, 3)), np.zeros(9))}, "give data by data="),
+        ({"suite": "digits", "resume": True, "fresh": True}, "exclude each other"),
         ({"suite": "digits", "settings": {"recipe.lr": object()}}, "a object is not a number, text or list"),
         ({"suite": "digits", "data": np.zeros((9, 3))}, "holds"),
         ({"data": "ring8"}, "no suite is made for 'ring8' alone"),
@@ -200,3 +208,9 @@ def test_a_call_that_cannot_be_carried_out_writes_nothing(
         alibench.run(**arguments)
     assert "\n" not in str(problem.value)
     assert not (tmp_path / "out").exists()
+    assert len(traceback.extract_tb(problem.tb)) < 4  # no way through the project
+
+
+def test_a_training_of_an_unknown_model_is_refused() -> None:
+    with pytest.raises(BadInput, match="unknown model 'alli'; did you mean 'ali'"):
+        alibench.train("alli", "digits")

@@ -24,7 +24,7 @@ from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.data import datasets, given
 from alibench.benchmarks.data.samples import StoredSamples
 from alibench.benchmarks.running import loaded, provenance, trained
-from alibench.benchmarks.training import loop
+from alibench.benchmarks.training import loop, peers
 from alibench.benchmarks.training.outcomes import Log, silent
 from alibench.benchmarks.training.recipe import Recipe
 from alibench.evaluation import objects
@@ -137,6 +137,8 @@ def run(
     """
     for name in options:
         check_name(name, [*NAMED, *RunOptions.__annotations__], "alibench.run has no argument")
+    if peers.world() > 1:
+        raise BadInput("alibench.run is one process's: torchrun takes the command, alibench run")
     if isinstance(models, str | type) or not isinstance(models, Iterable):
         models = [models]
     # The call as a command's words, with the models of the user's known meanwhile.

@@ -4,8 +4,10 @@ They have no file that another process could load, so that all their jobs are do
 (running/here.py).
 """
 
+import functools
 import inspect
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -29,8 +31,8 @@ def adopt(things: Iterable[Any]) -> list[str]:
         if isinstance(thing, str):
             names.append(thing)
             continue
-        if (name := getattr(thing, "name", None)) and REGISTRY.get(name) is thing:
-            names.append(name)  # one of the suite's own
+        if any(kind is thing for kind in REGISTRY.values()):
+            names.append(thing.name)  # one of the suite's own
             continue
 
         # checked like what a file defines
@@ -45,42 +47,55 @@ def adopt(things: Iterable[Any]) -> list[str]:
 def fingerprint(thing: Any) -> str:
     """Return a hash of a class's code, with all of the user's that it refers to, and of a module's tensors.
 
-    It is the same in another notebook or after a restart, wherever the lines stand.
+    It is the same in another notebook or after a restart, wherever the lines stand. Arrays and tensors that
+    code reads from elsewhere are not in it.
     """
     # an object that was trained elsewhere is its class with its weights
     kind = thing if isinstance(thing, type) else type(thing)
     tensors = thing.state_dict() if isinstance(thing, nn.Module) else {}
     parts = [part for pair in tensors.items() for part in pair]
-    return files.digest(*_code_of(kind, kind.__module__, set()), *parts)
+    return files.digest(*_code_of(kind, kind.__module__, {}), *parts)
 
 
-def _code_of(thing: Any, home: str, seen: set[int]) -> Iterator[str]:
+def _code_of(thing: Any, home: str, seen: dict[int, Any]) -> Iterator[str]:
     """Yield what a class or a function of the module `home` does, and what it refers to there does."""
     function = inspect.unwrap(getattr(thing, "fget", None) or getattr(thing, "__func__", thing))
-    if isinstance(function, type | FunctionType):
-        # what is not the user's is known by the libraries' versions
-        if id(function) in seen or function.__module__ != home:
-            return
-        seen.add(id(function))
+    if isinstance(function, str | int | float):
+        yield repr(function)
+        return
+    # each once: they may refer to one another
+    if id(function) in seen:
+        return
+    seen[id(function)] = function
+    # what is not the user's is known by the libraries' versions
+    if isinstance(function, type | FunctionType) and function.__module__ != home:
+        return
 
+    parts: Iterable[Any] = ()
     if isinstance(function, type):
-        for base in function.__mro__:
-            for name, member in sorted(vars(base).items()) if base.__module__ == home else ():
-                yield name
-                yield from _code_of(member, home, seen)
+        bases = [base for base in function.__mro__ if base.__module__ == home]
+        parts = [part for base in bases for pair in sorted(vars(base).items()) for part in pair]
     elif isinstance(function, FunctionType):
         yield from _text(function.__code__)
-        cells = [cell.cell_contents for cell in function.__closure__ or ()]
-        named = (function.__globals__.get(name) for name in sorted(_names(function.__code__)))
-        for other in [*cells, *(function.__defaults__ or ()), *named]:
-            yield from _code_of(other, home, seen)
+        parts = _referred(function)
+    elif isinstance(function, functools.partial):
+        parts = [function.func, function.args, function.keywords]
+    elif isinstance(function, dict):
+        parts = [*function.keys(), *function.values()]
+    elif isinstance(function, tuple | list):
+        parts = function
+    for part in parts:
+        yield from _code_of(part, home, seen)
 
-    # values, and what is in them
-    elif isinstance(function, dict | tuple | list):
-        for part in function.items() if isinstance(function, dict) else function:
-            yield from _code_of(part, home, seen)
-    elif isinstance(function, str | int | float):
-        yield repr(function)
+
+def _referred(function: FunctionType) -> list[Any]:
+    """Return what a function refers to: by its closure, its defaults and its names."""
+    named = [function.__globals__.get(name) for name in sorted(_names(function.__code__))]
+    held = [function.__defaults__ or (), function.__kwdefaults__ or {}]
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # it has no value yet
+            held.append(cell.cell_contents)
+    return [*held, *named]
 
 
 def _text(code: CodeType) -> Iterator[str]:

@@ -97,14 +97,17 @@ def _of_mapping(data: Mapping[Any, Any]) -> dict[str, np.ndarray]:
 
 def _of_dataset(what: str, data: Any) -> dict[str, np.ndarray]:
     """Return the items of a dataset as arrays x and, if they have labels, y. Raises BadInput."""
-    pairs = []
-    for i in range(len(data)):
+    pairs, named = [], len(data)
+    for i in range(named):
         try:
             item = data[i]
         except IndexError:
-            short = f"{what} ends after {i:,} of the {len(data):,} items that it names"
+            short = f"{what} ends after {i:,} of the {named:,} items that it names"
             raise BadInput(f"{short}: mend its length") from None
         pairs.append(_pair(what, item))
+        # before the others are read
+        if not i:
+            _check_size(what, named * pairs[0][0].nbytes)
 
     # one shape for all: what is resized here would be another dataset
     images = [image for image, _ in pairs]
@@ -157,16 +160,28 @@ def _array(name: str, thing: Any) -> np.ndarray:
     return array
 
 
+def _check_size(what: str, count: int) -> None:
+    """Refuse more bytes than may be read. Raises BadInput."""
+    try:
+        files.check_size(what, "would hold", count, "unpacked")
+    except files.Unsafe as problem:
+        raise BadInput(str(problem)) from None
+
+
 def _kept(held: Mapping[str, np.ndarray], kind: str) -> Path:
     """Return the file in the cache that has these arrays, written if it is not there. Raises BadInput."""
     content = {name: np.ascontiguousarray(array) for name, array in sorted(held.items())}
     described = [part for name, array in content.items() for part in (f"{name} {array.dtype}", array)]
     digest = files.digest(*(part if isinstance(part, str) else torch.from_numpy(part) for part in described))
-    path = store.home() / "given" / f"{kind}-{digest[:8]}" / f"{kind}.npz"
-    if not path.exists():
-        files.check_size(path, "would hold", sum(array.nbytes for array in content.values()), "unpacked")
-        packed = io.BytesIO()
-        np.savez(packed, **content)  # type: ignore[arg-type]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.replace(path, packed.getvalue())
+    path = store.home() / "given" / f"{kind}-{digest}" / f"{kind}.npz"
+    _check_size(kind, sum(array.nbytes for array in content.values()))
+    try:
+        if not path.exists():
+            packed = io.BytesIO()
+            np.savez(packed, **content)  # type: ignore[arg-type]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.replace(path, packed.getvalue())
+    except OSError as error:
+        problem = f"{path} cannot be written ({error.strerror or error})"
+        raise BadInput(f"{problem}: make room, or name another folder by ALIBENCH_DATA") from None
     return path

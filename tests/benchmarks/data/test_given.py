@@ -1,5 +1,6 @@
 """Data that a program hands over become a file of the user's, whatever they were."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,38 @@ def test_equal_arrays_are_one_file_and_others_are_another() -> None:
     assert given.name_of((X, Y)) == given.name_of((X.copy(), Y.copy()))
     assert given.name_of((X, Y)) != given.name_of((X, (Y + 1) % 3))
     assert given.name_of(X) != given.name_of((X, Y))
+
+
+def test_a_file_in_the_cache_is_called_by_the_whole_hash() -> None:
+    # a part of it would take one dataset for another one day, in silence
+    assert re.search(r"arrays-[0-9a-f]{64}/", given.name_of((X, Y)))
+
+
+class Large(Pictures):
+    """More pictures than may be read, which counts how many are."""
+
+    asked = 0
+
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        self.asked += 1
+        return super().__getitem__(0)
+
+
+def test_more_than_may_be_read_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = Large(length=10**9)
+    with pytest.raises(BadInput, match="ALIBENCH_LIMIT"):
+        given.name_of(large)
+    assert large.asked == 1
+    monkeypatch.setenv("ALIBENCH_LIMIT", "1e-6")
+    with pytest.raises(BadInput, match="ALIBENCH_LIMIT"):
+        given.name_of((X[::-1], Y))
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ALIBENCH_DATA", str(tmp_path / "file"))
+    with pytest.raises(BadInput, match="make room, or name another folder by ALIBENCH_DATA"):
+        given.name_of((X, Y))
 
 
 def test_names_and_places_stay_what_they_are(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ class Result:
         """Return a trained model: sample, encode, reconstruct. Raises BadInput if it was not trained here."""
         runs = {f"{run.origin['model']}, seed {run.origin['seed']}": run for run in trained.find(self.out)}
         if (name := f"{model}, seed {seed}") not in runs:
-            raise BadInput(f"there is no run of {name}; there are: {'; '.join(runs)}")
+            raise BadInput(f"no run of {name} is in {self.out}, which has {'; '.join(runs)}")
         with plugin_files.meanwhile():
             return loaded.load_run(runs[name].weights.parent, device, self.plugins, self.models)
 

@@ -73,7 +73,7 @@ def test_a_result_has_outcomes_rows_tables_report_and_models(result: alibench.Re
     again = alibench.load_run(result.out / "runs" / "digits-mine-seed0", models=[Mine])
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
     assert "mine" not in REGISTRY
-    with pytest.raises(BadInput, match="no run of mine, seed 1 is in .*, which has ali, seed 0"):
+    with pytest.raises(BadInput, match=r"no run of mine, seed 1 is in .*, which has ali, seed 0"):
         result.load("mine", seed=1)
 
 

@@ -91,14 +91,12 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python="3.11", venv_backend="venv", reuse_venv=True)
 def lowest(session: nox.Session) -> None:
-    """Run quick tests with the lowest versions that pyproject.toml allows: `nox -s lowest -- [OPTIONS]`."""
+    """Run the tests with the lowest versions that pyproject.toml allows: `nox -s lowest -- [OPTIONS]`."""
     install = ("uv", "pip", "install")
     session.run("python", "-m", "pip", "install", "--quiet", "uv")
     session.run(*install, "--upgrade", "--resolution", "lowest-direct", "--editable", ".")
     session.run(*install, "pytest", "pytest-benchmark", "pytest-xdist", "hypothesis")
-
-    folders = ("models", "evaluation", "results", "benchmarks/config")
-    session.run("python", "-m", "pytest", *(f"tests/{folder}" for folder in folders), *session.posargs)
+    session.run("python", "-m", "pytest", "--numprocesses=auto", "--dist=worksteal", *session.posargs)
 
 
 @nox.session

@@ -6,6 +6,7 @@ a paper's table in `alibench tables`, or FOLDER/TABLE: a table of a folder in re
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from matplotlib.patches import FancyBboxPatch
 
 from alibench.evaluation import files
 from alibench.results import charts, formats, layouts, papers, rows, tables
-from alibench.results.formats import Sheet
 
 # Resolved: the folder may be imported by the link in alibench/.
 ROOT = Path(__file__).resolve().parents[1]
@@ -96,28 +96,30 @@ def _player(axes: Axes, y: float, names: Sequence[str], colour: str, away: float
     _arrow(axes, (7.75, y + away), (7.75, y + away * 0.6))
 
 
-def _sheet(frame: pd.DataFrame, layout: layouts.Table) -> Sheet:
-    sheet = tables.sheet(frame, layout)
-    assert sheet is not None
-    return sheet
+@cache
+def _committed(folder: str = "") -> pd.DataFrame:
+    """Return the rows of one folder in results/reference/, or of all."""
+    return rows.read(papers.REFERENCE / folder) if folder else papers.read(papers.folders())
 
 
 def block(name: str) -> str:
     """Return a table of a page as Markdown, without its caption."""
     folder, _, table = name.partition("/")
     if not table:
-        sheet = papers.sheets(papers.read(papers.folders()))[name]
+        sheet = papers.makers(_committed())[name]()
     else:
         shown = (layouts.BRIEF, *layouts.TABLES)
         layout = next(layout for layout in shown if layout.name == table)
-        sheet = _sheet(rows.read(papers.REFERENCE / folder), layout)
+        sheet = tables.sheet(_committed(folder), layout)
+    assert sheet is not None
     return formats.markdown(sheet._replace(caption="")).strip()
 
 
 def spread() -> Figure:
     """Draw README's figure: the numbers of its table, each seed."""
-    frame = rows.read(papers.REFERENCE / SHOWN)
-    sheet, models = _sheet(frame, layouts.BRIEF), set(frame[tables.rivals(frame)].title)
+    frame = _committed(SHOWN)
+    sheet, models = tables.sheet(frame, layouts.BRIEF), set(frame[tables.rivals(frame)].title)
+    assert sheet is not None
     figure = charts.spread(sheet, [title for title in sheet.frame.index if title in models])
     assert figure is not None
     return figure

@@ -5,9 +5,9 @@ protocol or with another number of labels does not enter a column that says othe
 trained is in the notes. Cells never run stay empty.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
@@ -39,11 +39,16 @@ def _of(paper: Paper) -> pd.DataFrame:
     ]
 
 
+@cache
+def _cells(paper: Paper) -> dict[tuple[str, ...], pd.DataFrame]:
+    """Return a paper's published rows by source, table, model and metric."""
+    return dict(iter(_of(paper).groupby(["source", "table", "model", "metric"])))  # type: ignore[arg-type]
+
+
 def _published(paper: Paper, model: str, column: Theirs) -> pd.DataFrame:
     """Return the published rows of one cell; none or one."""
-    numbers, (source, table) = _of(paper), column.source or (paper.source, paper.table)
-    cell = numbers[(numbers.source == source) & (numbers.table == table)]
-    cell = cell[(cell.model == model) & (cell.metric == column.metric)]
+    source, table = column.source or (paper.source, paper.table)
+    cell = _cells(paper).get((source, table, model, column.metric), _of(paper)[:0])
     return cell[cell.labels == column.labels] if column.labels else cell
 
 
@@ -93,7 +98,7 @@ def _ours(frame: pd.DataFrame, line: Line, column: Ours) -> tuple[str, str]:
     """Return a cell of this suite, and how it was trained."""
     measure = replace(line.measure or column.measure, title="")
     of_line = _measured(frame, line, column)
-    numbers = values.of_seeds(of_line, measure).dropna()
+    numbers = of_line.value if of_line.empty else values.of_seeds(of_line, measure).dropna()
     if numbers.empty:
         return "", ""
 
@@ -110,9 +115,11 @@ def _ours(frame: pd.DataFrame, line: Line, column: Ours) -> tuple[str, str]:
 def _difference(paper: Paper, frame: pd.DataFrame, line: Line, column: Difference) -> str:
     """Return this suite's mean less the published number; "" where one of them is missing."""
     measure = line.measure or column.ours.measure
-    theirs = _published(paper, line.model, column.theirs).value
-    ours = values.of_seeds(_measured(frame, line, column.ours), measure).dropna()
-    if theirs.empty or ours.empty:
+    theirs, rows_here = _published(paper, line.model, column.theirs).value, _measured(frame, line, column.ours)
+    if theirs.empty or rows_here.empty:
+        return ""
+    ours = values.of_seeds(rows_here, measure).dropna()
+    if ours.empty:
         return ""
     return f"{ours.mean() - theirs.iloc[0]:+.{CATALOGUE[measure.metric].digits}f}"
 
@@ -233,17 +240,29 @@ def read(paths: Sequence[Path]) -> pd.DataFrame:
     return pd.concat(kept, ignore_index=True) if kept else frame
 
 
-def sheets(frame: pd.DataFrame) -> dict[str, Sheet]:
-    """Return the papers' tables and an overview of each suite's dataset, by name."""
-    made = {"published": states(frame), **{paper.name: sheet(paper, frame) for paper in PAPERS}}
+def makers(frame: pd.DataFrame) -> dict[str, Callable[[], Sheet | None]]:
+    """Return what makes each of the papers' tables and each suite's overview, by name; None: nothing of it
+    was measured.
+    """
+    made: dict[str, Callable[[], Sheet | None]] = {"published": partial(states, frame)}
+    made |= {paper.name: partial(sheet, paper, frame) for paper in PAPERS}
     for names, of_suite in frame.groupby(["suite", "dataset"], sort=False):
         suite, dataset = map(str, names)
-        overview = tables.sheet(of_suite, OVERVIEW)
-        if overview is not None:
-            is_told_by_suite = dataset in suite or suite in dataset
-            name = f"overview-{suite}" if is_told_by_suite else f"overview-{suite}-{dataset}"
-            made[name] = overview._replace(notes=(f"From {of_suite.folder.iloc[0]}.",))
+        is_told_by_suite = dataset in suite or suite in dataset
+        name = f"overview-{suite}" if is_told_by_suite else f"overview-{suite}-{dataset}"
+        made[name] = partial(_overview, of_suite)
     return made
+
+
+def _overview(of_suite: pd.DataFrame) -> Sheet | None:
+    made = tables.sheet(of_suite, OVERVIEW)
+    return made and made._replace(notes=(f"From {of_suite.folder.iloc[0]}.",))
+
+
+def sheets(frame: pd.DataFrame) -> dict[str, Sheet]:
+    """Return the papers' tables and an overview of each suite's dataset, by name."""
+    every = {name: make() for name, make in makers(frame).items()}
+    return {name: made for name, made in every.items() if made is not None}
 
 
 def table(name: str, *paths: str | Path) -> pd.DataFrame:
@@ -253,9 +272,10 @@ def table(name: str, *paths: str | Path) -> pd.DataFrame:
     another name.
     """
     frame = read(folders(map(Path, paths)))
-    made = sheets(frame)
+    make = makers(frame).get(name)
+    if make and (made := make()) is not None:
+        return made.frame
     # every table of every run takes a while
-    if name not in made:
-        made |= tables.tables(frame)
-    check_name(name, made, "unknown table")
-    return made[name].frame
+    others = tables.tables(frame)
+    check_name(name, sheets(frame) | others, "unknown table")
+    return others[name].frame

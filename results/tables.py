@@ -72,11 +72,12 @@ def _counts(rows: pd.DataFrame, models: Sequence[str]) -> list[str]:
 def _column(rows: pd.DataFrame, measure: Measure, models: Sequence[str]) -> Filled | None:
     """Return a column's cells in the order of `models`; None if no model has a number."""
     values, column = of_seeds(rows, measure), CATALOGUE[measure.metric]
+    of_metric = rows[rows.metric == measure.metric]
     if values.empty:
         return None
     # Words, not numbers.
     if measure.derived == "reasons":
-        return Filled([_reasons(rows, model, measure.metric) for model in models], [False] * len(models))
+        return Filled([_reasons(of_metric, model) for model in models], [False] * len(models))
 
     # The spread of a speed is over repeats, since it is measured once.
     ranges = of_seeds(rows, Measure(f"{measure.metric}_iqr")).groupby(level="model").first()
@@ -84,7 +85,7 @@ def _column(rows: pd.DataFrame, measure: Measure, models: Sequence[str]) -> Fill
     texts, behind = [], []
     for model in models:
         numbers = values[values.index.get_level_values("model") == model].dropna()
-        text = _mean(numbers, column, measure) if len(numbers) else _absent(rows, model, measure)
+        text = _mean(numbers, column, measure) if len(numbers) else _absent(of_metric, model, measure)
         if len(numbers) == 1 and model in ranges:
             text += f" ± {ranges[model]:.{column.digits}f}"
         texts.append(text)
@@ -100,7 +101,7 @@ def _mean(values: pd.Series, column: Column, measure: Measure) -> str:
 
 def _absent(rows: pd.DataFrame, model: str, measure: Measure) -> str:
     """Return why a cell is empty: its runs diverged, or made what cannot be measured; else ""."""
-    of_model = rows[(rows.model == model) & (rows.metric == measure.metric)]
+    of_model = rows[rows.model == model]
     # a diverged run has no protocol
     is_meant = of_model.protocol.str.startswith(measure.protocol)
     if (of_model.status == "diverged").any():
@@ -108,9 +109,9 @@ def _absent(rows: pd.DataFrame, model: str, measure: Measure) -> str:
     return "refused" if (is_meant & (of_model.status == "refused")).any() else ""
 
 
-def _reasons(rows: pd.DataFrame, model: str, metric: str) -> str:
-    """Return the reasons in a model's rows of a metric, each with the number of runs if not all have it."""
-    of_model = rows[(rows.model == model) & (rows.metric == metric)]
+def _reasons(rows: pd.DataFrame, model: str) -> str:
+    """Return the reasons in a model's rows of one metric, each with the number of runs if not all have it."""
+    of_model = rows[rows.model == model]
     reasons = of_model.reason.str.split(", ").explode()
     # in the order in which they first appear
     counts = reasons[reasons != ""].value_counts(sort=False)

@@ -42,7 +42,9 @@ def runs(tmp_path: Path) -> Path:
 
 
 def sheet(name: str, *given: Path) -> formats.Sheet:
-    return papers.sheets(papers.read(papers.folders(given)))[name]
+    made = papers.makers(papers.read(papers.folders(given)))[name]()
+    assert made is not None
+    return made
 
 
 def test_every_published_number_has_its_source_and_its_bars_meaning() -> None:

@@ -57,8 +57,15 @@ def in_markdown(text: object) -> str:
 def table(frame: pd.DataFrame) -> str:
     """Return a frame for Markdown, cells as they are: no digit or sign is parsed away, nothing is HTML."""
     shown = frame.map(in_markdown).rename(index=in_markdown, columns=in_markdown)
-    aligned: str = shown.to_markdown(disable_numparse=True, colalign=("left", *["right"] * frame.shape[1]))
+    sides = ("left", *(_side(shown.iloc[:, i]) for i in range(shown.shape[1])))
+    aligned: str = shown.to_markdown(disable_numparse=True, colalign=sides)
     return aligned
+
+
+def _side(column: pd.Series) -> str:
+    """Return where the cells of a column begin: words at the left, numbers end at the right."""
+    filled = [text for text in column if text]
+    return "left" if sum(text[0].isalpha() for text in filled) * 2 > len(filled) else "right"
 
 
 def markdown(sheet: Sheet) -> str:

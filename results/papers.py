@@ -115,7 +115,10 @@ def _ours(frame: pd.DataFrame, line: Line, column: Ours) -> tuple[str, str]:
 def _difference(paper: Paper, frame: pd.DataFrame, line: Line, column: Difference) -> str:
     """Return this suite's mean less the published number; "" where one of them is missing."""
     measure = line.measure or column.ours.measure
-    theirs, rows_here = _published(paper, line.model, column.theirs).value, _measured(frame, line, column.ours)
+    theirs, rows_here = (
+        _published(paper, line.model, column.theirs).value,
+        _measured(frame, line, column.ours),
+    )
     if theirs.empty or rows_here.empty:
         return ""
     ours = values.of_seeds(rows_here, measure).dropna()

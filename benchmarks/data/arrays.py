@@ -191,10 +191,14 @@ def _one_number(y: np.ndarray) -> np.ndarray:
 
 
 def _labels(key: str, y: np.ndarray, classes: int) -> np.ndarray:
-    if y.dtype.kind not in "biu" or y.ndim != 1 or not np.isin(y, np.arange(classes)).all():
+    are_numbers = y.dtype.kind in "biu" and y.ndim == 1
+    if not are_numbers or not np.isin(y, np.arange(classes)).all():
+        held = f"{y.dtype} of shape {y.shape}"
+        if are_numbers:
+            held = f"labels from {y.min()} to {y.max()}"
         raise ValueError(
-            f"{key} holds {y.dtype} of shape {y.shape}, labels must be integers (N,) from 0 without gaps, "
-            "in all splits the same; or one-hot (N, K)"
+            f"{key} holds {held}, labels must be integers (N,) from 0 without gaps, in all splits the same; "
+            "or one-hot (N, K)"
         )
     return y.astype(np.int64)
 

@@ -229,6 +229,14 @@ def test_markdown_keeps_every_digit_and_sign() -> None:
     assert body == [["x", "+1.50", "100.0"], ["y", "0.0000", ""]]
 
 
+def test_words_begin_at_the_left_and_numbers_end_at_the_right() -> None:
+    frame = pd.DataFrame(
+        {"state": ["empty", "10 % of it", "all"], "error": ["0.1", "diverged", ""]}, list("abc")
+    )
+    marks = formats.table(frame).splitlines()[1].strip("|").split("|")
+    assert [mark.endswith(":") for mark in marks] == [False, False, True]
+
+
 def test_titles_make_columns_and_files_that_markdown_and_latex_can_hold() -> None:
     own = [entry for name in loading.builtin() for entry in loading.read(name)[1].get("model", {}).values()]
     titles = [column.title for column in (*layouts.CATALOGUE.values(), *layouts.DRAWN_SETTINGS)]

@@ -154,7 +154,7 @@ class Stream(IterableDataset[torch.Tensor]):
         (np.where(X > 250, np.nan, X / 255), "not finite"),
         (X[..., None].repeat(5, -1), "shape"),
         ((X, Y[:80]), "90 images"),
-        ((X, Y + 1), "from 0 without gaps"),
+        ((X, Y + 1), f"labels from 1 to {Y.max() + 1}, labels must be integers"),
         (np.array([["a"]]), "numbers are needed"),
         (Pictures(length=100), "ends after 90 of the 100 items"),
         (Pictures(sides=(6, 7)), "2 shapes"),

@@ -94,8 +94,7 @@ def lowest(session: nox.Session) -> None:
     """Run the tests with the lowest versions that pyproject.toml allows: `nox -s lowest -- [OPTIONS]`."""
     install = ("uv", "pip", "install")
     session.run("python", "-m", "pip", "install", "--quiet", "uv")
-    session.run(*install, "--upgrade", "--resolution", "lowest-direct", "--editable", ".")
-    session.run(*install, "pytest", "pytest-benchmark", "pytest-xdist", "hypothesis")
+    session.run(*install, "--upgrade", "--resolution", "lowest-direct", "--editable", ".[dev]")
     session.run("python", "-m", "pytest", "--numprocesses=auto", "--dist=worksteal", *session.posargs)
 
 

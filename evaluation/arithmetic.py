@@ -4,6 +4,7 @@ torch by itself rounds in convolutions and not in matrix products. Here nothing 
 asks for it, and never in the evaluation, so that a number does not depend on its caller.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -31,5 +32,7 @@ def _is_allowed() -> tuple[bool, bool]:
 
 
 def _allow(products: bool, convolutions: bool) -> None:
-    torch.set_float32_matmul_precision("high" if products else "highest")
-    torch.backends.cudnn.allow_tf32 = convolutions
+    # torch 2.9 warns whoever sets the older pair
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        torch.set_float32_matmul_precision("high" if products else "highest")
+        torch.backends.cudnn.allow_tf32 = convolutions

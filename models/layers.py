@@ -123,7 +123,7 @@ class Layer(nn.Module):
         # Dropout and operation.
         if mask is not None:
             h = h * mask.to(h.dtype)
-        if isinstance(self.op, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(self.op, (nn.Conv2d, nn.ConvTranspose2d)):  # no union: torch 2.9 cannot export one
             h = convolve(self.op, h)
         else:
             h = self.op(h.flatten(1) if self.row.op == "dense" else h)

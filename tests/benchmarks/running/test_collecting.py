@@ -83,8 +83,9 @@ def bring(*folders: Path, out: Path | None = None, force: bool = False) -> dict[
 
 
 def listing(*folders: Path) -> dict[Path, int]:
-    """Return all that is below some folders, with times."""
-    return {path: path.lstat().st_mtime_ns for folder in folders for path in folder.rglob("*")}
+    """Return all that is below some folders but locks, with times."""
+    paths = (path for folder in folders for path in folder.rglob("*") if path.name != ".lock")
+    return {path: path.lstat().st_mtime_ns for path in paths}
 
 
 def measured(out: Path) -> pd.DataFrame:

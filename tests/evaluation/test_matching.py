@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binom
+from scipy.stats import binom, multivariate_normal
 from torch import Tensor, nn
 
 from alibench.evaluation import two_sample
@@ -111,6 +111,38 @@ def test_classifier_finds_a_shift_as_often_as_it_can_be_found() -> None:
     # of N(0, 1) and N(2, 1), the best rule is right in Phi(1) = 84.1 %
     q, p = normal(1000, 1).numpy(), 2 + normal(1000, 1, seed=1).numpy()
     assert two_sample.told_apart(q, p).accuracy == pytest.approx(84.1, abs=4)
+
+
+def test_classifier_finds_narrow_modes_as_often_as_they_can_be_found() -> None:
+    """25 Gaussians from uniform noise over their square, beside codes that say nothing: Bayes' rule is known."""
+    rng, side, deviation = np.random.RandomState(0), 10.0, 0.2
+    modes = np.stack(np.meshgrid(np.arange(-4, 5, 2), np.arange(-4, 5, 2)), -1).reshape(-1, 2)
+
+    def drawn(n: int) -> tuple[np.ndarray, np.ndarray]:
+        data = modes[rng.randint(25, size=n)] + deviation * rng.randn(n, 2)
+        return data, side * (rng.rand(n, 2) - 0.5)
+
+    def is_data(x: np.ndarray) -> np.ndarray:
+        squared = ((x[:, None] - modes) ** 2).sum(-1)
+        density = np.exp(-squared / (2 * deviation**2)).mean(1) / (2 * np.pi * deviation**2)
+        return np.asarray(density > 1 / side**2)
+
+    data, noise = drawn(100_000)
+    best = 50 * (is_data(data).mean() + 1 - is_data(noise).mean())
+    data, noise = (np.concatenate([x, rng.randn(4000, 2)], 1) for x in drawn(4000))
+    assert two_sample.told_apart(data, noise).accuracy == pytest.approx(best, abs=3)
+
+
+def test_classifier_finds_a_dependence_as_often_as_it_can_be_found() -> None:
+    # z of x, or of the next x, with as much noise: the best rule looks at z - x, N(0, 1) or N(0, 3)
+    x, eps = normal(4000, 1), normal(4000, 1, seed=1)
+    z = x + eps
+    pairs, apart = (torch.cat([x, codes], 1).numpy() for codes in (z, z.roll(1, 0)))
+    ratio = multivariate_normal.logpdf
+    own, other = [[1, 1], [1, 2]], [[1, 0], [0, 2]]
+    right = [(ratio(rows, cov=own) > ratio(rows, cov=other)).mean() for rows in (pairs, apart)]
+    best = 50 * (right[0] + 1 - right[1])
+    assert two_sample.told_apart(pairs, apart).accuracy == pytest.approx(best, abs=3)
 
 
 # ------------------------------------------------------------------------------------- models
@@ -229,5 +261,6 @@ def test_references_are_floor_far_end_and_noise(plane: Data) -> None:
         floor: dict[str, Any] = {"reference": "prior draws", "seed": seed}
         assert abs(value(rows, "codes_mmd", **floor)) < 5
         assert value(rows, "pairs_told", **floor) == pytest.approx(50, abs=10)
-        assert value(rows, "pairs_told", reference="noise", seed=seed) > 70
+        # chance is right in 50 ± 2 %
+        assert value(rows, "pairs_told", reference="noise", seed=seed) > 60
     assert value(rows, "codes_worst", reference="untrained encoder", seed=0) > 0.1

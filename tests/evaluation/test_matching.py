@@ -114,7 +114,7 @@ def test_classifier_finds_a_shift_as_often_as_it_can_be_found() -> None:
 
 
 def test_classifier_finds_narrow_modes_as_often_as_they_can_be_found() -> None:
-    """25 Gaussians from uniform noise over their square, beside codes that say nothing: Bayes' rule is known."""
+    """25 Gaussians from uniform noise, beside codes that say nothing: Bayes' rule is known."""
     rng, side, deviation = np.random.RandomState(0), 10.0, 0.2
     modes = np.stack(np.meshgrid(np.arange(-4, 5, 2), np.arange(-4, 5, 2)), -1).reshape(-1, 2)
 

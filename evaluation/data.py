@@ -84,7 +84,7 @@ class Data:
         """The number of classes, or of attributes where y holds those; 0: no labels."""
         return self.train.y.shape[1] if self.train.y.dim() == 2 else self.classes
 
-    @property
+    @cached_property
     def scale(self) -> float:
         """The number that networks divide x by: 1 for images, a train coordinate's deviation for points."""
         return 1.0 if self.images else round(float(self.train.x.double().std()), 6)

@@ -16,6 +16,9 @@ from alibench.results import statistics
 from alibench.results.formats import Sheet
 
 
+WIDE = 100  # a column whose largest number is so many times its smallest has a logarithmic axis
+
+
 def _numbers(sheet: Sheet, rows: Sequence[str]) -> pd.DataFrame:
     """Return the numbers behind some rows of a table, of the columns that have any."""
     # a row may be missing: nothing of it was measured
@@ -59,6 +62,10 @@ def spread(sheet: Sheet, rows: Sequence[str], most: int = 6) -> Figure | None:
                 if len(values):
                     axes.plot(float(np.mean(values)), place, "o", color=colour, markersize=4)
             _label(axes, name, numbers.index)
+            # errors of some models are a thousand times those of others
+            drawn = np.concatenate([np.asarray(values, float) for values in numbers[name]])
+            if drawn.min() > 0 and drawn.max() > WIDE * drawn.min():
+                axes.set_xscale("log")
             axes.grid(axis="x", linewidth=0.4, alpha=0.5)
     return figure
 

@@ -20,11 +20,21 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from alibench.evaluation import files
+from alibench.evaluation.protocols import MEAN_CODE
 from alibench.results import charts, formats, layouts, papers, rows, tables
 
 # Resolved: the folder may be imported by the link in alibench/.
 ROOT = Path(__file__).resolve().parents[1]
-SHOWN = "mnist"  # of results/reference/, in README
+SHOWN = ("mnist", "relatives_grid")  # of results/reference/, in README
+RELATIVES = layouts.Table(
+    "relatives",
+    "",
+    (
+        layouts.Measure("high_quality"),
+        layouts.Measure("reconstruction_error", MEAN_CODE, "reconstruction"),
+        layouts.Measure("pairs_told"),
+    ),
+)  # of points
 LOG = papers.REFERENCE / "mnist_bigan" / "log.csv"  # BiGAN's training next to its authors' log
 PAGES = ("README.md", "docs/papers.md", "docs/results.md")
 PLACE = re.compile(r"(<!-- (\S+), made by nox -s pictures -->\n\n).*?(\n\n<!-- end -->)", re.DOTALL)
@@ -115,10 +125,11 @@ def block(name: str) -> str:
     return formats.markdown(sheet._replace(caption="")).strip()
 
 
-def spread() -> Figure:
-    """Draw README's figure: the numbers of its table, each seed."""
-    frame = _committed(SHOWN)
-    sheet, models = tables.sheet(frame, layouts.BRIEF), set(frame[tables.rivals(frame)].title)
+def spread(folder: str) -> Figure:
+    """Draw each seed's numbers of a folder in results/reference/: of images those of README's table."""
+    frame = _committed(folder)
+    layout = layouts.BRIEF if "fid" in set(frame.metric) else RELATIVES
+    sheet, models = tables.sheet(frame, layout), set(frame[tables.rivals(frame)].title)
     assert sheet is not None
     figure = charts.spread(sheet, [title for title in sheet.frame.index if title in models])
     assert figure is not None
@@ -148,7 +159,8 @@ def write(root: Path) -> None:
     """Write the pictures below docs/, and the tables into their places. Raises OSError."""
     folder = root / "docs" / "figures"
     folder.mkdir(exist_ok=True)
-    drawings = {"game": game(), SHOWN: spread()} | ({"bigan-log": log()} if LOG.exists() else {})
+    drawings = {"game": game(), **{shown: spread(shown) for shown in SHOWN}}
+    drawings |= {"bigan-log": log()} if LOG.exists() else {}
     for name, figure in drawings.items():
         with styled({"svg.fonttype": "path", "svg.hashsalt": name}):
             figure.savefig(folder / f"{name}.svg", facecolor="white", metadata={"Date": None})

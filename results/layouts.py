@@ -75,10 +75,10 @@ OVERVIEW = Table(
     "overview",
     "The models at a glance. {facts}",
     (
-        *_plain("modes_3sigma", "stacked_modes", "anomaly_auroc", "anomaly_f1"),
+        *_plain("modes_3sigma", "high_quality", "stacked_modes", "anomaly_auroc", "anomaly_f1"),
         Measure("reconstruction_error", MEAN_CODE, "reconstruction"),
         Measure("reconstruction_error", DRAWN_CODE, f"reconstruction, {prose(DRAWN_CODE)}"),
-        *_plain("kid", "cmmd", "fid", "inception_score", "classifier_score"),
+        *_plain("kid", "cmmd", "fid", "inception_score", "classifier_score", "pairs_told"),
         Measure("svm_accuracy", C_BY_VALIDATION, "SVM accuracy, %"),
         Measure("class_accuracy", title="K+1 accuracy, %"),
         Measure("train_rate"),

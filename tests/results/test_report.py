@@ -177,6 +177,14 @@ def test_codes_that_say_nothing_are_drawn_without_a_warning(codes: np.ndarray) -
     assert drawing.svg(figure, "x").startswith("<svg")
 
 
+def test_numbers_of_several_magnitudes_have_a_logarithmic_axis() -> None:
+    columns = {"wide": [(1e-4, 2e-4), (1.0, 8.0)], "near": [(1.0,), (90.0,)], "signed": [(-0.1,), (80.0,)]}
+    seeds = pd.DataFrame(columns, ["a", "b"])
+    figure = charts.spread(formats.plain("", seeds.map(str))._replace(seeds=seeds), ["a", "b"])
+    assert figure is not None
+    assert [axes.get_xscale() for axes in figure.axes] == ["log", "linear", "linear"]
+
+
 def test_a_drawing_has_the_ink_of_the_page_and_marks_of_its_own() -> None:
     seeds = pd.DataFrame({"a": [(1.0, 2.0)]}, ["ALI"])
     sheet = formats.plain("", pd.DataFrame({"a": ["1"]}, ["ALI"]))._replace(seeds=seeds)

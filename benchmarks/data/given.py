@@ -42,7 +42,15 @@ def name_of(data: Any) -> str:
             raise BadInput(f"{name} holds numbers that are not finite: leave them out, or replace them")
     # points have two axes
     is_table = all(array.ndim <= 2 for array in held.values()) and "x" in held
-    return f"{'table' if is_table else 'npz'}:{_kept(held, 'arrays')}"
+    path = _kept(held, "arrays")
+    name = f"{'table' if is_table else 'npz'}:{path}"
+    # What is wrong with them is told of the arrays: their file is nothing that the caller knows.
+    try:
+        datasets.load(name)
+    except BadInput as problem:
+        said = str(problem).replace(name, str(path)).replace(f"{path}: ", "").replace(str(path), "the data")
+        raise BadInput(said) from None
+    return name
 
 
 def samples_path(samples: Any) -> Path:
@@ -170,7 +178,8 @@ def _check_size(what: str, count: int) -> None:
 
 def _kept(held: Mapping[str, np.ndarray], kind: str) -> Path:
     """Return the file in the cache that has these arrays, written if it is not there. Raises BadInput."""
-    content = {name: np.ascontiguousarray(array) for name, array in sorted(held.items())}
+    # in order, and writable for torch, which warns of others
+    content = {name: np.require(array, requirements=["C", "W"]) for name, array in sorted(held.items())}
     described = [part for name, array in content.items() for part in (f"{name} {array.dtype}", array)]
     digest = files.digest(*(part if isinstance(part, str) else torch.from_numpy(part) for part in described))
     path = store.home() / "given" / f"{kind}-{digest}" / f"{kind}.npz"

@@ -135,6 +135,7 @@ def test_kdds_columns_are_one_hot_and_attacks_are_normal(monkeypatch: pytest.Mon
     file.unlink()
 
 
+@pytest.mark.usefixtures("here")
 def test_each_seed_of_a_suite_deals_its_own_splits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,6 @@ from matplotlib.ticker import EngFormatter
 from alibench.results import statistics
 from alibench.results.formats import Sheet
 
-
 WIDE = 100  # a column whose largest number is so many times its smallest has a logarithmic axis
 
 

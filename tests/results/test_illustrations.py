@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from alibench.results import illustrations, papers, rows
 
@@ -47,7 +48,9 @@ def test_the_pictures_are_those_that_the_project_makes(tmp_path: Path) -> None:
     for kept in (ROOT / "docs" / "figures").glob("*.svg"):
         made = tmp_path / "docs" / "figures" / kept.name
         shapes = [len(re.findall("<path|<use", path.read_text())) for path in (made, kept)]
-        assert shapes[0] == shapes[1] > 20  # digits behind the point differ between versions of the library
+        # digits behind the point and a tick differ between versions of the library; a model is 4 %
+        assert shapes[0] == pytest.approx(shapes[1], rel=0.03)
+        assert shapes[0] > 20
 
 
 def test_documents_name_only_files_that_are_there() -> None:

@@ -85,7 +85,7 @@ def official_log(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests, a process a core; thirteen minutes on two slow cores: `nox -s tests -- [OPTIONS]`."""
+    """Run the tests, a process a core; nine minutes on two slow cores: `nox -s tests -- [OPTIONS]`."""
     python(session, "-m", "pytest", "--numprocesses=auto", "--dist=worksteal", *session.posargs)
 
 

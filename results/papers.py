@@ -98,7 +98,9 @@ def _ours(frame: pd.DataFrame, line: Line, column: Ours) -> tuple[str, str]:
     """Return a cell of this suite, and how it was trained."""
     measure = replace(line.measure or column.measure, title="")
     of_line = _measured(frame, line, column)
-    numbers = of_line.value if of_line.empty else values.of_seeds(of_line, measure).dropna()
+    if of_line.empty:  # as most cells are
+        return "", ""
+    numbers = values.of_seeds(of_line, measure).dropna()
     if numbers.empty:
         return "", ""
 
@@ -115,14 +117,9 @@ def _ours(frame: pd.DataFrame, line: Line, column: Ours) -> tuple[str, str]:
 def _difference(paper: Paper, frame: pd.DataFrame, line: Line, column: Difference) -> str:
     """Return this suite's mean less the published number; "" where one of them is missing."""
     measure = line.measure or column.ours.measure
-    theirs, rows_here = (
-        _published(paper, line.model, column.theirs).value,
-        _measured(frame, line, column.ours),
-    )
-    if theirs.empty or rows_here.empty:
-        return ""
-    ours = values.of_seeds(rows_here, measure).dropna()
-    if ours.empty:
+    theirs = _published(paper, line.model, column.theirs).value
+    ours = values.of_seeds(_measured(frame, line, column.ours), measure).dropna()
+    if theirs.empty or ours.empty:
         return ""
     return f"{ours.mean() - theirs.iloc[0]:+.{CATALOGUE[measure.metric].digits}f}"
 
@@ -280,5 +277,6 @@ def table(name: str, *paths: str | Path) -> pd.DataFrame:
         return made.frame
     # every table of every run takes a while
     others = tables.tables(frame)
-    check_name(name, sheets(frame) | others, "unknown table")
+    if name not in others:
+        check_name(name, sheets(frame) | others, "unknown table")
     return others[name].frame

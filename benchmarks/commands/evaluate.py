@@ -95,14 +95,14 @@ def _suites(runs: Sequence[TrainedRun], changes: EvaluationChanges) -> list[Suit
     """Return the suites of runs as they are evaluated now, with the models of the user's. Raises BadInput."""
     _check_splits(runs)
     places = _moved(runs, changes.data) if changes.data else {}
-    suites, last = dict[str, Suite](), dict[str, tuple[Any, str]]()
+    suites, checked = dict[str, Suite](), dict[str, Any]()
     for run in runs:
         name, origin = run.origin["suite"], run.origin
-        # a suite is checked with all of its models, so once for all runs that say the same of it
-        told = origin["config"], origin["data_sha256"]
-        if last.get(name) == told:
+        # a suite is checked with all of its models, so once for all runs of the same settings; their data
+        # are the same
+        if checked.get(name) == origin["config"]:
             continue
-        last[name] = told
+        checked[name] = origin["config"]
         if name not in places:
             datasets.check_known(origin)
         suites[name] = loading.stored(origin, changes.metrics, changes.overrides, places.get(name))

@@ -44,7 +44,7 @@ def name_of(data: Any) -> str:
     is_table = all(array.ndim <= 2 for array in held.values()) and "x" in held
     path = _kept(held, "arrays")
     name = f"{'table' if is_table else 'npz'}:{path}"
-    # What is wrong with them is told of the arrays: their file is nothing that the caller knows.
+    # The caller has never seen the file, so a refusal speaks of the arrays.
     try:
         datasets.load(name)
     except BadInput as problem:

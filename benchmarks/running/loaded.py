@@ -28,7 +28,7 @@ def load_run(
         z, again = model.encode(x), model.reconstruct(x)  # (16, latent), mean codes; (16, C, H, W)
         model.export("digits-ali")  # a new folder for others: weights, card.json, README.md (exporting.py)
 
-    `plugins` are the files that define the user's models, `models` their classes where there is no file.
+    plugins: files with models of the user's. models: classes of such models that are in no file.
     Raises BadInput for a folder without a run, with several, with a damaged one, or with an unknown model.
     """
     for plugin in plugins:

@@ -65,6 +65,8 @@ def spread(sheet: Sheet, rows: Sequence[str], most: int = 6) -> Figure | None:
             drawn = np.concatenate([np.asarray(values, float) for values in numbers[name]])
             if drawn.min() > 0 and drawn.max() > WIDE * drawn.min():
                 axes.set_xscale("log")
+                axes.locator_params(axis="x", numticks=5)
+                axes.xaxis.set_major_formatter("{x:g}")  # its own is TeX, which stands in a drawing as it is
             axes.grid(axis="x", linewidth=0.4, alpha=0.5)
     return figure
 

@@ -183,6 +183,7 @@ def test_numbers_of_several_magnitudes_have_a_logarithmic_axis() -> None:
     figure = charts.spread(formats.plain("", seeds.map(str))._replace(seeds=seeds), ["a", "b"])
     assert figure is not None
     assert [axes.get_xscale() for axes in figure.axes] == ["log", "linear", "linear"]
+    assert "mathdefault" not in drawing.svg(figure, "x")
 
 
 def test_a_drawing_has_the_ink_of_the_page_and_marks_of_its_own() -> None:

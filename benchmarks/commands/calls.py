@@ -95,7 +95,7 @@ def _in_short(call: Callable[Given, Made]) -> Callable[Given, Made]:
         try:
             return call(*arguments, **named)
         except BadInput as problem:
-            refusal = BadInput(str(problem))
+            refusal = BadInput(given.in_words(str(problem)))
         raise refusal
 
     return called

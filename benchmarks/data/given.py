@@ -6,6 +6,7 @@ file of the user's. So it has a hash, worker processes find it, and a run on it 
 
 import io
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from alibench.evaluation.messages import listed
 # The names of a dataset's columns, or of an item's entries.
 IMAGES = ("image", "img", "x", "images", "pixel_values")
 LABELS = ("label", "labels", "y", "target", "fine_label")
+# What a refusal calls arrays that lie in the cache, by the kind in their file's name.
+CALLED = {"arrays": "the data given", "samples": "the array of samples"}
 WANTED = "give a name, a path, arrays x and y, or a dataset of torch or Hugging Face"
 
 
@@ -44,12 +47,10 @@ def name_of(data: Any) -> str:
     is_table = all(array.ndim <= 2 for array in held.values()) and "x" in held
     path = _kept(held, "arrays")
     name = f"{'table' if is_table else 'npz'}:{path}"
-    # The caller has never seen the file, so a refusal speaks of the arrays.
     try:
         datasets.load(name)
     except BadInput as problem:
-        said = str(problem).replace(name, str(path)).replace(f"{path}: ", "").replace(str(path), "the data")
-        raise BadInput(said) from None
+        raise BadInput(in_words(str(problem))) from None
     return name
 
 
@@ -58,6 +59,12 @@ def samples_path(samples: Any) -> Path:
     if isinstance(samples, str | Path):
         return Path(samples)
     return _kept({"samples": _array("samples", samples)}, "samples")
+
+
+def in_words(message: str) -> str:
+    """Return a message about what was handed over in place of its file, which no caller ever saw."""
+    kept = rf"(?:(?:npz|table):)?{re.escape(str(_home()))}/(arrays|samples)-[0-9a-f]{{64}}/\1\.npz"
+    return re.sub(kept, lambda found: CALLED[found[1]], message)
 
 
 def _placed(data: str | Path) -> str:
@@ -176,13 +183,18 @@ def _check_size(what: str, count: int) -> None:
         raise BadInput(str(problem)) from None
 
 
+def _home() -> Path:
+    """Return the folder in the cache that has what was handed over."""
+    return store.home() / "given"
+
+
 def _kept(held: Mapping[str, np.ndarray], kind: str) -> Path:
     """Return the file in the cache that has these arrays, written if it is not there. Raises BadInput."""
     # in order, and writable for torch, which warns of others
     content = {name: np.require(array, requirements=["C", "W"]) for name, array in sorted(held.items())}
     described = [part for name, array in content.items() for part in (f"{name} {array.dtype}", array)]
     digest = files.digest(*(part if isinstance(part, str) else torch.from_numpy(part) for part in described))
-    path = store.home() / "given" / f"{kind}-{digest}" / f"{kind}.npz"
+    path = _home() / f"{kind}-{digest}" / f"{kind}.npz"
     _check_size(kind, sum(array.nbytes for array in content.values()))
     try:
         if not path.exists():

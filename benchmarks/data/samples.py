@@ -56,7 +56,7 @@ class StoredSamples:
     def sample(self, n: int, rng: torch.Generator) -> Tensor:
         """Return n random samples (n, ...), images in [0, 1]; a generator gives all before it repeats any."""
         if n > len(self.x):
-            raise BadInput(f"{n} samples are needed, {shown(self.path)} holds {len(self.x)} images")
+            raise BadInput(f"{n} samples are needed, there are {len(self.x)} in {shown(self.path)}")
         # a new generator, or a used-up order, begins a new order
         if rng is not self.rng or n > len(self.order):
             self.order, self.rng = torch.randperm(len(self.x), generator=rng), rng

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch.utils.data import IterableDataset, TensorDataset
 
+import alibench
 from alibench.benchmarks.data import datasets, given
 from alibench.evaluation.errors import BadInput
 
@@ -171,3 +172,16 @@ def test_what_cannot_be_read_is_refused_in_a_line(data: Any, message: str) -> No
         given.name_of(data)
     assert "\n" not in str(problem.value)
     assert "arrays.npz" not in str(problem.value)  # which the caller has never seen
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (X, r"^the array of samples: it holds samples of shape \(1, 6, 6\), the data have \(1, 8, 8\)"),
+        (np.full((500, 8, 8), np.nan), "^the array of samples: 500 of 500 are not finite"),
+        (np.zeros((20, 8, 8), np.uint8), "there are 20 in the array of samples$"),
+    ],
+)
+def test_what_is_wrong_with_samples_is_said_of_the_array(samples: np.ndarray, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        alibench.evaluate(samples, "digits", metrics=["fidelity"])

@@ -65,8 +65,9 @@ def _sizes(rows: pd.DataFrame) -> str:
 def _tests(rows: pd.DataFrame, table: Table, best: pd.DataFrame) -> str:
     """Return what bold means in a table, or that nothing in it is tested."""
     if best.to_numpy().any():
-        test = f"Welch's t, Holm over all pairs of a column, {100 * statistics.LEVEL:.0f} %"
-        return f"bold: the best, and every model that does not differ significantly from it ({test})"
+        sure = f"{100 * (1 - statistics.LEVEL):.0f} % confidence"
+        how = "Welch's t against every other model, Bonferroni"
+        return f"bold: the models that may be a column's best, which is one of them with {sure} ({how})"
     # Of one model alone there is nothing to test.
     metrics = {measure.metric for measure in table.measures if better(measure)}
     compared = rows[rivals(rows) & rows.metric.isin(metrics) & (rows.status == "ok")].model.nunique()

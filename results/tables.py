@@ -221,7 +221,7 @@ def tables(rows: pd.DataFrame) -> dict[str, Sheet]:
             text = (
                 f"{dataset}: mean over training seeds with Student's interval, and where spread comes from: "
                 "training seeds, or the same weights with other draws of samples or labels. "
-                "p: Welch's t, Holm over all pairs of models."
+                "p: that no other model is better, Welch's one-sided t against each, Bonferroni."
             )
             sheets[f"{suite}-statistics"] = formats.plain(text, frame)
     return sheets

@@ -63,7 +63,7 @@ def better(measure: Measure) -> Literal["higher", "lower", ""]:
 
 
 def against_best(rows: pd.DataFrame, measure: Measure) -> dict[str, float]:
-    """Return the adjusted p of each model against the best of a column; empty where nothing can be tested.
+    """Return each model's adjusted p of being a column's best; empty where nothing can be tested.
 
     Only `rivals` with five seeds or more are compared.
     """

@@ -334,7 +334,7 @@ def test_references_and_models_with_few_seeds_are_never_bold(tmp_path: Path) -> 
             store(tmp_path, "mine", model, seed, measured, "digits")
     table = sheet("overview-mine-digits", tmp_path)
     assert table.best["FID ↓"].to_dict() == {"A": True, "noise": False, "B": False, "C": False}
-    assert "Welch's t, Holm over all pairs" in table.caption
+    assert "with 95 % confidence (Welch's t against every other model, Bonferroni)" in table.caption
     frame = results.table("mine-statistics", tmp_path)
     assert frame["p against the best"].tolist() == ["1", "< 0.0001", "not tested"]
     assert frame["seeds"].tolist() == ["5", "5", "4"]

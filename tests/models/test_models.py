@@ -12,7 +12,7 @@ from alibench.evaluation.seeds import generator
 from alibench.models import REGISTRY
 from alibench.models.base import LOG_SIGMA
 from alibench.models.layers import Row, Stack, Style, initialise
-from tests.conftest import MODELS, batch_for, build
+from tests.conftest import MODELS, batch_for, build, networks
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -192,3 +192,18 @@ def test_first_biases_go_with_the_weights() -> None:
         op = dense.layers[0].op
         assert op.weight.std().item() == pytest.approx(weights, rel=0.05)
         assert op.bias.std().item() == pytest.approx(biases, rel=0.05)
+
+
+@pytest.mark.parametrize("family", ["images28", "bigan_mnist", "cifar10_quarter"])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_learns_from_pictures_of_the_usual_sizes(name: str, family: str) -> None:
+    """Whatever family of networks a suite of pictures names: all losses are numbers, samples are pictures."""
+    made = networks(family, 16, labels=10)
+    model, shape = REGISTRY[name](made), made.shape
+    batch = batch_for(model, torch.rand(4, *shape, generator=generator(0, "test")))
+    for phase in model.phases:
+        for learners in phase.round:
+            losses = model.losses(model(batch, learners))
+            assert all(bool(losses[player].isfinite().all()) for player in learners)
+    with torch.no_grad():
+        assert model.eval().sample(2, generator(0, "test"), torch.arange(2)).shape == (2, *shape)

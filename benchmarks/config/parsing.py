@@ -1,5 +1,6 @@
 """TOML tables checked against a schema, and options against a signature."""
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, get_type_hints
@@ -17,8 +18,14 @@ NAMING = (
 
 def parse(table: Mapping[str, Any], schema: Any, where: str) -> Any:
     """Return a table as the dataclass `schema`. Raises BadInput naming an unknown, missing or wrong field."""
-    _check_fields(table, type_info(schema), where)
+    _check_fields(table, _fields(schema), where)
     return converted(table, schema, where)
+
+
+@functools.cache
+def _fields(schema: Any) -> Type:
+    """Return what msgspec knows of a dataclass; the tables of a suite ask for the same few."""
+    return type_info(schema)
 
 
 def _check_fields(value: Any, kind: Type, where: str) -> None:

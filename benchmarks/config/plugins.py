@@ -187,6 +187,8 @@ def contents() -> dict[str, str]:
 def _neighbours() -> list[tuple[str, Path]]:
     """Return the modules that were imported from plug-ins' folders, each with its file."""
     folders = {f"{plugin.path.parent}{os.sep}" for plugin in LOADED if not plugin.name}
+    if not folders:
+        return []
     modules = []
     for name, module in list(sys.modules.items()):
         file, top = getattr(module, "__file__", None) or "", name.partition(".")[0]

@@ -15,7 +15,12 @@ def seeded(seed: int) -> Iterator[None]:
     """Seed the generators of the CPU and of the GPUs in use; afterwards restore them."""
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(gpus):
-        torch.manual_seed(seed)
+        # torch.manual_seed keeps a call stack, too, for each kind of accelerator that a machine lacks
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_available():
+            torch.cuda.manual_seed_all(seed)
+        if torch.backends.mps.is_available():
+            torch.mps.manual_seed(seed)
         yield
 
 

@@ -40,7 +40,7 @@ GUARDED = [Path(results.__file__).parent / name for name in ("runs", "baselines"
 GUARDED += [loading.FOLDER, Path(evaluation.__file__).parent / "weights"]
 
 Tree = dict[str, Any]
-Listing = dict[Path, tuple[int, bytes] | None]
+Listing = dict[str, tuple[int, bytes] | None]
 
 
 def examples(number: int) -> Any:
@@ -89,13 +89,11 @@ def listing(folder: Path) -> Listing:
     """
     found: Listing = {}
     for root, names, files in os.walk(folder):
-        found |= {Path(root, name): None for name in names}
-        found |= {
-            Path(root, name): (Path(root, name).stat().st_mtime_ns, Path(root, name).read_bytes())
-            for name in files
-        }
+        found |= dict.fromkeys(os.path.join(root, name) for name in names)
+        for file in (os.path.join(root, name) for name in files):
+            found[file] = os.stat(file).st_mtime_ns, Path(file).read_bytes()
     for guarded in GUARDED:
-        found |= dict.fromkeys(guarded.glob("*"))
+        found |= dict.fromkeys(map(str, guarded.glob("*")))
     return found
 
 

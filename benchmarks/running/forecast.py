@@ -141,14 +141,14 @@ def _entry(group: Sequence[Job], clock: Clock) -> EntryFacts:
         return entry
 
     # stacked seeds share the time of their rounds
-    recipe = compute.recipe_of(suite, job.name, job.seed, clock.gflop)
+    recipe = compute.recipe_of(suite, job.name, job.seed)
     phases = suite.shapes(job.name).phases
     steps, rounds = [steps_of(phase, recipe) for phase in phases], clock.rounds(group, recipe, phases)
     together = sum(count * seconds for count, seconds in zip(steps, rounds, strict=True))
     return {
         **entry,
         "steps": sum(steps),
-        "gflop": clock.gflop(suite, job.name, recipe),
+        "gflop": compute.gflop(suite, job.name, recipe),
         "training_seconds": together / len(group),
     }
 

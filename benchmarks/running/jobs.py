@@ -15,7 +15,7 @@ from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.running import trained
 from alibench.benchmarks.running.outcomes import OK, Outcome, Status
 from alibench.benchmarks.running.trackers import TrackerName
-from alibench.benchmarks.training import checkpoints, counting
+from alibench.benchmarks.training import checkpoints
 from alibench.benchmarks.training.recipe import steps_of
 from alibench.evaluation import files
 from alibench.evaluation.messages import say
@@ -175,6 +175,4 @@ def _can_be_stacked(job: Job) -> bool:
     if suite.kind(job.name) in blame.PLACES:
         return False
 
-    model, labelled = suite.build(job.name, 0), compute.labelled_of(suite, job.name, 0)
-    operations = counting.flops_a_round(model, recipe, suite.load().train, labelled)
-    return max(operations) < STACKED_BELOW
+    return max(compute.operations(suite, job.name, recipe)) < STACKED_BELOW

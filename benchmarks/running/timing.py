@@ -13,10 +13,9 @@ from typing import TypeVar
 import torch
 
 from alibench.benchmarks.config import compute
-from alibench.benchmarks.config.schema import Suite
 from alibench.benchmarks.running import measuring
 from alibench.benchmarks.running.jobs import Job
-from alibench.benchmarks.training import counting, tape
+from alibench.benchmarks.training import tape
 from alibench.benchmarks.training.average import Average
 from alibench.benchmarks.training.processes import ALONE
 from alibench.benchmarks.training.recipe import Recipe
@@ -63,31 +62,18 @@ class Clock:
             torch.accelerator.synchronize(self.device)
         return time.perf_counter()
 
-    def operations(self, suite: Suite, name: str, recipe: Recipe) -> list[int]:
-        """Return the operations of a round of each phase."""
-
-        def count() -> list[int]:
-            labelled = compute.labelled_of(suite, name, 0)
-            return counting.flops_a_round(suite.shapes(name), recipe, suite.load().train, labelled)
-
-        return self._once(("operations", *_alike(suite, name, recipe)), count)
-
-    def gflop(self, suite: Suite, name: str, recipe: Recipe) -> float:
-        """Return the operations of an entry's whole training, in units of 10^9."""
-        return counting.whole(self.operations(suite, name, recipe), suite.shapes(name).phases, recipe)
-
     def rounds(self, group: Sequence[Job], recipe: Recipe, phases: Sequence[Phase]) -> list[float]:
         """Return the seconds of a round of each phase, of all seeds of a group together."""
         suite, name = group[0].suite, group[0].name
 
         # A round's time grows with its batch, on a CPU that has much to compute.
         def timed() -> list[float]:
-            counts = self.operations(suite, name, recipe)
+            counts = compute.operations(suite, name, recipe)
             heavy = self.device.type == "cpu" and max(counts) > HEAVY
             few = replace(recipe, batch=min(recipe.batch, SAMPLES)) if heavy else recipe
             return [self._round(group, phase, few) * recipe.batch / few.batch for phase in phases]
 
-        return self._once(("rounds", *_alike(suite, name, recipe), len(group)), timed)
+        return self._once(("rounds", *compute.alike(suite, name, recipe), len(group)), timed)
 
     def _round(self, group: Sequence[Job], phase: Phase, recipe: Recipe) -> float:
         """Return the seconds of a round, timed for a moment."""
@@ -153,17 +139,5 @@ class Clock:
             work()
             return self._now() - start
 
-        key = (kind, *_networks(suite), suite.evaluation, *suite.metrics, suite.seeds)
+        key = (kind, *compute.networks(suite), suite.evaluation, *suite.metrics, suite.seeds)
         return self._once(key, timed)
-
-
-def _alike(suite: Suite, name: str, recipe: Recipe) -> tuple[Hashable, ...]:
-    """Return what the rounds of an entry depend on: neither the number of steps nor Adam's settings."""
-    entry = suite.entry(name)
-    same = replace(recipe, steps=1, lr=1.0, beta1=0.0, beta2=0.0, decay=0.0, decay_to=0.0)
-    return (*_networks(suite), entry.of, entry.latent, repr(entry.options), same)
-
-
-def _networks(suite: Suite) -> tuple[Hashable, ...]:
-    """Return what the networks of a suite depend on, its data included."""
-    return suite.dataset, suite.data, suite.latent, suite.prior, suite.networks, repr(suite.network)

@@ -85,7 +85,7 @@ expect = "seconds"
 dataset = "grid25_easy"
 networks = "plane"
 latent = 2
-models = ["vae"]
+models = ["ae"]
 metrics = ["reconstruction"]
 
 [recipe]

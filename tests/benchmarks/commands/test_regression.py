@@ -164,7 +164,7 @@ def test_an_update_prints_what_changes_and_replaces_the_file_whole(
         assert path.read_text() == before
     assert "(No space left on device)" in capsys.readouterr().err
     assert call(mine, "--update-baseline", "--from", source, "--baseline", path) == 0
-    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| VAE")]
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| autoencoder")]
     _, _, _, was, now, _ = (part.strip() for part in row.split("|"))
     assert float(now.split()[0]) == pytest.approx(2 * float(was.split()[0]), rel=1e-3)
     (was_stored,), (now_stored,) = (

@@ -438,6 +438,29 @@ def test_a_dry_run_times_warm_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert begun == [0, expected, expected + 1]
 
 
+def test_the_round_that_is_recorded_is_not_taken_for_one_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rounds of 60 ms are warmed up for a second, which ends just before the slow one that records them."""
+    job, now, rounds = work(tmp_path)[0], [0.0], list[None]()
+
+    class Recording:
+        model = None
+        set_rate = staticmethod(lambda share: None)
+
+        @staticmethod
+        def round() -> None:
+            rounds.append(None)
+            now[0] += 0.8 if len(rounds) == tape.WARM + 1 else 0.06
+
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(timing.ALONE, "trainer", lambda *given: Recording)
+    monkeypatch.setattr(timing, "Average", lambda model, decay: SimpleNamespace(update=lambda: None))
+    phase = job.suite.build("ali", 0).phases[0]
+    assert timing.Clock(CPU)._round([job], phase, Recipe(steps=1)) == pytest.approx(0.06)
+    assert len(rounds) > tape.WARM
+
+
 # -------------------- measuring on a device
 
 

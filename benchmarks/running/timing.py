@@ -97,8 +97,8 @@ class Clock:
             if on_cpu and time.perf_counter() - start > WARMING:
                 break
 
-        # A device is waited for at the beginning and the end alone. On a CPU the fastest round counts: the one
-        # that is recorded, if it is among them, takes as long as ten.
+        # A device is waited for at the beginning and the end alone. On a CPU the fastest round counts: one
+        # that is recorded takes as long as ten.
         start, rounds = self._now(), list[float]()
         while not rounds or time.perf_counter() - start < MOMENT:
             begun = time.perf_counter()

@@ -92,6 +92,10 @@ class Job:
             measured = rows.read_run(self.folder)
             if self.trains and trained.kept(self.folder) is None:
                 return None
+            # noise and untrained encoders have a row for each seed, and the suite may have got more
+            seeds = {row["seed"] for row in measured} - {None}
+            if self.kind == "references" and seeds and not seeds.issuperset(self.suite.training_seeds):
+                return None
         except files.Damaged as damage:
             say(str(damage))
             return None

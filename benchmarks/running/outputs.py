@@ -118,7 +118,8 @@ def is_collected(plan: Mapping[str, Any]) -> bool:
 
 
 def _begun(path: Path, planned: Mapping[str, Any], force: bool) -> tuple[str, ...]:
-    """Return the command that began a folder with this plan; () if none did, or if another is forced.
+    """Return the command that began a folder with this plan; () if none did, or one with fewer seeds or, if
+    that is forced, with something else.
 
     Raises BadInput for another plan.
     """
@@ -130,9 +131,11 @@ def _begun(path: Path, planned: Mapping[str, Any], force: bool) -> tuple[str, ..
         problem = f"--out {path} cannot be resumed ({damage});"
     else:
         collected, words = is_collected(begun), begun.pop("command")
-        different = differences(begun, planned)
+        fewer = _of_fewer_seeds(begun, planned)
+        different = differences(begun, fewer)
         if not different:
-            return tuple(provenance.command() if collected else words)
+            began = provenance.command() if collected else words
+            return tuple(began) if fewer == planned else ()
         problem = f"--out {path} was begun with something else: {different};"
         if _is_earlier(begun):
             earlier = "an earlier version of alibench (before 0.2): finish it with that version,"
@@ -141,6 +144,17 @@ def _begun(path: Path, planned: Mapping[str, Any], force: bool) -> tuple[str, ..
     if not force:
         raise BadInput(f"{problem} start over with --fresh, or resume it all the same with --force")
     return ()
+
+
+def _of_fewer_seeds(begun: Mapping[str, Any], planned: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a plan with the seeds that a folder was begun with, where it has more: they change none of
+    those that are there.
+    """
+    suites = dict(planned["suites"])
+    for name, suite in suites.items():
+        before = begun["suites"].get(name, {}).get("seeds", suite["seeds"])
+        suites[name] = suite | {"seeds": min(before, suite["seeds"])}
+    return {**planned, "suites": suites}
 
 
 def _is_earlier(begun: Mapping[str, Any]) -> bool:

@@ -298,7 +298,7 @@ def refused(arguments: Sequence[str], folder: Path, capsys: pytest.CaptureFixtur
             "digits.model.gan.options.regression (None, now 0.3);",
         ),
         (["--set", "model.gan.recipe.batch=50"], "digits.model.gan.recipe.batch (None, now 50);"),
-        (["--seeds", "2"], "digits.seeds (1, now 2)"),
+        (["--set", "first_seed=3"], "digits.first_seed (0, now 3)"),
         (
             ["--models", "ae"],
             "digits.models (['gan'], now ['ae']), models/gan.py (its code), models/ae.py (its code);",
@@ -390,6 +390,28 @@ def test_what_is_lost_or_damaged_is_made_again(
     assert sorted(path.name for path in (out / "runs" / "digits-gan-seed0").iterdir()) == names
     if how == "damaged":
         assert str(out / "runs" / "digits-gan-seed0" / lost[0]) in capsys.readouterr().err
+
+
+def test_more_seeds_go_on_with_a_finished_folder_and_fewer_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Runs that are there stay as they are; what stands for all seeds is made again: its rows, and tables."""
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    words = [*COMMAND, "--set", 'metrics=["fidelity"]', "--out"]
+    with in_this_process():
+        assert main([*words, str(out)]) == 0
+        kept = untouched(out / "runs" / "digits-gan-seed0")
+        assert main([*words, str(out), "--seeds", "3", "--resume"]) == 0
+        assert main([*words, str(whole), "--seeds", "3"]) == 0
+    assert untouched(out / "runs" / "digits-gan-seed0") == kept
+    ours, theirs = rows.read(out), rows.read(whole)
+    assert ours.run_id.tolist() == theirs.run_id.tolist()
+    quality = [frame[frame.kind == "quality"].reset_index(drop=True) for frame in (ours, theirs)]
+    pd.testing.assert_frame_equal(*quality, check_exact=True)
+    assert set(ours[ours.title == "noise"].seed) == {0, 1, 2}
+    assert outputs.read_plan(out)["suites"]["digits"]["seeds"] == 3
+    capsys.readouterr()
+    assert "digits.seeds (3, now 1)" in refused([*words, str(out), "--resume"], out, capsys)
 
 
 def test_fresh_starts_over_beside(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,16 +25,17 @@ from alibench.results import charts, formats, layouts, papers, rows, tables
 
 # Resolved: the folder may be imported by the link in alibench/.
 ROOT = Path(__file__).resolve().parents[1]
-SHOWN = ("mnist", "relatives_grid")  # of results/reference/, in README
+SHOWN = ("mnist", "relatives_grid", "relatives_digits")  # of results/reference/
 RELATIVES = layouts.Table(
     "relatives",
     "",
     (
-        layouts.Measure("high_quality"),
+        layouts.Measure("high_quality"),  # of points
+        layouts.Measure("fid"),  # of images
         layouts.Measure("reconstruction_error", MEAN_CODE, "reconstruction"),
         layouts.Measure("pairs_told"),
     ),
-)  # of points
+)
 LOG = papers.REFERENCE / "mnist_bigan" / "log.csv"  # BiGAN's training next to its authors' log
 PAGES = ("README.md", "docs/papers.md", "docs/results.md")
 PLACE = re.compile(r"(<!-- (\S+), made by nox -s pictures -->\n\n).*?(\n\n<!-- end -->)", re.DOTALL)
@@ -126,9 +127,9 @@ def block(name: str) -> str:
 
 
 def spread(folder: str) -> Figure:
-    """Draw each seed's numbers of a folder in results/reference/: of images those of README's table."""
+    """Draw each seed's numbers of a folder in results/reference/: its overview's, of many models three."""
     frame = _committed(folder)
-    layout = layouts.BRIEF if "fid" in set(frame.metric) else RELATIVES
+    layout = RELATIVES if folder.startswith("relatives") else layouts.BRIEF
     sheet, models = tables.sheet(frame, layout), set(frame[tables.rivals(frame)].title)
     assert sheet is not None
     figure = charts.spread(sheet, [title for title in sheet.frame.index if title in models])

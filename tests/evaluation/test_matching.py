@@ -216,6 +216,17 @@ def test_an_encoder_that_ignores_x_has_the_marginals_alone(plane: Data) -> None:
     assert value(rows, "pairs_told_shuffled") == pytest.approx(50, abs=7)
 
 
+def test_a_collapsed_posterior_matches_by_what_it_observes_and_not_by_its_mean(plane: Data) -> None:
+    """x and z are independent on both sides: the joints are one where the decoder's noise is the data's."""
+    rows = measured(
+        plane, lambda x: normal(len(x), 2, seed=99), lambda z: normal(len(z), 2, seed=98) + CENTRE
+    )
+    assert value(rows, "pairs_told_low") <= 50 <= value(rows, "pairs_told_high")
+    rows = measured(plane, lambda x: normal(len(x), 2, seed=99), lambda z: CENTRE.expand(len(z), 2))
+    assert abs(value(rows, "codes_mmd")) < 5  # the codes cannot show it
+    assert value(rows, "pairs_told") > 95
+
+
 def test_codes_scaled_by_two_are_found_in_codes_and_pairs(plane: Data) -> None:
     rows = measured(plane, lambda x: 2 * (x - CENTRE))
     # the distance of 600 codes has a deviation of .05

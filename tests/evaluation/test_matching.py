@@ -217,7 +217,7 @@ def test_an_encoder_that_ignores_x_has_the_marginals_alone(plane: Data) -> None:
 
 
 def test_a_collapsed_posterior_matches_by_what_it_observes_and_not_by_its_mean(plane: Data) -> None:
-    """x and z are independent on both sides: the joints are one where the decoder's noise is the data's."""
+    """Both joints are independent: they are one where the decoder's noise is the data's."""
     rows = measured(
         plane, lambda x: normal(len(x), 2, seed=99), lambda z: normal(len(z), 2, seed=98) + CENTRE
     )

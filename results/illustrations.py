@@ -25,7 +25,6 @@ from alibench.results import charts, formats, layouts, papers, rows, tables
 
 # Resolved: the folder may be imported by the link in alibench/.
 ROOT = Path(__file__).resolve().parents[1]
-SHOWN = ("mnist", "relatives_grid", "relatives_digits")  # of results/reference/
 RELATIVES = layouts.Table(
     "relatives",
     "",
@@ -36,6 +35,8 @@ RELATIVES = layouts.Table(
         layouts.Measure("pairs_told"),
     ),
 )
+# folders of results/reference/ and what is drawn of each
+SHOWN = {"mnist": layouts.BRIEF, "relatives_grid": RELATIVES, "relatives_digits": RELATIVES}
 LOG = papers.REFERENCE / "mnist_bigan" / "log.csv"  # BiGAN's training next to its authors' log
 PAGES = ("README.md", "docs/papers.md", "docs/results.md")
 PLACE = re.compile(r"(<!-- (\S+), made by nox -s pictures -->\n\n).*?(\n\n<!-- end -->)", re.DOTALL)
@@ -127,10 +128,9 @@ def block(name: str) -> str:
 
 
 def spread(folder: str) -> Figure:
-    """Draw each seed's numbers of a folder in results/reference/: its overview's, of many models three."""
+    """Draw each seed's numbers of a folder among SHOWN."""
     frame = _committed(folder)
-    layout = RELATIVES if folder.startswith("relatives") else layouts.BRIEF
-    sheet, models = tables.sheet(frame, layout), set(frame[tables.rivals(frame)].title)
+    sheet, models = tables.sheet(frame, SHOWN[folder]), set(frame[tables.rivals(frame)].title)
     assert sheet is not None
     figure = charts.spread(sheet, [title for title in sheet.frame.index if title in models])
     assert figure is not None

@@ -24,7 +24,7 @@ def test_tables_of_the_pages_are_made_from_committed_rows() -> None:
 
 
 def test_readmes_table_is_that_of_its_rows() -> None:
-    frame = rows.read(papers.REFERENCE / illustrations.SHOWN[0])
+    frame = rows.read(papers.REFERENCE / "mnist")
     errors = frame.query("model == 'ali' and metric == 'reconstruction_error' and protocol == 'mean code'")
     of_seeds = errors.groupby("seed").value.mean()
     cell = f"{np.mean(of_seeds):.4f} ± {np.std(of_seeds, ddof=1):.4f}"

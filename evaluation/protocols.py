@@ -51,6 +51,11 @@ def neighbours(k: int) -> str:
     return f"k = {k}"
 
 
+def penalty_by(labels: int) -> str:
+    """Return the key of a probe whose penalty was chosen by validation on part of its labels."""
+    return f"{PENALTY_BY_VALIDATION} on {labels} labels"
+
+
 def draws(k: int) -> str:
     """Return the key of a measure by k draws of the code for each x."""
     return f"{k} draws"

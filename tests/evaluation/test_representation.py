@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cdist
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from torch import Tensor
 
@@ -215,6 +218,28 @@ def test_the_probe_is_a_logistic_regression_chosen_on_validation(digits: Data) -
     assert all(80 < row.value < 97 for row in rows)
     shuffled = replace(digits, train=Split(digits.train.x, digits.train.y[order]))
     assert all(row.value < 35 for row in probe.score(pixel_sets(shuffled, settings)))
+
+
+def test_of_many_labels_a_part_chooses_the_probes_penalty_and_all_are_fitted(
+    digits: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = pixel_sets(digits, Settings(labels="all"))
+    monkeypatch.setattr(probe, "MOST", 60)  # few, so that part and whole want other penalties
+    (row,) = probe.score(sets)
+    assert row.protocol == "penalty by validation on 60 labels, last hidden layer"
+    assert row.labels == len(digits.train)
+
+    def right(c: float, part: np.ndarray, held_out: tuple[np.ndarray, np.ndarray]) -> float:
+        x, y = sets.labelled
+        scaled = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=1000))
+        return 100 * float(scaled.fit(x[part], y[part]).score(*held_out))
+
+    part = np.random.RandomState(0).permutation(len(digits.train))[:60]
+    best, best_of_all = (
+        max(probe.GRID, key=lambda c: right(c, chooser, sets.choosing)) for chooser in (part, sets.chooser)
+    )
+    assert best != best_of_all
+    assert row.value == pytest.approx(right(best, sets.chooser, sets.scored), abs=0.3)
 
 
 # ------------------------------------------------------------------------------------------------ draws

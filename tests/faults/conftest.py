@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.commands.test_cli import pictures
+from tests.benchmarks.data.folders import pictures
 from tests.faults.trial import Trial, Undisturbed
 
 

@@ -34,8 +34,8 @@ from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.running.local import Local
 from alibench.evaluation.metrics import METRICS
 from alibench.models import REGISTRY
-from tests.benchmarks.commands.test_cli import pictures
 from tests.benchmarks.config.test_plugins import nothing_left_behind
+from tests.benchmarks.data.folders import pictures
 from tests.conftest import TINY, sets
 
 ROOT = Path(__file__).parents[3]

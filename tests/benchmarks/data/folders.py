@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -59,3 +60,16 @@ def refused(match: str, path: Path, kind: str = "folder", **options: int) -> Non
         read(path, kind, **options)
     assert "\n" not in str(caught.value)
     assert caches() == before
+
+
+def pictures(folder: Path, size: int, channels: int, classes: int = 2, each: int = 30) -> Path:
+    """Make a folder of noise, in class folders: each brighter than the last, which can be learnt."""
+    rng = np.random.RandomState(0)
+    for c in range(classes):
+        (folder / f"class{c}").mkdir(parents=True)
+        for i in range(each):
+            x = rng.randint(128, size=(size, size, channels), dtype=np.uint8) + np.uint8(
+                127 * c // max(1, classes - 1)
+            )
+            Image.fromarray(x.squeeze()).save(folder / f"class{c}" / f"{i:03d}.png")
+    return folder

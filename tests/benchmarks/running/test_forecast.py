@@ -27,7 +27,7 @@ from alibench.evaluation.data import Split
 from alibench.evaluation.seeds import generator
 from alibench.models import REGISTRY
 from alibench.models.base import Model
-from tests.benchmarks.commands.test_cli import pictures
+from tests.benchmarks.data.folders import pictures
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,7 @@ from alibench.benchmarks.running.jobs import Job
 from alibench.benchmarks.running.outcomes import OK, Outcome, failed
 from alibench.benchmarks.training.stopping import Request
 from alibench.results import rows
-from tests.benchmarks.commands.test_cli import pictures
+from tests.benchmarks.data.folders import pictures
 from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[3]

@@ -6,7 +6,7 @@ evaluation from the trained model.
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def execute(
             return _run(jobs, report, request, processes)
 
         (job,) = jobs
-        with request.at_once():
+        with request.at_once(), _measuring(job):
             if job.kind == "references":
                 return {job.run_id: _store(job, measuring.references(job))}
             return {job.run_id: _measure_speed(job) if job.kind == "throughput" else _evaluate(job)}
@@ -88,7 +88,7 @@ def _run(jobs: Sequence[Job], report: Report, request: Request, processes: Alone
     protocol = f"one of {len(jobs)} stacked seeds, its share" if len(jobs) > 1 else "beside other runs"
     if peers.world() > 1:
         protocol = f"by {peers.world()} processes"
-    with request.at_once():
+    with request.at_once(), _measuring(jobs[0]):
         done = zip(jobs, models, trainings, strict=True)
         return {job.run_id: _finish(job, model, outcome, protocol) for job, model, outcome in done}
 
@@ -120,7 +120,7 @@ def _train(
 
     # Trackers are closed whatever happens.
     with ExitStack() as stack:
-        stack.enter_context(_smaller_batches(device, recipe.batch, len(jobs)))
+        stack.enter_context(_training(device, recipe.batch, len(jobs)))
         runs = [tracking.Tracking(tracking.tracked(job), job.track, starts) for job in jobs]
         logs = [stack.enter_context(run) for run in runs]
         each = zip(models, seeds, labelled, logs, strict=True)
@@ -133,9 +133,22 @@ def _train(
     return outcomes
 
 
-@contextmanager
-def _smaller_batches(device: torch.device, batch: int, seeds: int) -> Iterator[None]:
+def _training(device: torch.device, batch: int, seeds: int) -> AbstractContextManager[None]:
     """Raise Failed, with a smaller batch to try, where a training runs out of memory."""
+    stacked = f", {seeds} seeds at once" if seeds > 1 else ""
+    remedy = f"try --set batch={max(1, batch // 2)}, in a new folder, since it changes the result"
+    return _memory(device, f"with batches of {batch}{stacked}", remedy)
+
+
+def _measuring(job: Job) -> AbstractContextManager[None]:
+    """Raise Failed, which says that the training is kept, where a measurement runs out of memory."""
+    kept = "; the trained model is kept" if job.trains else ""
+    return _memory(torch.device(job.device), "to measure", f"free some and resume{kept}")
+
+
+@contextmanager
+def _memory(device: torch.device, doing: str, remedy: str) -> Iterator[None]:
+    """Raise Failed with a remedy where a device runs out of memory."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -144,11 +157,8 @@ def _smaller_batches(device: torch.device, batch: int, seeds: int) -> Iterator[N
         on_cpu = "can't allocate memory" in str(error) and not isinstance(error, torch.AcceleratorError)
         if not (known or on_cpu):
             raise
-        stacked = f", {seeds} seeds at once" if seeds > 1 else ""
-        raise Failed(
-            f"no memory is left on {device} with batches of {batch}{stacked}: {_memory_of_others(device)}"
-            f"try --set batch={max(1, batch // 2)}, in a new folder, since it changes the result"
-        ) from None
+        others = _memory_of_others(device)
+        raise Failed(f"no memory is left on {device} {doing}: {others}{remedy}") from None
 
 
 def _memory_of_others(device: torch.device) -> str:

@@ -35,6 +35,7 @@ from alibench.evaluation import files
 from alibench.evaluation.data import Data, Split, as_float
 from alibench.evaluation.errors import BadInput
 from alibench.evaluation.seeds import generator
+from alibench.models.ali import ALI
 from alibench.results import rows, stored
 from tests.conftest import MODELS, TINY, build, in_this_process
 
@@ -486,6 +487,17 @@ def test_no_memory_on_the_device_gives_a_batch_to_try(
         Failed, match=r"^no memory is left on cpu with batches of 100: try --set batch=50, in a new folder"
     ):
         execute([Job("run", suite, "ali", 0, tmp_path, "cpu", ("test",))], lambda run_id, steps: None)
+
+
+def test_no_memory_to_measure_keeps_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (suite,) = loading.load("digits", ["steps=5"], ["ali"], seeds=1)
+    job = Job("run", suite, "ali", 0, tmp_path, "cpu", ("test",))
+    with monkeypatch.context() as patch:
+        patch.setattr(ALI, "encode", lambda *args, **named: torch.empty(2**55))
+        with pytest.raises(Failed, match=r"^no memory is left on cpu to measure: free some and resume; the"):
+            execute([job], lambda run_id, steps: None)
+    monkeypatch.setattr(Trainer, "round", cuda_is_full)  # nothing is trained again
+    assert execute([job], lambda run_id, steps: None) == {job.run_id: OK}
 
 
 def test_a_command_to_go_on_can_be_typed(tmp_path: Path) -> None:

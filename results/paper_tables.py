@@ -182,7 +182,7 @@ PAPERS = (
             Line("Autoencoder l1", "mnist_bigan", "ae-l1"),
         ),
         "mnist",
-        needs="MNIST, 13 core hours a seed",
+        needs="MNIST, 13 to 37 core hours a seed",
         updates=156_000,
         schedule="400 epochs",
     ),

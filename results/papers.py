@@ -199,12 +199,13 @@ def _state(paper: Paper, frame: pd.DataFrame) -> str:
     lines = [line for line in paper.lines if line.suite]
     rows_of = {line.model: [_measured(frame, line, column) for column in ours] for line in lines}
     filled = [pd.concat(parts) for parts in rows_of.values() if sum(map(len, parts))]
-    if not filled:
+    trained = [rows for rows in filled if rows.updates.notna().any()]  # detectors and samplers need none
+    if not trained:
         return "empty"
 
     # the shortest training counts, and the fewest seeds
-    seeds = min(rows.seed.nunique() for rows in filled)
-    updates = min(rows.updates.dropna().min() for rows in filled)
+    seeds = min(rows.seed.nunique() for rows in trained)
+    updates = min(rows.updates.min() for rows in trained)
     schedule = f"{updates:,.0f} updates, its own schedule"
     if paper.updates:
         share = min(1.0, updates / paper.updates)

@@ -3,7 +3,7 @@
 No biases anywhere. z enters D and the decoder at every layer between first and last, by a linear map of its
 own that is added before batch norm. Real and generated pairs pass D in batches of their own, each with its
 own statistics: the opposite of ALI. Weights N(0, 0.02^2); D's last layer starts at zero, hence at a loss of
-log 2 for each term.
+log 2 for each term. Without biases a D of x alone gives black pictures a logit of 0 whatever its weights.
 """
 
 from alibench.models.layers import Row, Style

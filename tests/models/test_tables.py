@@ -217,6 +217,16 @@ def test_bigans_discriminator_starts_at_log_two_and_adds_z_after_the_first_layer
     torch.testing.assert_close(second(h, None, None, z), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_bigans_discriminator_of_pictures_alone_is_blind_to_black_ones() -> None:
+    discriminator = networks("bigan_mnist", 50).discriminator("x").train()
+    with torch.no_grad():
+        for weights in discriminator.parameters():
+            weights.normal_(generator=generator(0, "weights"))
+    logits = discriminator.compare({"q": (torch.rand(8, 1, 28, 28),), "p": (torch.zeros(8, 1, 28, 28),)})
+    assert not logits["p"].any()  # no biases, and batch norm leaves nought at nought
+    assert logits["q"].all()
+
+
 def test_separate_batches_have_statistics_of_their_own() -> None:
     """A shift between the two kinds shows in joint statistics and is taken away by separate ones."""
     d = build("bigan", "bigan_mnist", 50).discriminator

@@ -111,7 +111,8 @@ def _ours(frame: pd.DataFrame, line: Line, column: Ours) -> tuple[str, str]:
         text += f" ({_number(numbers.min())} to {_number(numbers.max())})"
     updates = " or ".join(f"{count:,.0f}" for count in sorted(of_line.updates.dropna().unique()))
     seeds = f"{len(numbers)} seed{'s' * (len(numbers) > 1)}"
-    return text, f"{of_line.title.iloc[0]} {seeds}, {updates} updates"
+    trained = f"{of_line.title.iloc[0]} {seeds}, {updates} updates"
+    return text, trained if updates else ""  # detectors and samplers are not trained
 
 
 def _difference(paper: Paper, frame: pd.DataFrame, line: Line, column: Difference) -> str:
@@ -199,7 +200,7 @@ def _state(paper: Paper, frame: pd.DataFrame) -> str:
     lines = [line for line in paper.lines if line.suite]
     rows_of = {line.model: [_measured(frame, line, column) for column in ours] for line in lines}
     filled = [pd.concat(parts) for parts in rows_of.values() if sum(map(len, parts))]
-    trained = [rows for rows in filled if rows.updates.notna().any()]  # detectors and samplers need none
+    trained = [rows for rows in filled if rows.updates.notna().any()]
     if not trained:
         return "empty"
 

@@ -188,6 +188,9 @@ def test_the_committed_results_make_every_table_that_was_promised() -> None:
     assert toy["score, published"] == "4.5983 ± 0.5763"
     assert toy["mixture score, here"] == "4.98 ± 0.01"
     assert made["ali-table-1"].frame.loc["ALI (L2-SVM)"].tolist() == ["19.14 ± 0.5", ""]
+    detectors = made["anomalies-kdd99"]
+    assert detectors.frame.loc["nearest neighbour", "F1, here"]
+    assert "nearest neighbour" not in detectors.notes[0]  # what is not trained has no updates
 
 
 def test_of_a_suite_in_several_folders_the_one_with_most_seeds_is_shown(tmp_path: Path) -> None:
